@@ -1,1 +1,192 @@
+//! What the node agent asks of a runtime, and what a runtime tells it: plain data and streams, so
+//! that a runtime can be in this process, behind a socket (Docker), or a child process. Knows
+//! neither wasmtime nor Docker nor the Kubernetes API.
 
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use windlass_sdk_meta::Timestamp;
+
+/// A runtime of one node. All calls are idempotent: asking again for what is so changes nothing.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// `wasm` or `docker`: appears in `containerID` (`wasm://...`) and in node labels.
+    fn name(&self) -> &'static str;
+
+    /// Makes the pod's sandbox (its address and what its containers share).
+    async fn run_sandbox(&self, sandbox: Arc<Sandbox>) -> Result<(), RuntimeError>;
+
+    /// Ends what still runs in the sandbox and forgets it.
+    async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError>;
+
+    /// Starts one attempt of a container and returns when it has started (for a handler: compiled,
+    /// linked, trial instance made, listener bound), not when it ends.
+    async fn start_container(&self, container: ContainerSpec) -> Result<Started, RuntimeError>;
+
+    /// Asks the container to end, waits up to `grace`, then ends it. Returns once it has ended.
+    async fn stop_container(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        grace: Duration,
+    ) -> Result<(), RuntimeError>;
+
+    /// Everything this runtime knows: the agent decides from this, never from memory.
+    async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError>;
+
+    /// Hints that something about a pod changed; the agent then looks at `list`. Bounded: a reader
+    /// that lags gets `Lagged` and looks at everything.
+    fn events(&self) -> BoxStream<'static, RuntimeEvent>;
+
+    /// An HTTP GET to a container of the pod, as a readiness probe makes it. In process for WASM.
+    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError>;
+}
+
+/// One pod on this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sandbox {
+    pub uid: String,
+    pub name: String,
+    pub namespace: String,
+    pub address: IpAddr,
+    pub hostname: String,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One attempt of one container, with everything resolved: no reference to another object is left.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    pub pod: Arc<Sandbox>,
+    pub name: String,
+    /// 0 for the first start; goes up at each restart.
+    pub attempt: u32,
+    pub image: Image,
+    /// Replaces the entrypoint where not empty.
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    pub ports: Vec<Port>,
+    pub limits: Limits,
+    /// stdout and stderr go here in CRI's log format; made when the first line is written.
+    pub log_path: PathBuf,
+    pub on_trap: OnTrap,
+}
+
+/// An image that is on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// As the pod names it.
+    pub reference: String,
+    /// `sha256:...` of the manifest: `imageID`.
+    pub digest: String,
+    /// `sha256:...` of the wasm bytes: the key of the compile cache.
+    pub wasm_digest: String,
+    /// The file with the wasm bytes.
+    pub wasm_path: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub name: String,
+    pub port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// None: without limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Over all live instances of the container.
+    pub memory_bytes: Option<u64>,
+    /// `windlass.dev/instance-memory`.
+    pub instance_memory_bytes: Option<u64>,
+}
+
+/// `windlass.dev/on-trap`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnTrap {
+    /// The container goes on; only the requests in the instance fail.
+    #[default]
+    Continue,
+    Restart,
+}
+
+/// What `start_container` made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Unique for this attempt, without the runtime's prefix.
+    pub id: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedSandbox {
+    pub pod_uid: String,
+    pub name: String,
+    pub namespace: String,
+    pub containers: Vec<ObservedContainer>,
+}
+
+/// The newest attempt of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedContainer {
+    pub name: String,
+    pub id: String,
+    pub attempt: u32,
+    pub state: ContainerState,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    Running {
+        started_at: Timestamp,
+    },
+    Exited {
+        started_at: Timestamp,
+        finished_at: Timestamp,
+        exit_code: i32,
+        reason: String,
+        message: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuntimeEvent {
+    /// Look at this pod again.
+    Changed { pod_uid: String },
+    /// Look at all pods again.
+    Lagged,
+    /// Requests of a handler trapped: `count` since the last such event (at most one a second and container).
+    Trapped { pod_uid: String, container: String, count: u64, message: String },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpProbe {
+    pub container: String,
+    pub port: u16,
+    pub path: String,
+    pub host: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub timeout: Duration,
+}
+
+/// `reason` is what the container's waiting state shows, such as `CreateContainerError`,
+/// `PortConflict` or `CreateContainerConfigError`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RuntimeError {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl RuntimeError {
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}

@@ -3,7 +3,7 @@
 //! splices the revision in. Encoding puts `apiVersion`, `kind` and `metadata` first, so the splice
 //! point is found again from the bytes alone and nothing but JSON is ever stored.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub struct Object {
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// The kind's selectable fields, as (path, value); `metadata.name` and `.namespace` are not repeated.
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(Cow<'static, str>, String)>,
 }
 
 /// One entry of `metadata.ownerReferences`, as garbage collection needs it.
@@ -117,7 +117,12 @@ impl Encoded {
 impl Object {
     /// Extracts what is kept beside the bytes. `selectable` are the row's field paths in dotted
     /// form (`spec.nodeName`); a field that is absent has the value "", as upstream's selectors see it.
-    pub fn new(encoded: Encoded, tree: &Value, revision: u64, selectable: &[&'static str]) -> Self {
+    pub fn new(
+        encoded: Encoded,
+        tree: &Value,
+        revision: u64,
+        selectable: &[Cow<'static, str>],
+    ) -> Self {
         let metadata = &tree["metadata"];
         let text = |key: &str| Arc::from(metadata[key].as_str().unwrap_or_default());
         Self {
@@ -128,7 +133,7 @@ impl Object {
             labels: Labels::from_json(&metadata["labels"]),
             owners: serde_json::from_value(metadata["ownerReferences"].clone()).unwrap_or_default(),
             deleting: metadata["deletionTimestamp"].is_string(),
-            fields: selectable.iter().map(|path| (*path, field_text(tree, path))).collect(),
+            fields: selectable.iter().map(|path| (path.clone(), field_text(tree, path))).collect(),
             encoded,
         }
     }
@@ -137,7 +142,7 @@ impl Object {
     pub fn from_stored(
         bytes: Arc<[u8]>,
         revision: u64,
-        selectable: &[&'static str],
+        selectable: &[Cow<'static, str>],
     ) -> Option<Self> {
         let tree: Value = serde_json::from_slice(&bytes).ok()?;
         Some(Self::new(Encoded::from_bytes(bytes)?, &tree, revision, selectable))
@@ -166,11 +171,9 @@ impl Object {
         match path {
             "metadata.name" => Some(&self.name),
             "metadata.namespace" => Some(&self.namespace),
-            _ => self
-                .fields
-                .iter()
-                .find(|(known, _)| *known == path)
-                .map(|(_, value)| value.as_str()),
+            _ => {
+                self.fields.iter().find(|(known, _)| known == path).map(|(_, value)| value.as_str())
+            }
         }
     }
 }
@@ -233,7 +236,7 @@ mod tests {
             Encoded::from_tree(&tree),
             &tree,
             1,
-            &["spec.nodeName", "spec.hostNetwork", "status.podIPs.ip"],
+            &["spec.nodeName", "spec.hostNetwork", "status.podIPs.ip"].map(Cow::Borrowed),
         );
         assert_eq!(object.field("spec.nodeName"), Some(""));
         assert_eq!(object.field("spec.hostNetwork"), Some("true"));
