@@ -24,8 +24,7 @@ const unset = "(unset)"
 
 // dependent are defaults that hang on a sibling's value (an image's tag, a type, a port): code must
 // decide those, so the table leaves them out. The key is Type.Field.
-var dependent = map[string]bool{
-}
+var dependent = map[string]bool{}
 
 // findDefaults defaults an empty object of every kind twice: once with the optional structs absent and once
 // with them present but empty. Lists hold one empty element in both. A field's default is what appears

@@ -115,7 +115,9 @@ func restOptions() generic.RESTOptionsGetter {
 
 type noTokens struct{}
 
-func (noTokens) GenerateToken(context.Context, *jwt.Claims, interface{}) (string, error) { return "", nil }
+func (noTokens) GenerateToken(context.Context, *jwt.Claims, interface{}) (string, error) {
+	return "", nil
+}
 
 // servedResources lists what kube-apiserver serves by default, in upstream's order of groups sorted by name.
 func servedResources() ([]resourceFacts, error) {

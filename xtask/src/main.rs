@@ -1,1 +1,55 @@
-fn main() {}
+//! The project's own tasks: setting up what the tests need, running them, checks, guests, facts.
+//! `cargo xtask help` lists them.
+
+mod guests;
+mod facts;
+mod lint;
+mod shell;
+mod test;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Windlass project")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what the tests need, builds the guests and runs every test
+    Test {
+        /// Passed on to `cargo test` (a package, a filter, `-- --nocapture`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Installs the tools of the tests and prints where they are
+    Tools,
+    /// Builds the WASM guests of the tests from source
+    Guests,
+    /// Formatting, clippy with warnings as errors, the architecture test
+    Lint,
+    /// Measures the rows of the README's table (release build); NAME: main, wasm-http
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Writes the facts table of all Kubernetes kinds anew (needs Go)
+    Facts {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Test { args } => test::run(&args),
+        Task::Tools => tools::print_all(),
+        Task::Guests => guests::run(),
+        Task::Lint => lint::run_all(),
+        Task::Bench { args } => test::bench(&args),
+        Task::Facts { args } => facts::run(&args),
+    }
+}

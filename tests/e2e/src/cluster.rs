@@ -1,0 +1,209 @@
+//! `windlass up` as a child process.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use crate::{Kubectl, tool};
+
+/// A running cluster; it is killed when this is dropped, and when the test process ends.
+#[derive(Debug)]
+pub struct Cluster {
+    options: Options,
+    child: Option<Child>,
+    data_dir: PathBuf,
+    port: u16,
+    /// The line that begins with `ready`, and what followed it before the deadline.
+    pub ready_line: String,
+    _folder: Option<TempDir>,
+}
+
+/// How to start it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// None: a temporary folder of its own.
+    pub data_dir: Option<PathBuf>,
+    /// Run by this user id instead of ours.
+    pub uid: Option<u32>,
+    pub arguments: Vec<String>,
+}
+
+impl Cluster {
+    pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(Options::default())
+    }
+
+    pub fn start_with(options: Options) -> anyhow::Result<Self> {
+        let folder = match &options.data_dir {
+            Some(_) => None,
+            None => Some(TempDir::with_prefix("windlass-e2e-")?),
+        };
+        let data_dir = match (&options.data_dir, &folder) {
+            (Some(given), _) => given.clone(),
+            (None, Some(folder)) => folder.path().join("data"),
+            (None, None) => bail!("no data folder"),
+        };
+        if let (Some(uid), Some(folder)) = (options.uid, &folder) {
+            std::os::unix::fs::chown(folder.path(), Some(uid), Some(uid))?;
+        }
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut cluster = Self {
+            options,
+            child: None,
+            data_dir,
+            port,
+            ready_line: String::new(),
+            _folder: folder,
+        };
+        cluster.resume()?;
+        Ok(cluster)
+    }
+
+    /// Starts `windlass up` (again) on the same folder and port, and waits until it is ready.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        let mut command = self.command()?;
+        let (lines, received) = mpsc::channel();
+        let child = spawn_tied_to_us(&mut command)?;
+        let child = self.child.insert(child);
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        loop {
+            match received.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) if line.starts_with("ready") => {
+                    self.ready_line = line;
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(why) => bail!("windlass up was not ready: {why}; its log:\n{}", self.log()),
+            }
+        }
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        // The kernel ends the cluster when the test process dies, however it dies.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(uid) = self.options.uid {
+            let uid = uid.to_string();
+            command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        }
+        std::fs::create_dir_all(self.log_path().parent().unwrap_or(Path::new("/")))?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        command
+            .arg(tool("WINDLASS_BIN")?)
+            .arg("up")
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(&self.options.arguments)
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        Ok(command)
+    }
+
+    pub fn kubectl(&self, minor: u32) -> anyhow::Result<Kubectl> {
+        Kubectl::new(minor, &self.kubeconfig())
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir.join("kubeconfig")
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id of `windlass up`.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// `windlass ARGUMENTS` against this cluster; fails with what it printed.
+    pub fn windlass(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(tool("WINDLASS_BIN")?)
+            .args(arguments)
+            .env("KUBECONFIG", self.kubeconfig())
+            .output()?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!("windlass {arguments:?}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(stdout)
+    }
+
+    /// SIGKILL, at once.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM; returns the exit code once it has ended.
+    pub fn stop(&mut self) -> anyhow::Result<Option<i32>> {
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let pid = child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status()?;
+        Ok(child.wait()?.code())
+    }
+
+    /// What it logged so far; the end of it where it is long.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let skip = log.lines().count().saturating_sub(60);
+        log.lines().skip(skip).collect::<Vec<_>>().join("\n")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.data_dir.with_extension("log")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of windlass up\n{}", self.log());
+        }
+        let _ = self.kill();
+    }
+}
+
+/// The signal of `setpriv --pdeathsig` comes when the *thread* that spawned the child ends, and
+/// each test has a thread of its own: so one thread that lives as long as the process spawns all.
+fn spawn_tied_to_us(command: &mut Command) -> anyhow::Result<Child> {
+    type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static KEEPER: std::sync::OnceLock<std::sync::Mutex<mpsc::Sender<Job>>> =
+        std::sync::OnceLock::new();
+    let keeper = KEEPER.get_or_init(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in jobs {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        std::sync::Mutex::new(sender)
+    });
+    let (answer, child) = mpsc::channel();
+    let command = std::mem::replace(command, Command::new("false"));
+    keeper.lock().ok().context("keeper lost")?.send((command, answer))?;
+    child.recv()?.context("can't start `setpriv` (util-linux) with the windlass binary")
+}

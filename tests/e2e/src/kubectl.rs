@@ -1,0 +1,102 @@
+//! kubectl as a person uses it: arguments in, text out.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, bail};
+
+/// One kubectl of one version, for one cluster and namespace.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    pub namespace: String,
+}
+
+/// What a command printed, and whether it succeeded.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Kubectl {
+    /// `minor`: 30 or 37.
+    pub fn new(minor: u32, kubeconfig: &Path) -> anyhow::Result<Self> {
+        let program = crate::tool(&format!("WINDLASS_KUBECTL_1_{minor}"))?;
+        Ok(Self { program, kubeconfig: kubeconfig.to_owned(), namespace: "default".into() })
+    }
+
+    /// The same kubectl in a namespace that is made for the test.
+    pub fn in_new_namespace(&self, namespace: &str) -> anyhow::Result<Self> {
+        self.run(&["create", "namespace", namespace])?;
+        Ok(Self { namespace: namespace.into(), ..self.clone() })
+    }
+
+    /// Arguments in one string, split at blanks; fails with what kubectl printed.
+    pub fn sh(&self, arguments: &str) -> anyhow::Result<String> {
+        self.run(&arguments.split_whitespace().collect::<Vec<_>>())
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.output(arguments, "")?;
+        if !output.success {
+            bail!("kubectl {}: {}{}", arguments.join(" "), output.stdout, output.stderr);
+        }
+        Ok(output.stdout)
+    }
+
+    /// `kubectl apply -f -` of a manifest.
+    pub fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        let output = self.output(&["apply", "-f", "-"], manifest)?;
+        if !output.success {
+            bail!("kubectl apply: {}{}", output.stdout, output.stderr);
+        }
+        Ok(output.stdout)
+    }
+
+    /// Runs to the end whether it succeeds or not.
+    pub fn output(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        let mut child = self.spawn(arguments)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A kubectl that has no use for its input may be gone already.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output()?;
+        Ok(Output {
+            success: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// A kubectl that goes on, with pipes for all three streams.
+    pub fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Child> {
+        Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--namespace", &self.namespace])
+            .args(arguments)
+            .current_dir(crate::root())
+            // kubectl keeps discovery under HOME: a cache of its own for every cluster.
+            .env("HOME", self.kubeconfig.parent().unwrap_or(Path::new("/")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("can't start {}", self.program.display()))
+    }
+
+    /// One field of one object.
+    pub fn jsonpath(&self, what: &str, path: &str) -> anyhow::Result<String> {
+        let output = format!("jsonpath={path}");
+        let mut arguments = vec!["get"];
+        arguments.extend(what.split_whitespace());
+        arguments.extend(["-o", &output]);
+        self.run(&arguments)
+    }
+}

