@@ -2,8 +2,18 @@
 //! and RBAC) and admission, over a look-up of stored objects that the server hands in. Knows no
 //! HTTP and no store.
 
+mod admission;
+mod authentication;
+mod authorization;
+mod bootstrap;
+pub mod pki;
+
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use admission::{Admission, AdmissionOptions, AdmissionRequest, Operation};
+pub use authentication::Authenticator;
+pub use authorization::{Attributes, Authorizer, Decision};
+pub use bootstrap::bootstrap_objects;
 use windlass_sdk_meta::{GroupResource, Object};
 
 /// Who makes a request.
@@ -23,4 +33,56 @@ pub trait Lookup: Send + Sync {
     fn revision(&self, resource: &GroupResource) -> u64;
     /// The pods bound to a node, from an index.
     fn pods_on_node(&self, node: &str) -> Vec<Arc<Object>>;
+}
+
+impl User {
+    /// A user who proved to be `name`; `system:authenticated` is added to `groups`.
+    pub fn authenticated(name: &str, groups: &[&str]) -> Self {
+        let mut user = Self {
+            name: name.into(),
+            groups: groups.iter().map(|group| (*group).into()).collect(),
+            extra: BTreeMap::new(),
+        };
+        user.join("system:authenticated");
+        user
+    }
+
+    /// Whoever shows no credentials.
+    pub fn anonymous() -> Self {
+        Self {
+            name: "system:anonymous".into(),
+            groups: vec!["system:unauthenticated".into()],
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// A service account, in the groups that upstream gives to all of them and to those of its
+    /// namespace.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        Self::authenticated(
+            &format!("system:serviceaccount:{namespace}:{name}"),
+            &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")],
+        )
+    }
+
+    /// A node agent.
+    pub fn node(name: &str) -> Self {
+        Self::authenticated(&format!("system:node:{name}"), &["system:nodes"])
+    }
+
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own == group)
+    }
+
+    /// The name of the node whose agent this is.
+    pub fn node_name(&self) -> Option<&str> {
+        let name = self.name.strip_prefix("system:node:").filter(|name| !name.is_empty())?;
+        self.in_group("system:nodes").then_some(name)
+    }
+
+    fn join(&mut self, group: &str) {
+        if !self.in_group(group) {
+            self.groups.push(group.into());
+        }
+    }
 }
