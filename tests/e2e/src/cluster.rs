@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -21,8 +21,8 @@ pub struct Cluster {
     child: Option<Child>,
     data_dir: PathBuf,
     port: u16,
-    /// The line that begins with `ready`, and what followed it before the deadline.
-    pub ready_line: String,
+    /// What it printed on stdout since it was started the last time.
+    printed: Arc<Mutex<Vec<String>>>,
     _folder: Option<TempDir>,
 }
 
@@ -55,14 +55,8 @@ impl Cluster {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(uid))?;
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut cluster = Self {
-            options,
-            child: None,
-            data_dir,
-            port,
-            ready_line: String::new(),
-            _folder: folder,
-        };
+        let mut cluster =
+            Self { options, child: None, data_dir, port, printed: Arc::default(), _folder: folder };
         cluster.resume()?;
         Ok(cluster)
     }
@@ -70,25 +64,28 @@ impl Cluster {
     /// Starts `windlass up` (again) on the same folder and port, and waits until it is ready.
     pub fn resume(&mut self) -> anyhow::Result<()> {
         let mut command = self.command()?;
-        let (lines, received) = mpsc::channel();
-        let child = spawn_tied_to_us(&mut command)?;
-        let child = self.child.insert(child);
+        let child = self.child.insert(spawn_tied_to_us(&mut command)?);
         let stdout = child.stdout.take().context("stdout is piped")?;
+        self.printed = Arc::default();
+        let (printed, (lines, received)) = (self.printed.clone(), mpsc::channel());
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                printed.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
                 let _ = lines.send(line);
             }
         });
         loop {
             match received.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) if line.starts_with("ready") => {
-                    self.ready_line = line;
-                    return Ok(());
-                }
+                Ok(line) if line.starts_with("ready") => return Ok(()),
                 Ok(_) => {}
                 Err(why) => bail!("windlass up was not ready: {why}; its log:\n{}", self.log()),
             }
         }
+    }
+
+    /// The lines it printed on stdout so far.
+    pub fn printed(&self) -> Vec<String> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn command(&self) -> anyhow::Result<Command> {

@@ -1,0 +1,16 @@
+//! What a person does with Windlass, with the real kubectl 1.30 and 1.37, against the real binary.
+//! Tests that only read or work in a namespace of their own share one cluster.
+
+mod bad_input;
+mod newcomer;
+mod pods;
+mod survival;
+mod tour;
+
+use windlass_tests_e2e::Cluster;
+
+/// The shared cluster, started by the first test that needs it.
+fn shared() -> &'static Cluster {
+    static CLUSTER: std::sync::OnceLock<Cluster> = std::sync::OnceLock::new();
+    CLUSTER.get_or_init(|| Cluster::start().expect("the shared cluster starts"))
+}
