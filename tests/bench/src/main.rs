@@ -1,1 +1,47 @@
-fn main() {}
+//! `cargo xtask bench [NAME] [--json FILE]`: the numbers of the README's table. Each measurement
+//! says who observes, what is included, sizes and concurrency; a peer runs beside it, alternating.
+#![allow(clippy::disallowed_methods, reason = "measures real time")]
+
+mod http;
+mod pods;
+mod report;
+mod start;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use report::Report;
+
+#[derive(Parser)]
+#[command(about = "Measures Windlass; run it by `cargo xtask bench`")]
+struct Cli {
+    /// What to measure; everything where nothing is named
+    #[arg(value_enum)]
+    names: Vec<Name>,
+    /// Also write one JSON object a line to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Name {
+    /// Start, pod create to Ready, memory, requests/s through a pod against `wasmtime serve`
+    Main,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let mut report = Report::new(cli.json)?;
+    let names = if cli.names.is_empty() { vec![Name::Main] } else { cli.names };
+    for name in names {
+        match name {
+            Name::Main => {
+                start::measure(&mut report)?;
+                pods::measure(&mut report)?;
+                http::measure(&mut report)?;
+            }
+        }
+    }
+    Ok(())
+}
