@@ -1,0 +1,240 @@
+//! What generic code may ask of a typed kind: its names, its metadata, and its JSON.
+
+use std::fmt::Debug;
+
+use k8s_openapi::{
+    Metadata,
+    api::{apps, coordination, core, discovery, rbac},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A kind that is served, as a type.
+pub trait Kind:
+    Metadata<Ty = ObjectMeta> + Clone + Debug + Default + PartialEq + Send + Sync + 'static
+{
+    /// The plural name in paths.
+    const PLURAL: &'static str;
+    const NAMESPACED: bool;
+
+    /// Reads the JSON of one object.
+    fn decode(json: &[u8]) -> Result<Self, DecodeError>;
+
+    /// The JSON of the object, `apiVersion` and `kind` included.
+    fn encode(&self) -> Result<Vec<u8>, DecodeError>;
+
+    /// `metadata.name`; empty where there is none yet.
+    fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// `metadata.namespace`; empty for cluster-scoped kinds.
+    fn namespace(&self) -> &str {
+        self.metadata().namespace.as_deref().unwrap_or_default()
+    }
+
+    fn uid(&self) -> &str {
+        self.metadata().uid.as_deref().unwrap_or_default()
+    }
+
+    fn resource_version(&self) -> &str {
+        self.metadata().resource_version.as_deref().unwrap_or_default()
+    }
+
+    fn is_deleting(&self) -> bool {
+        self.metadata().deletion_timestamp.is_some()
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.metadata().labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata().annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The owner that manages this object, where it has one.
+    fn controller(&self) -> Option<&OwnerReference> {
+        let owners = self.metadata().owner_references.as_deref().unwrap_or_default();
+        owners.iter().find(|owner| owner.controller == Some(true))
+    }
+
+    /// An owner reference that makes `self` the managing owner of what carries it.
+    fn as_controller(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: Self::API_VERSION.into(),
+            kind: Self::KIND.into(),
+            name: self.name().into(),
+            uid: self.uid().into(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+
+    /// What Events and messages call this object.
+    fn object_reference(&self) -> core::v1::ObjectReference {
+        let own = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        core::v1::ObjectReference {
+            api_version: Some(Self::API_VERSION.into()),
+            kind: Some(Self::KIND.into()),
+            name: own(self.name()),
+            namespace: own(self.namespace()),
+            uid: own(self.uid()),
+            resource_version: own(self.resource_version()),
+            field_path: None,
+        }
+    }
+
+    fn created(&self) -> Option<&Time> {
+        self.metadata().creation_timestamp.as_ref()
+    }
+}
+
+/// JSON that isn't the kind it should be.
+#[derive(Debug)]
+pub struct DecodeError(serde_json::Error);
+
+/// One line of a watch.
+#[derive(Debug)]
+pub enum WatchEvent<K> {
+    /// Added or modified: for a level-triggered reader both mean "this is how it is now".
+    Applied(K),
+    Deleted(K),
+    Bookmark {
+        resource_version: String,
+        /// The objects that existed at the start of a streaming list (KEP-3157) are all sent.
+        initial_events_end: bool,
+    },
+    /// A `Status` as JSON; the watch ends after it.
+    Failed(String),
+}
+
+impl std::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "not the expected kind: {}", self.0)
+    }
+}
+
+impl std::error::Error for DecodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Reads one line of a watch stream.
+pub fn decode_watch_event<K: Kind>(line: &[u8]) -> Result<WatchEvent<K>, DecodeError> {
+    let (sort, object) = split_watch_event(line)?;
+    Ok(match sort {
+        "ADDED" | "MODIFIED" => WatchEvent::Applied(K::decode(object.as_bytes())?),
+        "DELETED" => WatchEvent::Deleted(K::decode(object.as_bytes())?),
+        "BOOKMARK" => bookmark(object)?,
+        _ => WatchEvent::Failed(object.to_owned()),
+    })
+}
+
+/// Reads a list: its objects, its resource version, and the token that continues it (or "").
+pub fn decode_list<K: Kind>(json: &[u8]) -> Result<(Vec<K>, String, String), DecodeError> {
+    let (items, resource_version, token) = split_list(json)?;
+    let items =
+        items.into_iter().map(|item| K::decode(item.as_bytes())).collect::<Result<_, _>>()?;
+    Ok((items, resource_version, token))
+}
+
+fn split_watch_event(line: &[u8]) -> Result<(&str, &str), DecodeError> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        #[serde(rename = "type")]
+        sort: &'a str,
+        #[serde(borrow)]
+        object: &'a RawValue,
+    }
+    let line: Line<'_> = serde_json::from_slice(line).map_err(DecodeError)?;
+    Ok((line.sort, line.object.get()))
+}
+
+fn bookmark<K>(object: &str) -> Result<WatchEvent<K>, DecodeError> {
+    let object: serde_json::Value = serde_json::from_str(object).map_err(DecodeError)?;
+    let metadata = &object["metadata"];
+    Ok(WatchEvent::Bookmark {
+        resource_version: metadata["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+        initial_events_end: metadata["annotations"]["k8s.io/initial-events-end"] == "true",
+    })
+}
+
+fn split_list(json: &[u8]) -> Result<(Vec<&str>, String, String), DecodeError> {
+    #[derive(Deserialize)]
+    struct List<'a> {
+        #[serde(default)]
+        metadata: ListMeta,
+        #[serde(borrow, default)]
+        items: Option<Vec<&'a RawValue>>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct ListMeta {
+        resource_version: String,
+        #[serde(rename = "continue")]
+        token: String,
+    }
+    let list: List<'_> = serde_json::from_slice(json).map_err(DecodeError)?;
+    let items = list.items.unwrap_or_default().into_iter().map(RawValue::get).collect();
+    Ok((items, list.metadata.resource_version, list.metadata.token))
+}
+
+macro_rules! kinds {
+    ($($scope:ident $plural:literal $kind:ty;)*) => {$(
+        impl Kind for $kind {
+            const PLURAL: &'static str = $plural;
+            const NAMESPACED: bool = kinds!(@ $scope);
+
+            fn decode(json: &[u8]) -> Result<Self, DecodeError> {
+                serde_json::from_slice(json).map_err(DecodeError)
+            }
+
+            fn encode(&self) -> Result<Vec<u8>, DecodeError> {
+                serde_json::to_vec(self).map_err(DecodeError)
+            }
+        }
+    )*};
+    (@ namespaced) => { true };
+    (@ cluster) => { false };
+}
+
+kinds! {
+    cluster "namespaces" core::v1::Namespace;
+    cluster "nodes" core::v1::Node;
+    namespaced "pods" core::v1::Pod;
+    namespaced "configmaps" core::v1::ConfigMap;
+    namespaced "secrets" core::v1::Secret;
+    namespaced "services" core::v1::Service;
+    namespaced "serviceaccounts" core::v1::ServiceAccount;
+    namespaced "events" core::v1::Event;
+    namespaced "leases" coordination::v1::Lease;
+    namespaced "endpointslices" discovery::v1::EndpointSlice;
+    namespaced "deployments" apps::v1::Deployment;
+    namespaced "replicasets" apps::v1::ReplicaSet;
+    namespaced "roles" rbac::v1::Role;
+    namespaced "rolebindings" rbac::v1::RoleBinding;
+    cluster "clusterroles" rbac::v1::ClusterRole;
+    cluster "clusterrolebindings" rbac::v1::ClusterRoleBinding;
+}
+
+/// `/api/v1/namespaces/{ns}/pods/{name}/{subresource}`; parts that are empty are left out.
+pub fn path<K: Kind>(namespace: &str, name: &str, subresource: &str) -> String {
+    let mut path = match K::GROUP {
+        "" => format!("/api/{}", K::VERSION),
+        group => format!("/apis/{group}/{}", K::VERSION),
+    };
+    if K::NAMESPACED && !namespace.is_empty() {
+        path.push_str("/namespaces/");
+        path.push_str(namespace);
+    }
+    for part in [K::PLURAL, name, subresource] {
+        if !part.is_empty() {
+            path.push('/');
+            path.push_str(part);
+        }
+    }
+    path
+}
