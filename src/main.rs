@@ -1,1 +1,33 @@
-fn main() {}
+//! The `windlass` binary: reads the command line, wires the parts together, prints. Nothing that
+//! decides anything about the cluster lives here.
+
+mod cli;
+mod connect;
+mod demo;
+mod image;
+mod reset;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // One provider for everything in the process; a second call would only return the first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("windlass: {error:#}");
+            // What the person typed is wrong (a flag, a file): 2, as for flags that don't exist.
+            ExitCode::from(if error.is::<cli::UsageError>() { 2 } else { 1 })
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line: flags, their defaults, and which file does what they ask for.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{image, reset, up};
+
+/// Kubernetes rebuilt in Rust for WebAssembly: one binary, real kubectl, pods that are ready in milliseconds.
+#[derive(Parser)]
+#[command(name = "windlass", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a whole cluster in this process until it is told to stop
+    Up(UpArgs),
+    /// Puts WASM images on the nodes of a cluster
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Removes a data folder and everything in it
+    Reset(ResetArgs),
+}
+
+#[derive(Args)]
+pub struct UpArgs {
+    /// Where state, images and keys are kept
+    #[arg(long, value_name = "DIR", default_value_os_t = default_data_dir())]
+    pub data_dir: PathBuf,
+    /// Address of the API server
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// Name of this machine's node
+    #[arg(long, value_name = "NAME", default_value_t = default_node_name())]
+    pub node_name: String,
+    /// Also deploys the demo microservice and prints the URL that answers
+    #[arg(long)]
+    pub demo: bool,
+    /// Pods that a lost node held are replaced after this long (Kubernetes: 300)
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub default_unreachable_toleration_seconds: i64,
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Copies a WASM file to the nodes under an image name
+    Import(ImportArgs),
+}
+
+#[derive(Args)]
+pub struct ImportArgs {
+    /// The image's name, such as example.com/shop/cart:v1
+    pub name: String,
+    /// A WebAssembly component
+    pub file: PathBuf,
+    /// Only this node; every Ready node where none is named
+    #[arg(long)]
+    pub node: Option<String>,
+    /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ResetArgs {
+    /// The folder to remove
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// What the person typed can't be used; the process exits 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl Cli {
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Up(args) => up::run(args),
+            Command::Image(ImageCommand::Import(args)) => image::import(&args),
+            Command::Reset(args) => reset::run(&args),
+        }
+    }
+}
+
+/// `~/.local/share/windlass`.
+pub fn default_data_dir() -> PathBuf {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    home.join(".local/share/windlass")
+}
+
+/// The machine's host name, as a node is named after it; `node` where it has none that fits.
+fn default_node_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim().to_lowercase();
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if !name.is_empty() && name.chars().all(fits) { name } else { "node".into() }
+}
