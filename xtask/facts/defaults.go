@@ -24,7 +24,32 @@ const unset = "(unset)"
 
 // dependent are defaults that hang on a sibling's value (an image's tag, a type, a port): code must
 // decide those, so the table leaves them out. The key is Type.Field.
-var dependent = map[string]bool{}
+var dependent = map[string]bool{
+	"v1.Container.ImagePullPolicy":                          true, // the image's tag
+	"v1.EphemeralContainerCommon.ImagePullPolicy":           true,
+	"v1.ImageVolumeSource.PullPolicy":                       true,
+	"v1.DaemonSetUpdateStrategy.RollingUpdate":              true, // type
+	"v1.DeploymentStrategy.RollingUpdate":                   true,
+	"v1.StatefulSetUpdateStrategy.RollingUpdate":            true,
+	"v1.ServiceSpec.InternalTrafficPolicy":                  true,
+	"v1.VolumeSource.EmptyDir":                              true, // no other source
+	"v1.DeviceSubRequest.Count":                             true, // allocationMode
+	"v1.ExactDeviceRequest.Count":                           true,
+	"v1.DeviceTaint.TimeAdded":                              true, // now
+	"v1.NetworkPolicySpec.PolicyTypes":                      true, // egress
+	"v1.JobSpec.BackoffLimit":                               true, // only in a Job, not in templates of one
+	"v1.JobSpec.CompletionMode":                             true,
+	"v1.JobSpec.Completions":                                true,
+	"v1.JobSpec.ManualSelector":                             true,
+	"v1.JobSpec.Parallelism":                                true,
+	"v1.JobSpec.PodReplacementPolicy":                       true,
+	"v1.JobSpec.Suspend":                                    true,
+	"v1.PodSpec.EnableServiceLinks":                         true, // only in a Pod
+	"v1.PersistentVolumeSpec.VolumeMode":                    true, // only in a PersistentVolume
+	"v1.PersistentVolumeSpec.PersistentVolumeReclaimPolicy": true,
+	"v2.HPAScalingRules.StabilizationWindowSeconds":         true, // scaling up
+	"v1.ConfigMap.Data":                                     true, // an empty map, which JSON leaves out
+}
 
 // findDefaults defaults an empty object of every kind twice: once with the optional structs absent and once
 // with them present but empty. Lists hold one empty element in both. A field's default is what appears

@@ -1,1 +1,7 @@
+//! The Kubernetes API as data: which types there are, how they are written in JSON, YAML and protobuf,
+//! how they are patched, and how they are described to clients. Knows no HTTP, no store and no kind by
+//! name.
 
+pub mod facts;
+
+pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
