@@ -30,7 +30,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 pub fn bench(args: &[String]) -> anyhow::Result<()> {
     shell::run(cargo().args(["build", "--release", "--bin", "windlass", "--package", "windlass-tests-bench"]))?;
     let mut bench = command(root().join("target/release/windlass-tests-bench"));
-    shell::run(bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_all()?))
+    shell::run(bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_for_bench()?))
 }
 
 fn cargo() -> Command {

