@@ -1,0 +1,42 @@
+//! `/?url=http://HOST[:PORT]/PATH` answers with what that URL answers; the error, as 502, if it
+//! can't be had.
+
+use guests::{Target, answer};
+use wasip2::http::{
+    outgoing_handler,
+    types::{ErrorCode, Fields, IncomingRequest, OutgoingRequest, ResponseOutparam, Scheme},
+};
+
+struct Caller;
+
+wasip2::http::proxy::export!(Caller);
+
+impl wasip2::exports::http::incoming_handler::Guest for Caller {
+    fn handle(request: IncomingRequest, to: ResponseOutparam) {
+        let target = Target::of(&request);
+        match get(target.get("url").unwrap_or_default()) {
+            Ok((status, body)) => answer(to, status, &body),
+            Err(error) => answer(to, 502, format!("{error:?}\n").as_bytes()),
+        }
+    }
+}
+
+fn get(url: &str) -> Result<(u16, Vec<u8>), ErrorCode> {
+    let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let request = OutgoingRequest::new(Fields::new());
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    let _ = request.set_scheme(Some(&scheme));
+    let _ = request.set_authority(Some(authority));
+    let _ = request.set_path_with_query(Some(if path.is_empty() { "/" } else { path }));
+    let answer = outgoing_handler::handle(request, None)?;
+    answer.subscribe().block();
+    let response = answer.get().expect("is ready").expect("taken once")?;
+    let body = response.consume().expect("taken once");
+    let stream = body.stream().expect("taken once");
+    let mut bytes = Vec::new();
+    while let Ok(chunk) = stream.blocking_read(64 * 1024) {
+        bytes.extend(chunk);
+    }
+    Ok((response.status(), bytes))
+}

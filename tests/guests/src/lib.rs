@@ -1,0 +1,73 @@
+//! What the guests share. WASI is called directly and `std::io` never, so the same source builds
+//! for `wasm32-wasip2` and, with rebuilt std, for `wasm32-unknown-unknown`.
+
+use wasip2::{
+    clocks::monotonic_clock::subscribe_duration,
+    http::types::{
+        Fields, IncomingRequest, OutgoingBody, OutgoingResponse, OutputStream, ResponseOutparam,
+    },
+};
+
+/// Path and query of a request, taken apart: `/grow?mib=3` is (`/grow`, [(`mib`, `3`)]).
+pub struct Target {
+    pub path: String,
+    pub query: Vec<(String, String)>,
+}
+
+impl Target {
+    pub fn of(request: &IncomingRequest) -> Self {
+        let whole = request.path_with_query().unwrap_or_default();
+        let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));
+        let query = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect();
+        Self { path: path.to_string(), query }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    pub fn number(&self, key: &str) -> u64 {
+        self.get(key).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
+pub fn answer(to: ResponseOutparam, status: u16, text: &[u8]) {
+    let response = OutgoingResponse::new(Fields::new());
+    let _ = response.set_status_code(status);
+    let body = response.body().expect("taken once");
+    ResponseOutparam::set(to, Ok(response));
+    if let Ok(stream) = body.write() {
+        write(&stream, text);
+    }
+    let _ = OutgoingBody::finish(body, None);
+}
+
+/// `blocking_write_and_flush` takes at most 4096 bytes.
+pub fn write(stream: &OutputStream, bytes: &[u8]) {
+    for chunk in bytes.chunks(4096) {
+        let _ = stream.blocking_write_and_flush(chunk);
+    }
+}
+
+pub fn sleep_ms(ms: u64) {
+    subscribe_duration(ms * 1_000_000).block();
+}
+
+pub fn say(text: &str) {
+    write(&wasip2::cli::stdout::get_stdout(), text.as_bytes());
+}
+
+pub fn complain(text: &str) {
+    write(&wasip2::cli::stderr::get_stderr(), text.as_bytes());
+}
+
+/// Takes memory, writes to every page of it, and gives it back when dropped.
+pub fn take_mib(mib: u64) -> Vec<u8> {
+    let mut taken = Vec::with_capacity((mib as usize) << 20);
+    taken.resize((mib as usize) << 20, 1);
+    std::hint::black_box(taken)
+}
