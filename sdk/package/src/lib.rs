@@ -1,1 +1,59 @@
+//! The forms in which WebAssembly is packaged and moved: building one from bytes, reading one, and
+//! saying what is inside. Knows no store, no cluster and no engine.
+//!
+//! So far one form: the CNCF TAG Runtime WASM OCI artifact
+//! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>): a config and exactly
+//! one layer.
 
+mod artifact;
+mod binary;
+
+use sha2::{Digest as _, Sha256};
+
+pub use artifact::{
+    Artifact, Config, Descriptor, MANIFEST_MEDIA_TYPE, Manifest, WASM_CONFIG_MEDIA_TYPE,
+    WASM_MEDIA_TYPE,
+};
+pub use binary::{Inspection, Sort, inspect};
+
+/// Why bytes are not a package.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    #[error("not a WebAssembly binary: {0}")]
+    NotWasm(String),
+    #[error("the WebAssembly binary is damaged: {0}")]
+    Damaged(String),
+    #[error("not a WASM artifact: {0}")]
+    NotAnArtifact(String),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// `sha256:` and the lower-case hex of the hash, as OCI names content.
+pub fn digest(bytes: &[u8]) -> String {
+    Hasher::default().update(bytes).finish()
+}
+
+/// Hashes content that comes in pieces.
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    pub fn update(mut self, bytes: &[u8]) -> Self {
+        self.add(bytes);
+        self
+    }
+
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of everything added.
+    pub fn finish(self) -> String {
+        let mut text = String::from("sha256:");
+        for byte in self.0.finalize() {
+            text += &format!("{byte:02x}");
+        }
+        text
+    }
+}
