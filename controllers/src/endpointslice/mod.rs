@@ -1,0 +1,5 @@
+//! endpointslice
+pub mod plan;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Garbage.
+
+pub mod graph;
+pub mod plan;

@@ -1,0 +1,5 @@
+//! replicaset
+pub mod plan;
+
+#[cfg(test)]
+mod tests;
