@@ -39,7 +39,7 @@ var special = map[reflect.Type]string{
 }
 
 // wrapped are slices that protobuf carries as a message with one repeated field `items`.
-var wrapped = map[string]bool{"ExtraValue": true, "Verbs": true}
+var wrapped = map[string]bool{"AttestationValue": true, "ExtraValue": true, "Verbs": true}
 
 type table struct {
 	definitions map[string]common.OpenAPIDefinition

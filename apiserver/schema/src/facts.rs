@@ -89,12 +89,12 @@ pub struct Type {
 }
 
 /// A JSON property of a type, and the embedded struct it comes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Property {
     owner: TypeRef,
     index: u16,
-    /// Go's name of the embedded field on the way, which Go's errors print as part of the path.
-    via: Option<&'static str>,
+    /// Go's names of the embedded fields on the way, which Go's errors print as part of the path.
+    via: Vec<&'static str>,
 }
 
 /// One field of a Go struct.
@@ -251,11 +251,11 @@ impl Type {
         self.field_via(json).map(|(field, _)| field)
     }
 
-    /// As [`Type::field`], with Go's name of the embedded struct that holds it.
-    pub(crate) fn field_via(&self, json: &str) -> Option<(&'static Field, Option<&'static str>)> {
+    /// As [`Type::field`], with Go's names of the embedded structs that hold it.
+    pub(crate) fn field_via(&self, json: &str) -> Option<(&'static Field, &[&'static str])> {
         let at = self.properties.binary_search_by(|(name, _)| (*name).cmp(json)).ok()?;
-        let property = self.properties[at].1;
-        Some((&property.owner.get().fields[usize::from(property.index)], property.via))
+        let property = &self.properties[at].1;
+        Some((&property.owner.get().fields[usize::from(property.index)], &property.via))
     }
 
     /// Every JSON property, embedded ones included, sorted by name.
@@ -521,7 +521,7 @@ impl Parser {
     fn flatten(&mut self) {
         for at in 0..self.schema.types.len() {
             let mut properties = Vec::new();
-            self.collect(TypeRef(at as u32), None, &mut properties);
+            self.collect(TypeRef(at as u32), &[], &mut properties);
             // The first wins, as the field of the outer struct hides the embedded one's.
             properties.sort_by_key(|(name, _)| *name);
             properties.dedup_by_key(|(name, _)| *name);
@@ -532,15 +532,16 @@ impl Parser {
     fn collect(
         &self,
         owner: TypeRef,
-        via: Option<&'static str>,
+        via: &[&'static str],
         into: &mut Vec<(&'static str, Property)>,
     ) {
         for (index, field) in self.schema.types[owner.0 as usize].fields.iter().enumerate() {
             match (&field.shape, field.inline) {
                 (Shape::Struct(inner), true) => {
-                    self.collect(*inner, Some(via.unwrap_or(field.go_name)), into)
+                    self.collect(*inner, &[via, &[field.go_name]].concat(), into);
                 }
-                _ => into.push((field.json, Property { owner, index: index as u16, via })),
+                _ => into
+                    .push((field.json, Property { owner, index: index as u16, via: via.to_vec() })),
             }
         }
     }
@@ -634,12 +635,46 @@ mod tests {
     fn fields() {
         let pod = ("", "v1", "Pod");
         let deployment = ("apps", "v1", "Deployment");
-        check(deployment, "spec.replicas", expect![[r#"Replicas #1 int32 pointer omitempty default Some("1") list None [] patch None None"#]]);
-        check(deployment, "spec.template.spec.containers.ports", expect![[r#"Ports #6 []v1.ContainerPort omitempty default None list Some("map") ["containerPort", "protocol"] patch Some("merge") Some("containerPort")"#]]);
-        check(pod, "spec.volumes.emptyDir", expect!["EmptyDir #2 v1.EmptyDirVolumeSource pointer omitempty default None list None [] patch None None"]);
-        check(pod, "spec.containers.readinessProbe.httpGet.port", expect!["Port #2 intstr.IntOrString required default None list None [] patch None None"]);
-        check(pod, "metadata.ownerReferences", expect![[r#"OwnerReferences #13 []v1.OwnerReference omitempty default None list Some("map") ["uid"] patch Some("merge") Some("uid")"#]]);
-        check(("events.k8s.io", "v1", "DeleteOptions"), "preconditions.uid", expect!["UID #1 types.UID pointer omitempty default None list None [] patch None None"]);
+        check(
+            deployment,
+            "spec.replicas",
+            expect![[
+                r#"Replicas #1 int32 pointer omitempty default Some("1") list None [] patch None None"#
+            ]],
+        );
+        check(
+            deployment,
+            "spec.template.spec.containers.ports",
+            expect![[
+                r#"Ports #6 []v1.ContainerPort omitempty default None list Some("map") ["containerPort", "protocol"] patch Some("merge") Some("containerPort")"#
+            ]],
+        );
+        check(
+            pod,
+            "spec.volumes.emptyDir",
+            expect![
+                "EmptyDir #2 v1.EmptyDirVolumeSource pointer omitempty default None list None [] patch None None"
+            ],
+        );
+        check(
+            pod,
+            "spec.containers.readinessProbe.httpGet.port",
+            expect![
+                "Port #2 intstr.IntOrString required default None list None [] patch None None"
+            ],
+        );
+        check(
+            pod,
+            "metadata.ownerReferences",
+            expect![[
+                r#"OwnerReferences #13 []v1.OwnerReference omitempty default None list Some("map") ["uid"] patch Some("merge") Some("uid")"#
+            ]],
+        );
+        check(
+            ("events.k8s.io", "v1", "DeleteOptions"),
+            "preconditions.uid",
+            expect!["UID #1 types.UID pointer omitempty default None list None [] patch None None"],
+        );
     }
 
     #[test]

@@ -2,6 +2,10 @@
 //! how they are patched, and how they are described to clients. Knows no HTTP, no store and no kind by
 //! name.
 
+pub mod decode;
 pub mod facts;
+mod golang;
+mod node;
 
+pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_value};
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
