@@ -2,10 +2,20 @@
 //! contract, so that memory, sled and etcd are interchangeable. One suite ([`conformance`]) holds
 //! every implementation to it. Knows bytes only: no kinds, no JSON, no HTTP.
 
+mod compaction;
+pub mod conformance;
+mod memory;
+mod mvcc;
+mod sled;
+mod watch;
+
 use std::sync::Arc;
 
+pub use self::sled::SledStore;
 use async_trait::async_trait;
+pub use compaction::{CHECK_EVERY, CompactionPolicy, KEEP, KEEP_REVISIONS};
 use futures::stream::BoxStream;
+pub use memory::MemoryStore;
 
 /// One global counter; every committed transaction has one, and they only grow. 0 is "before all".
 pub type Revision = u64;
@@ -72,7 +82,8 @@ pub struct RangeResponse {
     pub revision: Revision,
 }
 
-/// One change as a watcher sees it. All events of a revision come together, in one batch.
+/// One change as a watcher sees it. All events of a revision come together, in one batch. `before`
+/// is None where the key is new, or where compaction has forgotten what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Put {
@@ -87,7 +98,8 @@ pub enum Event {
     },
 }
 
-/// The events of one or more whole revisions, in order.
+/// The events of one or more whole revisions, in order; none where the store only tells that it
+/// has moved on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Everything up to here has been delivered.
@@ -112,26 +124,33 @@ pub enum StoreError {
     ReadOnly { why: Arc<str> },
     #[error("the database {path} is damaged: {why}")]
     Damaged { path: String, why: String },
+    /// The request can never succeed: a key twice in a transaction, too many bytes.
+    #[error("the store refuses the request: {0}")]
+    Invalid(String),
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// A watch: batches in order of revision; ends after an error.
+/// A watch: batches in order of revision; ends after an error, and when the store is closed.
 pub type WatchStream = BoxStream<'static, Result<Batch, StoreError>>;
 
 /// The contract of all stores (etcd's KV, Watch and compaction).
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Commits durably, or tells which comparison failed. The answer and the watch event of a
-    /// commit may arrive in either order.
+    /// commit may arrive in either order. A transaction that changes nothing (no operations, or
+    /// deletes of absent keys) answers with the current revision. Dropping the future doesn't undo it.
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError>;
 
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError>;
 
-    /// Everything under `prefix` that is committed after revision `after`.
+    /// Everything under `prefix` that is committed after revision `after`; progress of other keys
+    /// comes as batches without events, so a reader can wait for [`Store::current_revision`].
+    /// `Compacted` where `after` is older than the last compaction, `Future` where it is not yet.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError>;
 
-    /// Forgets what was overwritten or deleted before `revision`.
+    /// Forgets what was overwritten or deleted at or before `revision`: ranges and watches from
+    /// older revisions then answer `Compacted`. Going back to an older one changes nothing.
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
 
     /// The newest revision; may cost a quorum read.
@@ -139,4 +158,42 @@ pub trait Store: Send + Sync {
 
     /// Why writes are refused, if they are: for `/readyz`.
     fn degraded(&self) -> Option<StoreError>;
+}
+
+impl Op {
+    pub fn key(&self) -> &Arc<str> {
+        let (Self::Put { key, .. } | Self::Delete { key }) = self;
+        key
+    }
+}
+
+impl Event {
+    pub fn key(&self) -> &Arc<str> {
+        match self {
+            Self::Put { now, .. } => &now.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The revision at which it happened.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put { now, .. } => now.mod_revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+
+    /// What the key is after the event; None where it is gone.
+    pub fn now(&self) -> Option<&KeyValue> {
+        match self {
+            Self::Put { now, .. } => Some(now),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    /// What the key was before the event.
+    pub fn before(&self) -> Option<&KeyValue> {
+        let (Self::Put { before, .. } | Self::Delete { before, .. }) = self;
+        before.as_ref()
+    }
 }
