@@ -2,7 +2,6 @@
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use kube::client::Body;
 
 use crate::{api::unreachable, error::Error};
 
@@ -10,15 +9,19 @@ use crate::{api::unreachable, error::Error};
 const MAX_LINE_BYTES: usize = 8 << 20;
 
 /// Reads a body line by line.
-pub struct Lines {
-    body: Body,
+pub struct Lines<B> {
+    body: B,
     buffer: BytesMut,
     /// How far the buffer was searched for a line's end already.
     searched: usize,
 }
 
-impl Lines {
-    pub fn new(body: Body) -> Self {
+impl<B> Lines<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    pub fn new(body: B) -> Self {
         Self { body, buffer: BytesMut::new(), searched: 0 }
     }
 
@@ -74,7 +77,7 @@ mod tests {
             .map(|chunk| Ok(http_body::Frame::data(Bytes::from_static(chunk.as_bytes()))))
             .collect();
         let body = http_body_util::StreamBody::new(futures::stream::iter(chunks));
-        let mut lines = Lines::new(Body::wrap_body(body));
+        let mut lines = Lines::new(body);
         let mut found = Vec::new();
         while let Ok(Some(line)) = lines.next().await {
             found.push(String::from_utf8_lossy(&line).into_owned());

@@ -1,0 +1,150 @@
+use std::time::Duration;
+
+use expect_test::expect;
+use windlass_sdk_client::{Changes, Informers};
+use windlass_sdk_meta::Rng;
+use windlass_sdk_types::{ConfigMap, Kind};
+
+use crate::fake::{Answer, Fake, stream};
+
+fn object(name: &str, version: u64) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","namespace":"n","uid":"{name}","resourceVersion":"{version}","managedFields":[{{"manager":"x"}}]}}}}"#
+    )
+}
+
+fn event(sort: &str, name: &str, version: u64) -> String {
+    format!(r#"{{"type":"{sort}","object":{}}}"#, object(name, version))
+}
+
+fn end_of_list(version: u64) -> String {
+    format!(
+        r#"{{"type":"BOOKMARK","object":{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"resourceVersion":"{version}","annotations":{{"k8s.io/initial-events-end":"true"}}}}}}}}"#
+    )
+}
+
+/// All changes that are there once everything is quiet, as `key:before>now` versions.
+async fn drain(changes: &mut Changes<ConfigMap>) -> String {
+    let version = |object: Option<std::sync::Arc<ConfigMap>>| {
+        object.map_or("-".into(), |object| object.resource_version().to_owned())
+    };
+    let mut all = Vec::new();
+    while let Ok(change) =
+        tokio::time::timeout(Duration::from_millis(500), changes.next_change()).await
+    {
+        all.push(format!("{}:{}>{}", change.key, version(change.before), version(change.now)));
+    }
+    all.join(" ")
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_watches_resumes_and_lists_again() {
+    let (first, answer1) = stream();
+    let (second, answer2) = stream();
+    let (third, answer3) = stream();
+    let (fourth, answer4) = stream();
+    let fake = Fake::new([answer1, answer2, answer3, answer4]);
+    let informers = Informers::new(fake.client(), Rng::seeded(1));
+    let maps = informers.of::<ConfigMap>();
+    let mut changes = maps.changes();
+    let send = |to: &futures::channel::mpsc::UnboundedSender<String>, line: String| {
+        to.unbounded_send(line).unwrap();
+    };
+
+    send(&first, event("ADDED", "b", 3));
+    send(&first, event("ADDED", "a", 4));
+    assert_eq!(drain(&mut changes).await, "", "half a list is not shown");
+    assert!(!maps.is_synced());
+    send(&first, end_of_list(5));
+    maps.synced().await;
+    assert_eq!(maps.resource_version(), 5);
+    assert_eq!(drain(&mut changes).await, "n/a:->4 n/b:->3");
+    assert!(maps.get("n", "a").unwrap().metadata.managed_fields.is_none());
+
+    // Several changes of one key are one; an object that came and went is told.
+    send(&first, event("MODIFIED", "b", 6));
+    send(&first, event("ADDED", "c", 7));
+    send(&first, event("MODIFIED", "b", 8));
+    send(&first, event("DELETED", "c", 9));
+    maps.reached(9).await;
+    assert_eq!(drain(&mut changes).await, "n/b:3>8 n/c:->-");
+
+    // A late reader is told of what exists; it has the same informer.
+    let mut late = informers.of::<ConfigMap>().changes();
+    assert_eq!(drain(&mut late).await, "n/a:->4 n/b:->8");
+
+    // Cut: it resumes where it was. A repeated event is no change.
+    drop(first);
+    send(&second, event("MODIFIED", "b", 8));
+    send(&second, r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"20"}}}"#.into());
+    send(&second, "not JSON".into());
+    assert_eq!(drain(&mut changes).await, "");
+    assert_eq!(maps.resource_version(), 20);
+
+    // Expired: it lists again and notices what went meanwhile. An ERROR event ends its watch.
+    send(
+        &second,
+        r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}}"#.into(),
+    );
+    send(&third, event("ADDED", "b", 8));
+    drop(third);
+    assert_eq!(drain(&mut changes).await, "", "a list that was cut counts for nothing");
+    send(&fourth, event("ADDED", "b", 8));
+    send(&fourth, event("ADDED", "d", 28));
+    send(&fourth, end_of_list(30));
+    assert_eq!(drain(&mut changes).await, "n/a:4>- n/d:->28");
+    assert_eq!(maps.in_namespace("n").iter().map(|map| map.name()).collect::<Vec<_>>(), ["b", "d"]);
+
+    let log = fake.log();
+    let log: Vec<&str> =
+        log.lines().map(|line| line.split("&timeoutSeconds").next().unwrap()).collect();
+    expect![[r#"
+        GET /api/v1/configmaps?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan
+        GET /api/v1/configmaps?watch=true&allowWatchBookmarks=true&resourceVersion=9
+        GET /api/v1/configmaps?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan
+        GET /api/v1/configmaps?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"#]]
+    .assert_eq(&log.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_without_streaming_lists() {
+    let (watch, answer) = stream();
+    let fake = Fake::new([
+        Answer::Json(400, r#"{"reason":"BadRequest","message":"unknown sendInitialEvents"}"#),
+        Answer::Json(
+            200,
+            r#"{"metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"a","namespace":"n","resourceVersion":"4"}}]}"#,
+        ),
+        answer,
+    ]);
+    let informers = Informers::new(fake.client(), Rng::seeded(1));
+    let maps = informers.selected::<ConfigMap>("metadata.name=a");
+    maps.synced().await;
+    watch.unbounded_send(event("MODIFIED", "a", 6)).unwrap();
+    maps.reached(6).await;
+    assert_eq!(maps.list().len(), 1);
+    let log = fake.log();
+    let log: Vec<&str> =
+        log.lines().map(|line| line.split("&timeoutSeconds").next().unwrap()).collect();
+    expect![[r#"
+        GET /api/v1/configmaps?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&fieldSelector=metadata.name%3Da
+        GET /api/v1/configmaps?limit=500&fieldSelector=metadata.name%3Da
+        GET /api/v1/configmaps?watch=true&allowWatchBookmarks=true&resourceVersion=5&fieldSelector=metadata.name%3Da"#]]
+    .assert_eq(&log.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_asked_less_and_less() {
+    let fake = Fake::default();
+    let informers = Informers::new(fake.client(), Rng::seeded(1));
+    let maps = informers.of::<ConfigMap>();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = fake.requests();
+    assert!((20..60).contains(&asked), "{asked}");
+    // Without readers it stops asking.
+    drop((maps, informers));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let after = fake.requests();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(fake.requests(), after);
+}
