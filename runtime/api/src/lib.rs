@@ -35,6 +35,12 @@ pub trait Runtime: Send + Sync {
     /// Everything this runtime knows: the agent decides from this, never from memory.
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError>;
 
+    /// What `list` says of one pod. A runtime that can look it up does so: the agent asks after each
+    /// of its own actions.
+    async fn observe(&self, pod_uid: &str) -> Result<Option<ObservedSandbox>, RuntimeError> {
+        Ok(self.list().await?.into_iter().find(|sandbox| sandbox.pod_uid == pod_uid))
+    }
+
     /// Hints that something about a pod changed; the agent then looks at `list`. Bounded: a reader
     /// that lags gets `Lagged` and looks at everything.
     fn events(&self) -> BoxStream<'static, RuntimeEvent>;
@@ -164,6 +170,9 @@ pub enum RuntimeEvent {
     Lagged,
     /// Requests of a handler trapped: `count` since the last such event (at most one a second and container).
     Trapped { pod_uid: String, container: String, count: u64, message: String },
+    /// Something the pod's owner should read as a warning Event, such as a port that the host
+    /// refuses. `reason` is a CamelCase word.
+    Notice { pod_uid: String, container: String, reason: &'static str, message: String },
 }
 
 #[derive(Clone, Debug, PartialEq)]
