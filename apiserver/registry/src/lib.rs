@@ -1,1 +1,35 @@
+//! What each kind is and how its objects may change: one row and one strategy a kind, the generic
+//! stages of a write, field ownership, patches, printed columns. Works on JSON trees that live only
+//! inside a verb. Knows no HTTP, no store, no async runtime; time and chance come in.
 
+mod binding;
+mod cause;
+mod delete;
+mod fieldset;
+mod kind;
+mod managed;
+mod metadata;
+mod names;
+mod normal;
+mod patch;
+mod registry;
+mod rows;
+mod scale;
+mod stages;
+mod strategies;
+mod strategy;
+mod table;
+mod tree;
+
+pub use binding::bind;
+pub use cause::{Causes, Path};
+pub use delete::{DeleteOptions, Deletion, Preconditions};
+pub use kind::{Column, GroupVersion, Kind, Selectable, Subresource};
+pub use managed::{Manager, manager_name, record as record_manager};
+pub use names::NameRule;
+pub use patch::{json_patch, merge_patch};
+pub use registry::Registry;
+pub use scale::{read as read_scale, write as write_scale};
+pub use stages::generated_name_taken;
+pub use strategy::{Allocator, Context, ScalePaths, Separation, Strategy};
+pub use table::{Cells, IncludeObject, human_duration, partial_metadata};

@@ -1,0 +1,224 @@
+//! What a DELETE does to an object: gone at once, marked and left for finalizers or a node to
+//! finish, or nothing because it is already on its way. Decided from the object and the options
+//! alone; the server carries it out.
+
+use serde::Deserialize;
+use serde_json::Value;
+use windlass_sdk_meta::{GroupVersionKind, Status, Timestamp, format_time, parse_time};
+
+use crate::{
+    cause::{Causes, Path},
+    kind::Kind,
+    strategy::Context,
+    tree,
+};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// `metav1.DeleteOptions`, as far as it says how to delete.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteOptions {
+    pub grace_period_seconds: Option<i64>,
+    pub preconditions: Option<Preconditions>,
+    pub orphan_dependents: Option<bool>,
+    pub propagation_policy: Option<String>,
+    pub dry_run: Vec<String>,
+}
+
+/// What the object must be for the deletion to go on.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Preconditions {
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Deletion {
+    /// Take it out of the store; the tree is its last state.
+    Remove(Value),
+    /// Write this and leave the rest to whoever holds it.
+    Mark(Value),
+    /// It is already being deleted: answer with it as it is.
+    Pending(Value),
+}
+
+impl Kind {
+    /// Plans the deletion of `old` (with `resourceVersion`). Errors: 409 where a precondition fails,
+    /// 422 where the options contradict themselves.
+    pub fn delete(
+        &self,
+        old: &Value,
+        options: &DeleteOptions,
+        cx: &Context<'_>,
+    ) -> Result<Deletion, Status> {
+        check_options(options)?;
+        self.check_preconditions(old, options)?;
+        let mut object = old.clone();
+        let deleting = tree::has(&old["metadata"], "deletionTimestamp");
+        if deleting && self.strategy.held(old) {
+            return Ok(Deletion::Pending(object));
+        }
+        let graceful = match self.grace(&mut object, options, cx) {
+            Grace::Pending => return Ok(Deletion::Pending(object)),
+            Grace::None => None,
+            Grace::Seconds(seconds) => Some(seconds),
+        };
+        set_finalizers(&mut object, options);
+        let held = self.strategy.held(&object);
+        let finalizers = !tree::list(&object["metadata"], "finalizers").is_empty();
+        match graceful {
+            Some(0) | None if !finalizers && !held => return Ok(Deletion::Remove(object)),
+            Some(_) => {}
+            None => {
+                mark(&mut object, cx.now);
+                self.strategy.prepare_for_deletion(&mut object);
+            }
+        }
+        let unchanged = tree::same(&object, old);
+        Ok(if unchanged { Deletion::Pending(object) } else { Deletion::Mark(object) })
+    }
+
+    /// Whether an update has let go of the last thing that held a deleted object.
+    pub fn removed_by_update(&self, new: &Value, old: &Value) -> bool {
+        let before = &old["metadata"];
+        tree::list(&new["metadata"], "finalizers").is_empty()
+            && tree::has(before, "deletionTimestamp")
+            && tree::number(before, "deletionGracePeriodSeconds").unwrap_or(0) == 0
+            && !self.strategy.held(new)
+    }
+
+    fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+        let Some(wanted) = &options.preconditions else { return Ok(()) };
+        let metadata = &old["metadata"];
+        let (uid, version) = (tree::text(metadata, "uid"), tree::text(metadata, "resourceVersion"));
+        let why = match (&wanted.uid, &wanted.resource_version) {
+            (Some(wanted), _) if wanted != uid => format!(
+                "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+            ),
+            (_, Some(wanted)) if wanted != version => format!(
+                "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
+            ),
+            _ => return Ok(()),
+        };
+        Err(Status::conflict(&self.group_resource(), tree::text(metadata, "name"), why))
+    }
+
+    /// Graceful deletion: a first request sets when it ends, a later one may only shorten it.
+    fn grace(&self, object: &mut Value, options: &DeleteOptions, cx: &Context<'_>) -> Grace {
+        let asked =
+            options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+        let Some(seconds) = self.strategy.grace_seconds(object, asked) else { return Grace::None };
+        let metadata = tree::child(object, "metadata");
+        let Some(ends) = parse_time(tree::text(metadata, "deletionTimestamp")) else {
+            set_end(metadata, seconds_after(cx.now, seconds), seconds);
+            if let Some(generation) = tree::number(metadata, "generation").filter(|now| *now > 0) {
+                tree::set(metadata, "generation", generation + 1);
+            }
+            return Grace::Seconds(seconds);
+        };
+        let current = match tree::number(metadata, "deletionGracePeriodSeconds").unwrap_or(0) {
+            0 => return Grace::Seconds(0),
+            seconds => seconds.max(1),
+        };
+        match asked {
+            Some(asked) if asked < current => {
+                let earlier = seconds_after(ends, asked - current);
+                // It can't end in the past: the node still gets to see a graceful deletion.
+                let (ends, seconds) =
+                    if earlier < cx.now { (cx.now, asked.min(1)) } else { (earlier, asked) };
+                set_end(metadata, ends, seconds);
+                Grace::Seconds(seconds)
+            }
+            _ => Grace::Pending,
+        }
+    }
+}
+
+enum Grace {
+    /// The kind knows no grace.
+    None,
+    /// The end is set; 0 is at once.
+    Seconds(i64),
+    /// Nothing shorter was asked for.
+    Pending,
+}
+
+fn check_options(options: &DeleteOptions) -> Result<(), Status> {
+    let mut causes = Causes::default();
+    let path = Path::Root.child("propagationPolicy");
+    if let Some(policy) = &options.propagation_policy {
+        if options.orphan_dependents.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            causes.invalid_text(path, policy, why);
+        }
+        let known = ["Foreground", "Background", "Orphan"];
+        if !known.contains(&policy.as_str()) {
+            causes.not_supported(
+                path,
+                &Value::from(policy.as_str()),
+                &["Background", "Foreground", "Orphan"],
+            );
+        }
+    }
+    let dry_run = Path::Root.child("dryRun");
+    if options.dry_run.iter().any(|what| what != "All") {
+        causes.not_supported(dry_run, &Value::from(options.dry_run.clone()), &["All"]);
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
+    Err(Status::invalid(&kind, "", causes.into_vec()))
+}
+
+/// Garbage collection's finalizers, as the options want them; without a wish they stay.
+fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
+    let wanted = match (options.orphan_dependents, options.propagation_policy.as_deref()) {
+        (Some(true), _) | (_, Some("Orphan")) => Some(ORPHAN),
+        (_, Some("Foreground")) => Some(FOREGROUND),
+        (Some(false), _) | (_, Some("Background")) => None,
+        _ => return,
+    };
+    let metadata = tree::child(object, "metadata");
+    let before = tree::list(metadata, "finalizers");
+    let mut finalizers: Vec<Value> = before
+        .iter()
+        .filter(|one| {
+            let own = *one == ORPHAN || *one == FOREGROUND;
+            !own || wanted.is_some_and(|wanted| *one == wanted)
+        })
+        .cloned()
+        .collect();
+    finalizers
+        .extend(wanted.filter(|wanted| !before.iter().any(|one| one == wanted)).map(Value::from));
+    if finalizers.is_empty() {
+        tree::remove(metadata, "finalizers");
+    } else {
+        tree::set(metadata, "finalizers", finalizers);
+    }
+}
+
+/// Marks an object that knows no grace but can't go yet.
+fn mark(object: &mut Value, now: Timestamp) {
+    let metadata = tree::child(object, "metadata");
+    if parse_time(tree::text(metadata, "deletionTimestamp")).is_none() {
+        set_end(metadata, now, 0);
+        if let Some(generation) = tree::number(metadata, "generation").filter(|now| *now > 0) {
+            tree::set(metadata, "generation", generation + 1);
+        }
+    }
+}
+
+fn set_end(metadata: &mut Value, at: Timestamp, seconds: i64) {
+    tree::set(metadata, "deletionTimestamp", format_time(at));
+    tree::set(metadata, "deletionGracePeriodSeconds", seconds);
+}
+
+/// A time so many seconds later, as far as times go.
+fn seconds_after(at: Timestamp, seconds: i64) -> Timestamp {
+    at.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(at)
+}

@@ -1,0 +1,163 @@
+//! `metadata.managedFields`: who last set which field. Every write by a client is recorded as
+//! operation Update, with upstream's rules, so that server-side apply finds true owners later: what
+//! the write added or changed becomes the writer's and nobody else's; what it removed is nobody's.
+//! An entry's time moves only when its set does, and old managers are merged beyond a bound.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use serde_json::{Value, json};
+use windlass_sdk_meta::{Timestamp, format_time};
+
+use crate::{
+    fieldset::{Delta, FieldSet, touches},
+    kind::Kind,
+    tree,
+};
+
+/// Entries of operation Update that an object keeps apart.
+const MAX_UPDATE_MANAGERS: usize = 10;
+const MERGED_MANAGER: &str = "ancient-changes";
+const MAX_MANAGER_BYTES: usize = 128;
+
+/// Who writes, and through which subresource (empty: the main one).
+#[derive(Clone, Copy, Debug)]
+pub struct Manager<'a> {
+    pub name: &'a str,
+    pub subresource: &'a str,
+}
+
+/// Records what a write changes between `old` (None on create) and `object`.
+pub fn record(
+    kind: &Kind,
+    object: &mut Value,
+    old: Option<&Value>,
+    by: Manager<'_>,
+    now: Timestamp,
+) {
+    let mut entries = entries(object, old);
+    let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
+    if !delta.is_empty() {
+        let api_version = kind.storage().api_version();
+        take(&mut entries, &delta, by, &api_version, &format_time(now));
+        merge_oldest(&mut entries);
+        entries.sort_by(order);
+    }
+    let metadata = tree::child(object, "metadata");
+    if entries.is_empty() {
+        tree::remove(metadata, "managedFields");
+    } else {
+        tree::set(metadata, "managedFields", entries);
+    }
+}
+
+/// The manager of a request: what it says, else the first word of its user agent.
+pub fn manager_name(field_manager: &str, user_agent: &str) -> String {
+    if !field_manager.is_empty() {
+        return field_manager.to_owned();
+    }
+    let first = user_agent.split('/').next().unwrap_or_default();
+    let mut name: String = first.chars().filter(|one| !one.is_control()).collect();
+    while name.len() > MAX_MANAGER_BYTES {
+        name.pop();
+    }
+    name
+}
+
+/// The entries to begin with: the body's, unless it has none (then what is stored stays) or resets
+/// them with a single empty entry.
+fn entries(object: &Value, old: Option<&Value>) -> Vec<Value> {
+    let said = tree::list(&object["metadata"], "managedFields");
+    match said {
+        [] => old.map_or(&[][..], |old| tree::list(&old["metadata"], "managedFields")).to_vec(),
+        [only] if tree::is_empty(only) => Vec::new(),
+        said => said.to_vec(),
+    }
+}
+
+/// Moves the fields of the delta to the writer.
+fn take(entries: &mut Vec<Value>, delta: &Delta, by: Manager<'_>, api_version: &str, now: &str) {
+    let mut own = None;
+    entries.retain_mut(|entry| {
+        if tree::text(entry, "apiVersion") != api_version {
+            return true;
+        }
+        if is_of(entry, by) {
+            own = Some(std::mem::take(entry));
+            return false;
+        }
+        let fields = &entry["fieldsV1"];
+        if !touches(fields, &delta.changed) && !touches(fields, &delta.removed) {
+            return true;
+        }
+        let mut set = FieldSet::from_json(fields);
+        set.subtract(&delta.changed);
+        set.subtract(&delta.removed);
+        entry["fieldsV1"] = set.to_json();
+        !set.is_empty()
+    });
+    let before =
+        own.as_ref().map(|entry| FieldSet::from_json(&entry["fieldsV1"])).unwrap_or_default();
+    let mut set = before.clone();
+    set.subtract(&delta.removed);
+    set.add(&delta.changed);
+    if set.is_empty() {
+        return;
+    }
+    let time = match &own {
+        Some(entry) if set == before => entry["time"].clone(),
+        _ => Value::from(now),
+    };
+    let mut entry = json!({
+        "manager": by.name, "operation": "Update", "apiVersion": api_version, "time": time,
+        "fieldsType": "FieldsV1", "fieldsV1": set.to_json(),
+    });
+    if !by.subresource.is_empty() {
+        tree::set(&mut entry, "subresource", by.subresource);
+    }
+    entries.push(entry);
+}
+
+fn is_of(entry: &Value, by: Manager<'_>) -> bool {
+    tree::text(entry, "manager") == by.name
+        && tree::text(entry, "operation") == "Update"
+        && tree::text(entry, "subresource") == by.subresource
+}
+
+/// Merges the oldest entries of operation Update into one a version, until they are few enough.
+fn merge_oldest(entries: &mut Vec<Value>) {
+    let is_update = |entry: &Value| tree::text(entry, "operation") == "Update";
+    entries.sort_by(order);
+    let mut updates = entries.iter().filter(|entry| is_update(entry)).count();
+    let mut into: BTreeMap<String, usize> = BTreeMap::new();
+    let mut at = 0;
+    while updates > MAX_UPDATE_MANAGERS && at < entries.len() {
+        if !is_update(&entries[at]) {
+            at += 1;
+            continue;
+        }
+        let version = tree::text(&entries[at], "apiVersion").to_owned();
+        if let Some(&bucket) = into.get(&version) {
+            let merged = entries.remove(at);
+            let mut set = FieldSet::from_json(&entries[bucket]["fieldsV1"]);
+            set.add(&FieldSet::from_json(&merged["fieldsV1"]));
+            entries[bucket]["fieldsV1"] = set.to_json();
+            entries[bucket]["time"] = merged["time"].clone();
+            updates -= 1;
+        } else {
+            into.insert(version, at);
+            tree::set(&mut entries[at], "manager", MERGED_MANAGER);
+            tree::remove(&mut entries[at], "subresource");
+            at += 1;
+        }
+    }
+}
+
+/// Upstream's order of entries; times are text that sorts as time does.
+fn order(a: &Value, b: &Value) -> Ordering {
+    let key = |entry: &Value, of: &str| tree::text(entry, of).to_owned();
+    ["operation", "time", "manager", "apiVersion", "subresource"]
+        .iter()
+        .map(|of| key(a, of).cmp(&key(b, of)))
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
+}

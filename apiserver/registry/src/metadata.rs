@@ -1,0 +1,141 @@
+//! The rules of `metadata` that hold for every kind.
+
+use serde_json::Value;
+
+use crate::{
+    cause::{Causes, Path},
+    kind::Kind,
+    names::{self, NameRule},
+    tree,
+};
+
+const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
+
+/// Rules of a new object's metadata.
+pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
+    let path = Path::Root.child("metadata");
+    let metadata = &object["metadata"];
+    let rule = kind.strategy.name_rule();
+    let base = tree::text(metadata, "generateName");
+    if !base.is_empty() {
+        causes.complaints(path.child("generateName"), base, rule.complaints(base, true));
+    }
+    match tree::text(metadata, "name") {
+        "" => causes.required(path.child("name"), "name or generateName is required"),
+        name => causes.complaints(path.child("name"), name, rule.complaints(name, false)),
+    }
+    match tree::text(metadata, "namespace") {
+        "" if kind.namespaced => causes.required(path.child("namespace"), ""),
+        "" => {}
+        namespace if kind.namespaced => {
+            let complaints = NameRule::Label.complaints(namespace, false);
+            causes.complaints(path.child("namespace"), namespace, complaints);
+        }
+        _ => causes.forbidden(path.child("namespace"), "not allowed on this type"),
+    }
+    parts(metadata, path, causes);
+    finalizers(metadata, path, causes);
+}
+
+/// Rules of a change of metadata.
+pub fn validate_update(_kind: &Kind, new: &Value, old: &Value, causes: &mut Causes) {
+    let path = Path::Root.child("metadata");
+    let (metadata, before) = (&new["metadata"], &old["metadata"]);
+    if tree::has(before, "deletionTimestamp") {
+        no_new_finalizers(metadata, before, path, causes);
+    }
+    if tree::text(metadata, "resourceVersion").is_empty() {
+        causes.invalid_text(path.child("resourceVersion"), "", "must be specified for an update");
+    }
+    for key in ["name", "namespace", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if !tree::same(&metadata[key], &before[key]) {
+            causes.immutable(path.child(key), &metadata[key]);
+        }
+    }
+    parts(metadata, path, causes);
+    finalizers(metadata, path, causes);
+}
+
+/// Labels of any object or template.
+pub fn validate_labels(labels: &Value, path: Path<'_>, causes: &mut Causes) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        causes.complaints(path, key, names::qualified(key));
+        causes.complaints(path, value, names::label_value(value));
+    }
+}
+
+/// Annotations of any object or template.
+pub fn validate_annotations(annotations: &Value, path: Path<'_>, causes: &mut Causes) {
+    let mut bytes = 0;
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+        causes.complaints(path, key, names::qualified(&key.to_ascii_lowercase()));
+    }
+    if bytes > MAX_ANNOTATIONS_BYTES {
+        causes.too_long(path, MAX_ANNOTATIONS_BYTES);
+    }
+}
+
+fn parts(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    validate_labels(&metadata["labels"], path.child("labels"), causes);
+    validate_annotations(&metadata["annotations"], path.child("annotations"), causes);
+    owners(metadata, path.child("ownerReferences"), causes);
+}
+
+fn owners(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    let mut controller: Option<String> = None;
+    for (at, owner) in tree::list(metadata, "ownerReferences").iter().enumerate() {
+        let item = path.index(at);
+        for key in ["apiVersion", "kind", "name", "uid"] {
+            if tree::text(owner, key).is_empty() {
+                causes.required(item.child(key), "must not be empty");
+            }
+        }
+        if (tree::text(owner, "apiVersion"), tree::text(owner, "kind")) == ("v1", "Event") {
+            causes.invalid(item, owner, "/v1, Kind=Event is disallowed from being an owner");
+        }
+        if tree::flag(owner, "controller") {
+            let this = format!("{}/{}", tree::text(owner, "kind"), tree::text(owner, "name"));
+            match &controller {
+                None => controller = Some(this),
+                Some(first) => causes.invalid(
+                    path,
+                    &metadata["ownerReferences"],
+                    format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"),
+                ),
+            }
+        }
+    }
+}
+
+fn finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    let path = path.child("finalizers");
+    let all = tree::list(metadata, "finalizers");
+    for finalizer in all.iter().filter_map(Value::as_str) {
+        causes.complaints(path, finalizer, names::qualified(finalizer));
+    }
+    let has = |name: &str| all.iter().any(|one| one == name);
+    if has("orphan") && has("foregroundDeletion") {
+        let why = "finalizer foregroundDeletion and orphan cannot be both set";
+        causes.invalid(path, &metadata["finalizers"], why);
+    }
+}
+
+fn no_new_finalizers(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
+    let before = tree::list(old, "finalizers");
+    let mut extra: Vec<&str> = tree::list(new, "finalizers")
+        .iter()
+        .filter(|one| !before.contains(one))
+        .filter_map(Value::as_str)
+        .collect();
+    extra.sort_unstable();
+    if !extra.is_empty() {
+        let list: Vec<String> = extra.iter().map(|one| format!("{one:?}")).collect();
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            list.join(", ")
+        );
+        causes.forbidden(path.child("finalizers"), why);
+    }
+}

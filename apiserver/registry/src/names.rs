@@ -1,0 +1,230 @@
+//! The forms that names, labels and keys must have, with upstream's words for what is wrong. Checks
+//! walk bytes: no regular expression runs when a pod is created.
+
+const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+const LABEL_HELP: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
+const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const SUBDOMAIN_HELP: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+const RFC_1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
+const RFC_1035_HELP: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
+const KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
+const KEY_HELP: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const LABEL_VALUE: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
+const LABEL_VALUE_HELP: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+
+/// What `metadata.name` of a kind must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// Up to 253 characters of lower-case labels joined by dots.
+    Subdomain,
+    /// One lower-case label of up to 63 characters.
+    Label,
+    /// As `Label`, and it begins with a letter.
+    Label1035,
+    /// Anything that can stand in a path (RBAC).
+    PathSegment,
+}
+
+impl NameRule {
+    /// Complaints about a name, or about a `generateName` where `prefix` is set: what follows it
+    /// makes a `-` at its end legal.
+    pub fn complaints(self, name: &str, prefix: bool) -> Vec<String> {
+        if prefix && self == Self::PathSegment {
+            return path_segment_prefix(name);
+        }
+        let masked = match name.strip_suffix('-') {
+            Some(head) if prefix && name.len() > 1 => format!("{}a", head),
+            _ => name.to_owned(),
+        };
+        match self {
+            Self::Subdomain => subdomain(&masked),
+            Self::Label => label(&masked),
+            Self::Label1035 => label_1035(&masked),
+            Self::PathSegment => path_segment(&masked),
+        }
+    }
+}
+
+/// RFC 1123 label.
+pub fn label(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 63, "characters");
+    if !is_label(text) {
+        // A text that is fine but for its dots gets the shorter words upstream has for that.
+        if is_subdomain(text) {
+            found.push("must not contain dots".to_owned());
+        } else {
+            found.push(wrong(LABEL_HELP, LABEL, &["my-name", "123-abc"]));
+        }
+    }
+    found
+}
+
+/// RFC 1123 subdomain.
+pub fn subdomain(text: &str) -> Vec<String> {
+    subdomain_in(text, "characters")
+}
+
+/// Upstream counts the same length in characters or in bytes, depending on who asks.
+fn subdomain_in(text: &str, unit: &str) -> Vec<String> {
+    let mut found = too_long(text, 253, unit);
+    if !is_subdomain(text) {
+        found.push(wrong(SUBDOMAIN_HELP, SUBDOMAIN, &["example.com"]));
+    }
+    found
+}
+
+/// RFC 1035 label.
+pub fn label_1035(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 63, "characters");
+    if !(is_label(text) && text.as_bytes()[0].is_ascii_lowercase()) {
+        found.push(wrong(RFC_1035_HELP, RFC_1035, &["my-name", "abc-123"]));
+    }
+    found
+}
+
+/// A name that stands alone between two slashes of a URL.
+pub fn path_segment(text: &str) -> Vec<String> {
+    if [".", ".."].contains(&text) {
+        return vec![format!("may not be '{text}'")];
+    }
+    path_segment_prefix(text)
+}
+
+fn path_segment_prefix(text: &str) -> Vec<String> {
+    let illegal = ["/", "%"].into_iter().filter(|illegal| text.contains(illegal));
+    illegal.map(|illegal| format!("may not contain '{illegal}'")).collect()
+}
+
+/// The key of a label, an annotation, a finalizer: `[prefix/]name`.
+pub fn qualified(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let name = match text.split_once('/') {
+        None => text,
+        Some((prefix, name)) if !name.contains('/') => {
+            if prefix.is_empty() {
+                found.push("prefix part must be non-empty".to_owned());
+            } else {
+                let about_prefix = subdomain_in(prefix, "bytes");
+                found.extend(about_prefix.into_iter().map(|what| format!("prefix part {what}")));
+            }
+            name
+        }
+        Some(_) => {
+            let help = wrong(KEY_HELP, KEY, &["MyName", "my.name", "123-abc"]);
+            let rest = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            return vec![format!("a valid label key {help}{rest}")];
+        }
+    };
+    if name.is_empty() {
+        found.push("name part must be non-empty".to_owned());
+    } else {
+        found.extend(
+            too_long(name, 63, "bytes").into_iter().map(|what| format!("name part {what}")),
+        );
+    }
+    if !is_key(name) {
+        let help = wrong(KEY_HELP, KEY, &["MyName", "my.name", "123-abc"]);
+        found.push(format!("name part {help}"));
+    }
+    found
+}
+
+/// The value of a label.
+pub fn label_value(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 63, "bytes");
+    if !text.is_empty() && !is_key(text) {
+        found.push(wrong(LABEL_VALUE_HELP, LABEL_VALUE, &["MyValue", "my_value", "12345"]));
+    }
+    found
+}
+
+/// A key of ConfigMap or Secret data.
+pub fn config_key(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 253, "characters");
+    if text.is_empty() || !text.bytes().all(is_key_byte) {
+        found.push(wrong(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+            "[-._a-zA-Z0-9]+",
+            &["key.name", "KEY_NAME", "key-name"],
+        ));
+    } else if text == "." || text == ".." {
+        found.push(format!("must not be '{text}'"));
+    } else if text.starts_with("..") {
+        found.push("must not start with '..'".to_owned());
+    }
+    found
+}
+
+/// The name of an environment variable: any printable ASCII but `=`.
+pub fn env_name(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if text.is_empty() {
+        found.push("environment variable name must be non-empty".to_owned());
+    }
+    if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'=') {
+        found.push("a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned());
+    }
+    found
+}
+
+/// The name of a container's or service's port (IANA service name).
+pub fn port_name(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 15, "characters");
+    let bytes = text.as_bytes();
+    let known = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    if !bytes.iter().all(known) {
+        found.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
+    }
+    if !bytes.iter().any(u8::is_ascii_lowercase) {
+        found.push("must contain at least one letter (a-z)".into());
+    }
+    if text.contains("--") {
+        found.push("must not contain consecutive hyphens".into());
+    }
+    if bytes.first() == Some(&b'-') || bytes.last() == Some(&b'-') {
+        found.push("must not begin or end with a hyphen".into());
+    }
+    found
+}
+
+pub fn port_number(port: i64) -> Vec<String> {
+    if (1..=65535).contains(&port) {
+        Vec::new()
+    } else {
+        vec!["must be between 1 and 65535, inclusive".to_owned()]
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
+}
+
+fn is_subdomain(text: &str) -> bool {
+    text.split('.').all(is_label)
+}
+
+fn is_key(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.iter().copied().all(is_key_byte)
+}
+
+fn is_key_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
+}
+
+fn too_long(text: &str, most: usize, unit: &str) -> Vec<String> {
+    if text.len() > most { vec![format!("must be no more than {most} {unit}")] } else { Vec::new() }
+}
+
+fn wrong(help: &str, form: &str, examples: &[&str]) -> String {
+    let examples: Vec<String> = examples.iter().map(|one| format!("'{one}'")).collect();
+    // Two blanks: clients' tests compare these messages byte by byte.
+    let examples = examples.join(",  or ");
+    format!("{help} (e.g. {examples}, regex used for validation is '{form}')")
+}

@@ -1,0 +1,212 @@
+//! The table of built-in kinds. What upstream calls them, their verbs and columns are facts; a row
+//! adds what is ours to say: which subresources we serve, what selectors may name, the strategy.
+
+use std::{borrow::Cow, sync::Arc};
+
+use windlass_apiserver_schema::{ResourceFacts, Schema};
+
+use crate::{
+    kind::{Column, GroupVersion, Kind, Selectable, Subresource},
+    strategies::{apps, authorization, coordination, core, discovery, rbac},
+    strategy::Strategy,
+};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+
+/// How a kind takes writes that upstream treats differently from kind to kind.
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    create_on_update: bool,
+    /// Updates must carry a resourceVersion.
+    conditional_update_only: bool,
+    returns_deleted: bool,
+}
+
+const PLAIN: Flags =
+    Flags { create_on_update: false, conditional_update_only: false, returns_deleted: false };
+const UPSERT: Flags = Flags { create_on_update: true, ..PLAIN };
+const RETURNS: Flags = Flags { returns_deleted: true, ..PLAIN };
+
+/// All kinds that are compiled in.
+pub fn builtin() -> Vec<Kind> {
+    let mut rows: Vec<Option<Kind>> = core_rows();
+    rows.extend([
+        row("apps", "v1", "deployments", &["scale", "status"], PLAIN, &[], apps::Deployment),
+        row(
+            "apps",
+            "v1",
+            "replicasets",
+            &["scale", "status"],
+            PLAIN,
+            &[("status.replicas", "0")],
+            apps::ReplicaSet,
+        ),
+        row(
+            "coordination.k8s.io",
+            "v1",
+            "leases",
+            &[],
+            Flags { conditional_update_only: true, ..UPSERT },
+            &[],
+            coordination::Lease,
+        ),
+        row("discovery.k8s.io", "v1", "endpointslices", &[], PLAIN, &[], discovery::EndpointSlice),
+        row(RBAC, "v1", "clusterroles", &[], UPSERT, &[], rbac::Role { namespaced: false }),
+        row(
+            RBAC,
+            "v1",
+            "clusterrolebindings",
+            &[],
+            UPSERT,
+            &[],
+            rbac::Binding { namespaced: false },
+        ),
+        row(RBAC, "v1", "roles", &[], UPSERT, &[], rbac::Role { namespaced: true }),
+        row(RBAC, "v1", "rolebindings", &[], UPSERT, &[], rbac::Binding { namespaced: true }),
+    ]);
+    rows.extend(
+        [
+            ("authentication.k8s.io", "selfsubjectreviews"),
+            (AUTHORIZATION, "localsubjectaccessreviews"),
+            (AUTHORIZATION, "selfsubjectaccessreviews"),
+            (AUTHORIZATION, "selfsubjectrulesreviews"),
+            (AUTHORIZATION, "subjectaccessreviews"),
+        ]
+        .map(|(group, plural)| {
+            let kind = row(group, "v1", plural, &[], PLAIN, &[], authorization::Review)?;
+            Some(Kind { virtual_only: true, ..kind })
+        }),
+    );
+    rows.into_iter().flatten().collect()
+}
+
+fn core_rows() -> Vec<Option<Kind>> {
+    let events = row("", "v1", "events", &[], UPSERT, &[], core::Event).map(|kind| Kind {
+        served: vec![GroupVersion::new("", "v1"), GroupVersion::new("events.k8s.io", "v1")],
+        selectable: core::event_selectable(),
+        ..kind
+    });
+    let mut pods = row(
+        "",
+        "v1",
+        "pods",
+        &["binding", "log", "status"],
+        RETURNS,
+        &[
+            ("spec.nodeName", ""),
+            ("spec.restartPolicy", ""),
+            ("spec.schedulerName", ""),
+            ("spec.serviceAccountName", ""),
+            ("spec.hostNetwork", "false"),
+            ("status.phase", ""),
+            ("status.podIP", ""),
+            ("status.nominatedNodeName", ""),
+        ],
+        core::Pod,
+    );
+    if let Some(pods) = &mut pods {
+        pods.selectable.push(Selectable::new("spec.host", "spec.nodeName", ""));
+        pods.selectable.push(Selectable::new("status.podIPs", "status.podIPs.ip", ""));
+    }
+    vec![
+        row("", "v1", "configmaps", &[], PLAIN, &[], core::ConfigMap),
+        events,
+        row(
+            "",
+            "v1",
+            "namespaces",
+            &["finalize", "status"],
+            RETURNS,
+            &[("status.phase", "")],
+            core::Namespace,
+        ),
+        row(
+            "",
+            "v1",
+            "nodes",
+            &["proxy", "status"],
+            PLAIN,
+            &[("spec.unschedulable", "false")],
+            core::Node,
+        ),
+        pods,
+        row("", "v1", "secrets", &[], PLAIN, &[("type", "")], core::Secret),
+        row("", "v1", "serviceaccounts", &[], RETURNS, &[], core::ServiceAccount),
+        row(
+            "",
+            "v1",
+            "services",
+            &["status"],
+            Flags { create_on_update: true, ..RETURNS },
+            &[("spec.clusterIP", ""), ("spec.type", "")],
+            core::Service,
+        ),
+    ]
+}
+
+/// A row from the facts about a resource; None where the facts table lacks it, which a test over
+/// this table would show.
+fn row(
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    subresources: &[&str],
+    flags: Flags,
+    selectable: &[(&'static str, &'static str)],
+    strategy: impl Strategy + 'static,
+) -> Option<Kind> {
+    let schema = Schema::builtin();
+    let facts = schema.resource(group, version, plural, None)?;
+    let subresources = subresources
+        .iter()
+        .filter_map(|name| schema.resource(group, version, plural, Some(name)))
+        .map(subresource)
+        .collect();
+    Some(Kind {
+        served: vec![GroupVersion::new(group, version)],
+        kind: facts.kind.into(),
+        list_kind: facts.list_kind.unwrap_or_default().into(),
+        plural: plural.into(),
+        singular: facts.singular.into(),
+        short_names: borrowed(&facts.short_names),
+        categories: borrowed(&facts.categories),
+        namespaced: facts.namespaced,
+        verbs: borrowed(&facts.verbs),
+        subresources,
+        selectable: selectable
+            .iter()
+            .map(|(path, absent)| Selectable::new(*path, *path, absent))
+            .collect(),
+        columns: columns(facts),
+        create_on_update: flags.create_on_update,
+        unconditional_update: !flags.conditional_update_only,
+        returns_deleted: flags.returns_deleted,
+        virtual_only: false,
+        strategy: Arc::new(strategy),
+    })
+}
+
+fn subresource(facts: &'static ResourceFacts) -> Subresource {
+    Subresource {
+        name: facts.subresource.unwrap_or_default().into(),
+        group: facts.kind_group.into(),
+        version: facts.kind_version.into(),
+        kind: facts.kind.into(),
+        verbs: borrowed(&facts.verbs),
+    }
+}
+
+fn columns(facts: &'static ResourceFacts) -> Vec<Column> {
+    let columns = facts.columns.iter().map(|column| Column {
+        name: column.name.into(),
+        data_type: column.ty.into(),
+        format: column.format.into(),
+        priority: column.priority,
+    });
+    columns.collect()
+}
+
+fn borrowed(names: &[&'static str]) -> Vec<Cow<'static, str>> {
+    names.iter().map(|name| Cow::Borrowed(*name)).collect()
+}

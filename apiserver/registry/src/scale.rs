@@ -1,0 +1,65 @@
+//! `/scale`: an autoscaling/v1 Scale is a view of three fields of its object, the same for every
+//! kind that has it.
+
+use serde_json::{Value, json};
+use windlass_sdk_meta::{GroupVersionKind, Status};
+
+use crate::{
+    cause::{Causes, Path},
+    kind::Kind,
+    strategy::ScalePaths,
+    table::selector_text,
+    tree,
+};
+
+/// The view of an object (with `resourceVersion`); None where the kind has no `/scale`.
+pub fn read(kind: &Kind, object: &Value) -> Option<Value> {
+    let paths = kind.strategy.scale()?;
+    let from = &object["metadata"];
+    let mut metadata = json!({});
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if tree::has(from, key) {
+            tree::keep(&mut metadata, from, key);
+        }
+    }
+    let number = |path: &str| tree::at(object, path).as_i64().unwrap_or(0);
+    let mut spec = json!({});
+    if number(paths.spec_replicas) != 0 {
+        spec = json!({"replicas": number(paths.spec_replicas)});
+    }
+    let mut status = json!({"replicas": number(paths.status_replicas)});
+    let selector = selector_text(tree::at(object, paths.selector));
+    if !selector.is_empty() {
+        tree::set(&mut status, "selector", selector);
+    }
+    Some(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": spec, "status": status}))
+}
+
+/// Writes a Scale's wish into a copy of the object. Errors: 409 where the Scale is of an older
+/// state or another object, 422 where its replicas are negative.
+pub fn write(kind: &Kind, object: &mut Value, scale: &Value) -> Result<(), Status> {
+    let Some(ScalePaths { spec_replicas, .. }) = kind.strategy.scale() else {
+        return Err(Status::unknown_path());
+    };
+    let (said, own) = (&scale["metadata"], &object["metadata"]);
+    let name = tree::text(own, "name");
+    for key in ["uid", "resourceVersion"] {
+        let wanted = tree::text(said, key);
+        if !wanted.is_empty() && wanted != tree::text(own, key) {
+            return Err(Status::modified(&kind.group_resource(), name));
+        }
+    }
+    let replicas = tree::number(&scale["spec"], "replicas").unwrap_or(0);
+    if replicas < 0 {
+        let mut causes = Causes::default();
+        let spec = Path::Root.child("spec");
+        let why = "must be greater than or equal to 0";
+        causes.invalid(spec.child("replicas"), &Value::from(replicas), why);
+        let kind = GroupVersionKind::new("autoscaling", "v1", "Scale");
+        return Err(Status::invalid(&kind, name, causes.into_vec()));
+    }
+    let (parent, leaf) = spec_replicas.split_once('.').unwrap_or(("spec", spec_replicas));
+    tree::set(tree::child(object, parent), leaf, replicas);
+    Ok(())
+}

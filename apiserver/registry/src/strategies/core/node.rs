@@ -1,0 +1,166 @@
+//! Node: a machine as its agent describes it. It may be created with its status.
+
+use serde_json::Value;
+use windlass_sdk_meta::{Quantity, Timestamp};
+
+use crate::{
+    cause::{Causes, Path},
+    names,
+    strategy::{Separation, Strategy},
+    table::{Cells, age, name},
+    tree,
+};
+
+const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
+const ROLE_LABEL: &str = "kubernetes.io/role";
+const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+
+#[derive(Debug)]
+pub struct Node;
+
+impl Strategy for Node {
+    fn default(&self, object: &mut Value) {
+        let status = tree::child(object, "status");
+        if tree::has(status, "capacity") && !tree::has(status, "allocatable") {
+            let capacity = status["capacity"].clone();
+            tree::set(status, "allocatable", capacity);
+        }
+    }
+
+    fn separation(&self) -> Separation {
+        Separation::Status
+    }
+
+    fn status_on_create(&self) -> bool {
+        true
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Causes) {
+        let metadata = Path::Root.child("metadata");
+        taints(tree::list(&object["spec"], "taints"), metadata.child("taints"), causes);
+        let status = Path::Root.child("status");
+        for key in ["capacity", "allocatable"] {
+            let path = status.child(key);
+            for (resource, amount) in tree::entries(&object["status"], key) {
+                let parsed = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
+                if parsed.is_some_and(|amount| amount.is_negative()) {
+                    let why = "must be greater than or equal to 0";
+                    causes.invalid(path.key(resource), amount, why);
+                }
+            }
+        }
+    }
+
+    fn validate_update(&self, sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
+        self.validate(new, causes);
+        let spec = Path::Root.child("spec");
+        if sub.is_empty() {
+            let before = tree::text(&old["spec"], "providerID");
+            if !before.is_empty() && before != tree::text(&new["spec"], "providerID") {
+                causes.forbidden(
+                    spec.child("providerID"),
+                    "node updates may not change providerID except from \"\" to valid",
+                );
+            }
+            let before = &old["spec"]["podCIDRs"];
+            if !tree::is_empty(before) && !tree::same(before, &new["spec"]["podCIDRs"]) {
+                causes.forbidden(
+                    spec.child("podCIDRs"),
+                    "node updates may not change podCIDR except from \"\" to valid",
+                );
+            }
+        }
+        let addresses = tree::list(&new["status"], "addresses");
+        let status = Path::Root.child("status");
+        let path = status.child("addresses");
+        for (at, address) in addresses.iter().enumerate() {
+            if addresses[..at].contains(address) {
+                causes.duplicate(path.index(at), address);
+            }
+        }
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Cells {
+        let info = &object["status"]["nodeInfo"];
+        let or_unknown = |key: &str| match tree::text(info, key) {
+            "" => "<unknown>".to_owned(),
+            text => text.to_owned(),
+        };
+        let mut kernel = or_unknown("kernelVersion");
+        if !tree::text(info, "architecture").is_empty() {
+            kernel.push_str(&format!(" ({})", tree::text(info, "architecture")));
+        }
+        vec![
+            name(object),
+            Value::from(readiness(object)),
+            Value::from(roles(object)),
+            age(object, now),
+            Value::from(tree::text(info, "kubeletVersion")),
+            Value::from(address(object, "InternalIP")),
+            Value::from(address(object, "ExternalIP")),
+            Value::from(or_unknown("osImage")),
+            Value::from(kernel),
+            Value::from(or_unknown("containerRuntimeVersion")),
+        ]
+    }
+}
+
+fn taints(taints: &[Value], path: Path<'_>, causes: &mut Causes) {
+    let identity = |taint: &Value| {
+        (tree::text(taint, "key").to_owned(), tree::text(taint, "effect").to_owned())
+    };
+    for (at, taint) in taints.iter().enumerate() {
+        let item = path.index(at);
+        let (key, value) = (tree::text(taint, "key"), tree::text(taint, "value"));
+        causes.complaints(item.child("key"), key, names::qualified(key));
+        let complaints = names::label_value(value);
+        if !complaints.is_empty() {
+            causes.invalid_text(item.child("value"), value, complaints.join(";"));
+        }
+        match tree::text(taint, "effect") {
+            "" => causes.required(item.child("effect"), ""),
+            effect if !EFFECTS.contains(&effect) => {
+                causes.not_supported(item.child("effect"), &taint["effect"], &EFFECTS);
+            }
+            _ => {}
+        }
+        if taints[..at].iter().any(|earlier| identity(earlier) == identity(taint)) {
+            causes.duplicate(item, taint);
+        }
+    }
+}
+
+fn readiness(object: &Value) -> String {
+    let conditions = tree::list(&object["status"], "conditions");
+    let ready = conditions.iter().rfind(|condition| condition["type"] == "Ready");
+    let mut text = match ready {
+        Some(condition) if condition["status"] == "True" => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    }
+    .to_owned();
+    if tree::flag(&object["spec"], "unschedulable") {
+        text.push_str(",SchedulingDisabled");
+    }
+    text
+}
+
+fn roles(object: &Value) -> String {
+    let mut roles: Vec<&str> = tree::entries(&object["metadata"], "labels")
+        .filter_map(|(key, value)| match key.strip_prefix(ROLE_PREFIX) {
+            Some(role) => Some(role),
+            None if key == ROLE_LABEL => value.as_str(),
+            None => None,
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
+}
+
+fn address<'a>(object: &'a Value, of: &str) -> &'a str {
+    let addresses = tree::list(&object["status"], "addresses");
+    let found = addresses.iter().find(|address| address["type"] == of);
+    found.map_or("<none>", |address| tree::text(address, "address"))
+}

@@ -1,0 +1,170 @@
+//! What an update of a pod may touch: little of the specification, because a running pod can't
+//! follow; and of the status what its node says.
+
+use serde_json::Value;
+
+use super::spec::{self, validate_tolerations};
+use crate::{
+    cause::{Causes, Path},
+    names, tree,
+};
+
+const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+/// Conditions that are not a controller's own, so their names have no domain.
+const SYSTEM_CONDITIONS: [&str; 3] = ["PodScheduled", "Ready", "Initialized"];
+
+/// Rules of an update through the main resource.
+pub fn validate(new: &Value, old: &Value, causes: &mut Causes) {
+    let (after, before) = (&new["spec"], &old["spec"]);
+    let path = Path::Root.child("spec");
+    spec::validate_pod(after, path, causes);
+    for list in ["containers", "initContainers"] {
+        if tree::list(after, list).len() != tree::list(before, list).len() {
+            return causes
+                .forbidden(path.child(list), "pod updates may not add or remove containers");
+        }
+    }
+    if !deadline(after, before, path.child("activeDeadlineSeconds"), causes) {
+        return;
+    }
+    tolerations(after, before, path.child("tolerations"), causes);
+    gates(after, before, path.child("schedulingGates"), causes);
+    if !tree::same(after, before) {
+        nothing_else(after, before, path, causes);
+    }
+}
+
+/// It may be set, or brought nearer.
+fn deadline(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) -> bool {
+    let of = |spec: &Value| tree::number(spec, "activeDeadlineSeconds");
+    match (of(new), of(old)) {
+        (Some(after), Some(before)) if after > before => {
+            let why = "must be less than or equal to previous value";
+            causes.invalid(path, &Value::from(after), why);
+            false
+        }
+        (None, Some(_)) => {
+            let why = "must not update from a positive integer to nil value";
+            causes.invalid(path, &Value::Null, why);
+            true
+        }
+        _ => true,
+    }
+}
+
+/// They may be added, and last longer or shorter.
+fn tolerations(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
+    let bare = |toleration: &Value| {
+        let mut bare = toleration.clone();
+        tree::remove(&mut bare, "tolerationSeconds");
+        bare
+    };
+    let after: Vec<Value> = tree::list(new, "tolerations").iter().map(bare).collect();
+    for before in tree::list(old, "tolerations").iter().map(bare) {
+        if !after.iter().any(|one| tree::same(one, &before)) {
+            let why = "existing toleration can not be modified except its tolerationSeconds";
+            return causes.forbidden(path, why);
+        }
+    }
+    validate_tolerations(tree::list(new, "tolerations"), path, causes);
+}
+
+/// They may only be taken away.
+fn gates(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
+    let before = tree::list(old, "schedulingGates");
+    for gate in tree::list(new, "schedulingGates").iter().filter(|gate| !before.contains(gate)) {
+        let name = tree::text(gate, "name");
+        let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+        causes.forbidden(path, why);
+    }
+}
+
+/// With what may change set back, the specification must be as it was.
+fn nothing_else(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
+    let mut munged = new.clone();
+    for list in ["containers", "initContainers"] {
+        let before = tree::list(old, list);
+        for (container, before) in tree::list_mut(&mut munged, list).iter_mut().zip(before) {
+            tree::keep(container, before, "image");
+        }
+    }
+    for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        tree::keep(&mut munged, old, key);
+    }
+    let grace = "terminationGracePeriodSeconds";
+    let was_negative = tree::number(old, grace).is_some_and(|seconds| seconds < 0);
+    if was_negative && tree::number(new, grace) == Some(1) {
+        tree::keep(&mut munged, old, grace);
+    }
+    // A gated pod has no node yet: it may be aimed more narrowly.
+    if !tree::list(old, "schedulingGates").is_empty() {
+        let kept = tree::entries(old, "nodeSelector")
+            .all(|(key, value)| new["nodeSelector"][key] == *value);
+        if !kept {
+            let why = "only additions are allowed to nodeSelector (no mutations or deletions)";
+            causes.invalid(path.child("nodeSelector"), &new["nodeSelector"], why);
+        }
+        tree::keep(&mut munged, old, "nodeSelector");
+    }
+    if !tree::same(&munged, old) {
+        let what = changed(&munged, old);
+        let why = format!("pod updates may not change fields other than {UPDATABLE}\n{what}");
+        causes.forbidden(path, why);
+    }
+}
+
+/// The members that differ, for the person who reads the refusal.
+fn changed(new: &Value, old: &Value) -> String {
+    let keys = |of: &Value| -> Vec<String> {
+        of.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+    };
+    let mut all = keys(new);
+    all.extend(keys(old).into_iter().filter(|key| new.get(key).is_none()));
+    let lines =
+        all.iter().filter(|key| !tree::same(&new[key.as_str()], &old[key.as_str()])).map(|key| {
+            format!("- spec.{key}: {}\n+ spec.{key}: {}\n", old[key.as_str()], new[key.as_str()])
+        });
+    lines.collect()
+}
+
+/// Rules of an update through `/status`.
+pub fn validate_status(new: &Value, old: &Value, causes: &mut Causes) {
+    let (after, before) = (&new["status"], &old["status"]);
+    let path = Path::Root.child("status");
+    let conditions = path.child("conditions");
+    for (at, condition) in tree::list(after, "conditions").iter().enumerate() {
+        let kind = tree::text(condition, "type");
+        if !SYSTEM_CONDITIONS.contains(&kind) {
+            causes.complaints(conditions.index(at).child("Type"), kind, names::qualified(kind));
+        }
+    }
+    let nominated = tree::text(after, "nominatedNodeName");
+    if !nominated.is_empty() && nominated != tree::text(before, "nominatedNodeName") {
+        causes.complaints(path.child("nominatedNodeName"), nominated, names::subdomain(nominated));
+    }
+    if !tree::same(&after["qosClass"], &before["qosClass"]) {
+        causes.immutable(path.child("qosClass"), &after["qosClass"]);
+    }
+    stays_terminated(new, old, path.child("containerStatuses"), causes);
+}
+
+/// Where nothing restarts a container, what has ended stays ended.
+fn stays_terminated(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
+    let policy = tree::text(&old["spec"], "restartPolicy");
+    if policy == "Always" {
+        return;
+    }
+    for before in tree::list(&old["status"], "containerStatuses") {
+        let ended = &before["state"]["terminated"];
+        let failed = tree::number(ended, "exitCode").unwrap_or(0) != 0;
+        if ended.is_null() || (failed && policy == "OnFailure") {
+            continue;
+        }
+        for (at, after) in tree::list(&new["status"], "containerStatuses").iter().enumerate() {
+            if after["name"] == before["name"] && after["state"]["terminated"].is_null() {
+                let why = "may not be transitioned to non-terminated state";
+                causes.forbidden(path.index(at).child("state"), why);
+            }
+        }
+    }
+}

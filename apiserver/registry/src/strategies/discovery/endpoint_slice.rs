@@ -1,0 +1,139 @@
+//! EndpointSlice: a part of the addresses behind a Service.
+
+use serde_json::Value;
+use windlass_sdk_meta::Timestamp;
+
+use crate::{
+    cause::{Causes, Path},
+    names,
+    strategies::core::service_rules::{PROTOCOLS, is_address},
+    strategy::{Context, Separation, Strategy},
+    table::{Cells, age, name},
+    tree,
+};
+
+const ADDRESS_TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
+const MAX_ADDRESSES: usize = 100;
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_PORTS: usize = 20_000;
+/// Addresses or ports that a cell shows.
+const SHOWN: usize = 3;
+
+#[derive(Debug)]
+pub struct EndpointSlice;
+
+impl Strategy for EndpointSlice {
+    fn prepare_for_update(&self, _sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
+        if !tree::same(&new["metadata"]["labels"], &old["metadata"]["labels"]) {
+            let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
+            tree::set(&mut new["metadata"], "generation", generation + 1);
+        }
+    }
+
+    fn separation(&self) -> Separation {
+        Separation::Generation
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Causes) {
+        let kind = tree::text(object, "addressType");
+        let path = Path::Root.child("addressType");
+        if kind.is_empty() {
+            causes.required(path, "");
+        } else if !ADDRESS_TYPES.contains(&kind) {
+            causes.not_supported(path, &object["addressType"], &ADDRESS_TYPES);
+        }
+        ports(object, causes);
+        endpoints(object, kind, causes);
+    }
+
+    fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
+        self.validate(new, causes);
+        if !tree::same(&new["addressType"], &old["addressType"]) {
+            causes.immutable(Path::Root.child("addressType"), &new["addressType"]);
+        }
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Cells {
+        let ports =
+            tree::list(object, "ports").iter().map(|port| match tree::number(port, "port") {
+                Some(number) => number.to_string(),
+                None => port["name"].as_str().unwrap_or("*").to_owned(),
+            });
+        let addresses = tree::list(object, "endpoints").iter().flat_map(|endpoint| {
+            tree::list(endpoint, "addresses").iter().filter_map(Value::as_str).map(str::to_owned)
+        });
+        vec![
+            name(object),
+            object["addressType"].clone(),
+            Value::from(some_of(ports.collect())),
+            Value::from(some_of(addresses.collect())),
+            age(object, now),
+        ]
+    }
+}
+
+fn ports(object: &Value, causes: &mut Causes) {
+    let path = Path::Root.child("ports");
+    let ports = tree::list(object, "ports");
+    if ports.len() > MAX_PORTS {
+        return causes.too_many(path, ports.len(), MAX_PORTS);
+    }
+    for (at, port) in ports.iter().enumerate() {
+        let item = path.index(at);
+        let name = tree::text(port, "name");
+        if !name.is_empty() {
+            causes.complaints(item.child("name"), name, names::label(name));
+        }
+        if ports[..at].iter().any(|other| tree::text(other, "name") == name) {
+            causes.duplicate(item.child("name"), &Value::from(name));
+        }
+        let protocol = tree::text(port, "protocol");
+        if protocol.is_empty() {
+            causes.required(item.child("protocol"), "");
+        } else if !PROTOCOLS.contains(&protocol) {
+            causes.not_supported(item.child("protocol"), &port["protocol"], &PROTOCOLS);
+        }
+    }
+}
+
+fn endpoints(object: &Value, kind: &str, causes: &mut Causes) {
+    let path = Path::Root.child("endpoints");
+    let endpoints = tree::list(object, "endpoints");
+    if endpoints.len() > MAX_ENDPOINTS {
+        return causes.too_many(path, endpoints.len(), MAX_ENDPOINTS);
+    }
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        let item = path.index(at);
+        let addresses = tree::list(endpoint, "addresses");
+        let field = item.child("addresses");
+        if addresses.is_empty() {
+            causes.required(field, "must contain at least 1 address");
+        } else if addresses.len() > MAX_ADDRESSES {
+            causes.too_many(field, addresses.len(), MAX_ADDRESSES);
+        }
+        if kind != "FQDN" {
+            for (at, address) in addresses.iter().enumerate() {
+                is_address(address, field.index(at), causes);
+            }
+        }
+        let node = tree::text(endpoint, "nodeName");
+        if !node.is_empty() {
+            causes.complaints(item.child("nodeName"), node, names::subdomain(node));
+        }
+        let hostname = tree::text(endpoint, "hostname");
+        if !hostname.is_empty() {
+            causes.complaints(item.child("hostname"), hostname, names::label(hostname));
+        }
+    }
+}
+
+/// The first few of a list, and how many more there are.
+fn some_of(all: Vec<String>) -> String {
+    match all.len() {
+        0 => "<unset>".to_owned(),
+        count if count > SHOWN => {
+            format!("{} + {} more...", all[..SHOWN].join(","), count - SHOWN)
+        }
+        _ => all.join(","),
+    }
+}

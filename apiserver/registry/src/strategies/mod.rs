@@ -1,0 +1,8 @@
+//! One strategy a kind, by API group.
+
+pub mod apps;
+pub mod authorization;
+pub mod coordination;
+pub mod core;
+pub mod discovery;
+pub mod rbac;

@@ -1,0 +1,127 @@
+//! What is particular about a kind. The generic stages (`stages`) call these in their order; a
+//! strategy sees trees of the stored version only and changes nothing but the tree it is given.
+
+use std::fmt;
+
+use serde_json::Value;
+use windlass_sdk_meta::{Rng, Timestamp};
+
+use crate::{cause::Causes, kind::GroupVersion, names::NameRule, table::Cells};
+
+/// The particular rules of one kind.
+pub trait Strategy: Send + Sync + fmt::Debug {
+    /// Fills in what the object leaves open. Idempotent: it runs before and after admission.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Sets what a new object starts with; the status that a client sent is already gone.
+    fn prepare_for_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
+
+    /// After the generic separation of spec and status: keeps what this update may not touch.
+    fn prepare_for_update(&self, _sub: &str, _new: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    /// Which part of an object the main resource and `/status` write, and whether a change of it
+    /// counts as a new generation.
+    fn separation(&self) -> Separation {
+        Separation::None
+    }
+
+    /// A new object keeps the status that came with it (a Node's).
+    fn status_on_create(&self) -> bool {
+        false
+    }
+
+    /// What `metadata.name` must look like.
+    fn name_rule(&self) -> NameRule {
+        NameRule::Subdomain
+    }
+
+    /// Rules of a whole object (spec); metadata has been looked at.
+    fn validate(&self, _object: &Value, _causes: &mut Causes) {}
+
+    /// Rules of a change through the main resource (`sub` empty) or a subresource.
+    fn validate_update(&self, _sub: &str, new: &Value, _old: &Value, causes: &mut Causes) {
+        self.validate(new, causes);
+    }
+
+    /// The cells of a Table row, in the order of the kind's columns.
+    fn cells(&self, object: &Value, now: Timestamp) -> Cells;
+
+    /// Names that must be unique in the cluster, such as `clusterip/127.96.0.5`; committed with the
+    /// object and released with it.
+    fn claims(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Gives the object what only the cluster can give: service addresses.
+    fn allocate(
+        &self,
+        _object: &mut Value,
+        _old: Option<&Value>,
+        _allocator: &dyn Allocator,
+        _causes: &mut Causes,
+    ) {
+    }
+
+    /// Turns an object of one served version into another.
+    fn convert(&self, _object: &mut Value, _to: &GroupVersion) {}
+
+    /// Seconds that a deletion waits; None: the kind has no graceful deletion. `asked` is what the
+    /// client wants.
+    fn grace_seconds(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Something other than `metadata.finalizers` holds the object (a Namespace's spec.finalizers).
+    fn held(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// The object is about to be deleted but stays for now (a Namespace turns Terminating).
+    fn prepare_for_deletion(&self, _object: &mut Value) {}
+
+    /// Paths of the replica count and the pod selector where the kind has `/scale`.
+    fn scale(&self) -> Option<ScalePaths> {
+        None
+    }
+}
+
+/// Time, chance and the requester, as the stages hand them to strategies.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    pub now: Timestamp,
+    pub rng: &'a Rng,
+    /// The name of the user; empty where nobody asked.
+    pub user: &'a str,
+}
+
+/// How writes through the main resource and through `/status` share an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Separation {
+    /// One whole: no status, or none that is kept apart, and no generation.
+    None,
+    /// `status` belongs to `/status`, the rest to the main resource; no generation is counted.
+    Status,
+    /// As `Status`, and a change outside metadata and status is a new generation.
+    StatusAndGeneration,
+    /// No status, and a change outside metadata is a new generation.
+    Generation,
+}
+
+/// Where `/scale` finds its values (dotted paths).
+#[derive(Clone, Copy, Debug)]
+pub struct ScalePaths {
+    pub spec_replicas: &'static str,
+    pub status_replicas: &'static str,
+    /// A `metav1.LabelSelector`.
+    pub selector: &'static str,
+}
+
+/// Addresses of services, as the server gives them out.
+pub trait Allocator {
+    /// An address that nobody has claimed.
+    fn next_free(&self) -> Result<std::net::IpAddr, String>;
+    /// Whether the address may be given out at all.
+    fn in_range(&self, address: std::net::IpAddr) -> bool;
+    /// The range in CIDR form, for messages.
+    fn range(&self) -> String;
+}
