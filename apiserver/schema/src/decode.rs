@@ -5,11 +5,13 @@
 //! that nobody set is written empty. So the walk here follows Go's decoder, driven by the type table;
 //! `golang` then writes the object as Go would.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 use windlass_sdk_meta::Status;
 
 use crate::facts::{Schema, Shape, Type};
-use crate::golang::{self, Found};
+use crate::golang::{self, Found, MAX_STRUCTS};
 use crate::node::Node;
 
 /// Reads a body as an object of `target`.
@@ -137,7 +139,7 @@ impl<'a> Target<'a> {
         Target { group, version, kind, ty: Schema::builtin().kind(group, version, kind) }
     }
 
-    fn api_version(&self) -> String {
+    pub(crate) fn api_version(&self) -> String {
         api_version(self.group, self.version)
     }
 }
@@ -169,19 +171,15 @@ fn decode_node(
             return Err(unrecognized(target, interpret_error(&cause), body));
         }
     };
-    check_kind(entries, body, target)?;
+    let (api_version, kind) = type_meta(entries).map_err(|e| unrecognized(target, e, body))?;
+    check_kind(api_version, kind, body, target)?;
     let mut walk = Walk::default();
     let walked = match target.ty {
         Some(ty) => walk.object(entries, ty),
         None => Ok(walk.untyped_map(entries)),
     };
-    let unfit = |cause: String| DecodeError::Unfit {
-        kind: target.kind.into(),
-        version: target.version.into(),
-        expected: target.kind.into(),
-        cause,
-    };
-    let value = walked.map_err(&unfit)?;
+    let unfit = |cause: String| unfit(target, cause);
+    let value = walked.map_err(unfit)?;
     if let Some(error) = walk.error {
         return Err(unfit(error));
     }
@@ -192,12 +190,8 @@ fn decode_node(
     Ok(Decoded { value: with_type_meta(value, target), warnings })
 }
 
-/// Refuses a body that says it is something else than the target.
-fn check_kind(
-    entries: &[(String, Node)],
-    body: &[u8],
-    target: &Target<'_>,
-) -> Result<(), DecodeError> {
+/// The `apiVersion` and `kind` that a body states; empty where it doesn't.
+fn type_meta(entries: &[(String, Node)]) -> Result<(&str, &str), String> {
     let text = |name: &str| match entries.iter().rev().find(|(key, _)| key == name) {
         None | Some((_, Node::Null)) => Ok(""),
         Some((_, Node::String(text))) => Ok(text.as_str()),
@@ -206,9 +200,16 @@ fn check_kind(
             other.go_literal()
         ))),
     };
-    let (found_version, found_kind) = text("apiVersion")
-        .and_then(|version| Ok((version, text("kind")?)))
-        .map_err(|cause| unrecognized(target, cause, body))?;
+    Ok((text("apiVersion")?, text("kind")?))
+}
+
+/// Refuses a body that says it is something else than the target.
+pub(crate) fn check_kind(
+    found_version: &str,
+    found_kind: &str,
+    body: &[u8],
+    target: &Target<'_>,
+) -> Result<(), DecodeError> {
     let (group, version) = match found_version.split_once('/') {
         None if found_version.is_empty() => (target.group, target.version),
         None => ("", found_version),
@@ -249,6 +250,16 @@ fn check_kind(
         expected: target.kind.into(),
         cause,
     })
+}
+
+/// The body is of the target's kind but can't be it.
+pub(crate) fn unfit(target: &Target<'_>, cause: String) -> DecodeError {
+    DecodeError::Unfit {
+        kind: target.kind.into(),
+        version: target.version.into(),
+        expected: target.kind.into(),
+        cause,
+    }
 }
 
 fn interpret_error(cause: &str) -> String {
@@ -295,6 +306,8 @@ struct Walk {
     fields: Vec<&'static str>,
     /// The Go struct that holds the current field.
     holder: Option<&'static str>,
+    /// How many structs were made so far.
+    structs: usize,
 }
 
 /// `Ok(None)`: absent. `Err`: an error that stops the walk.
@@ -303,7 +316,11 @@ type Walked = Result<Option<Value>, String>;
 impl Walk {
     fn object(&mut self, entries: &[(String, Node)], ty: &Type) -> Result<Value, String> {
         let mut found = Found::default();
-        let mut seen: Vec<&str> = Vec::with_capacity(entries.len());
+        self.structs += 1;
+        if self.structs > MAX_STRUCTS {
+            return Err("the body holds too many objects".into());
+        }
+        let mut seen = HashSet::new();
         for (key, node) in entries {
             let Some((field, via)) = ty.field_via(key) else {
                 self.report("unknown field", key);
@@ -385,10 +402,15 @@ impl Walk {
     ) -> Result<Value, String> {
         let element_type =
             || go_type().strip_prefix("[]").map_or_else(|| inner.go_type(), str::to_string);
-        let mut out = Vec::with_capacity(items.len());
+        let mut out = Vec::new();
         for (index, item) in items.iter().enumerate() {
+            if self.structs > MAX_STRUCTS {
+                return Err("the body holds too many objects".into());
+            }
             let path = self.path.len();
             self.path.push_str(&format!("[{index}]"));
+            // A null makes a zero struct too.
+            self.structs += usize::from(*item == Node::Null);
             let value = self.value(item, inner, &element_type)?;
             self.path.truncate(path);
             out.push(value.unwrap_or_else(|| golang::zero(inner)));
@@ -407,7 +429,7 @@ impl Walk {
             let element = whole.strip_prefix("map[").and_then(|rest| rest.split_once(']'));
             element.map_or_else(|| inner.go_type(), |(_, element)| element.to_string())
         };
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
         let mut out = Map::new();
         for (key, node) in entries {
             self.note_duplicate(&mut seen, key);
@@ -425,8 +447,7 @@ impl Walk {
     /// The three types of a CRD's schema that are one thing or another. Their own decoders in Go report
     /// no strict errors.
     fn schema_or(&mut self, node: &Node, shape: &Shape) -> Walked {
-        let schema = Schema::builtin()
-            .type_named("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps");
+        let schema = Schema::builtin().type_named(crate::facts::JSON_SCHEMA_PROPS);
         let Some(schema) = schema else { return Ok(Some(node.to_value())) };
         let mut inner = Walk::default();
         let value = match (shape, node) {
@@ -472,7 +493,7 @@ impl Walk {
     }
 
     fn untyped_map(&mut self, entries: &[(String, Node)]) -> Value {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
         let mut out = Map::new();
         for (key, node) in entries {
             self.note_duplicate(&mut seen, key);
@@ -540,11 +561,9 @@ impl Walk {
         self.path.push_str(key);
     }
 
-    fn note_duplicate<'k>(&mut self, seen: &mut Vec<&'k str>, key: &'k str) {
-        if seen.contains(&key) {
+    fn note_duplicate<'k>(&mut self, seen: &mut HashSet<&'k str>, key: &'k str) {
+        if !seen.insert(key) {
             self.report("duplicate field", key);
-        } else {
-            seen.push(key);
         }
     }
 

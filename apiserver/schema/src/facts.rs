@@ -210,6 +210,11 @@ impl Schema {
         self.by_name.get(name).map(|id| id.get())
     }
 
+    /// The handle of the type with OpenAPI's name.
+    pub fn type_ref(&self, name: &str) -> Option<TypeRef> {
+        self.by_name.get(name).copied()
+    }
+
     /// Every type, sorted by name.
     pub fn types(&self) -> &[Type] {
         &self.types
@@ -241,6 +246,10 @@ impl Schema {
         })
     }
 }
+
+/// The type of a schema inside a CustomResourceDefinition.
+pub(crate) const JSON_SCHEMA_PROPS: &str =
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
 /// The pseudo group of kinds that belong to every group.
 pub const META_GROUP: &str = "meta.k8s.io";

@@ -9,6 +9,10 @@ use windlass_sdk_meta::{Quantity, Timestamp, format_micro_time, format_time};
 
 use crate::facts::{Field, Shape, Type};
 
+/// Structs in one body, at most. Two bytes of a body can make a struct of a hundred times that size in
+/// memory (its empty fields are written), so the size of the body alone is no bound.
+pub(crate) const MAX_STRUCTS: usize = 100_000;
+
 /// The fields of one struct that a decoder found, by JSON name.
 #[derive(Debug, Default)]
 pub(crate) struct Found(Vec<(&'static str, Value)>);
@@ -16,10 +20,16 @@ pub(crate) struct Found(Vec<(&'static str, Value)>);
 impl Found {
     /// Sets a field; a later value replaces an earlier one.
     pub(crate) fn set(&mut self, json: &'static str, value: Value) {
-        match self.get_mut(json) {
-            Some(slot) => *slot = value,
-            None => self.0.push((json, value)),
-        }
+        *self.slot(json) = value;
+    }
+
+    /// The field's place, null where it wasn't found yet.
+    pub(crate) fn slot(&mut self, json: &'static str) -> &mut Value {
+        let at = self.0.iter().position(|(name, _)| *name == json).unwrap_or_else(|| {
+            self.0.push((json, Value::Null));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
     }
 
     pub(crate) fn get_mut(&mut self, json: &str) -> Option<&mut Value> {
@@ -280,10 +290,36 @@ mod tests {
         check("2026-11-23T17:20:00.25Z", false, expect![[r#""2026-11-23T17:20:00Z""#]]);
         check("0001-01-01T00:00:00Z", false, expect!["null"]);
         check("2026-11-23T17:20:00.250000Z", true, expect![[r#""2026-11-23T17:20:00.250000Z""#]]);
-        check("2026-11-23T17:20:00Z", true, expect![[r#"parsing time "2026-11-23T17:20:00Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000""#]]);
-        check("2026-11-23", false, expect![[r#"parsing time "2026-11-23" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T""#]]);
-        check("yesterday", false, expect![[r#"parsing time "yesterday" as "2006-01-02T15:04:05Z07:00": cannot parse "yesterday" as "2006""#]]);
-        check("2026-13-23T17:20:00Z", false, expect![[r#"parsing time "2026-13-23T17:20:00Z": month out of range"#]]);
-        check("2026-02-30T17:20:00Z", false, expect![[r#"parsing time "2026-02-30T17:20:00Z": day out of range"#]]);
+        check(
+            "2026-11-23T17:20:00Z",
+            true,
+            expect![[
+                r#"parsing time "2026-11-23T17:20:00Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000""#
+            ]],
+        );
+        check(
+            "2026-11-23",
+            false,
+            expect![[
+                r#"parsing time "2026-11-23" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T""#
+            ]],
+        );
+        check(
+            "yesterday",
+            false,
+            expect![[
+                r#"parsing time "yesterday" as "2006-01-02T15:04:05Z07:00": cannot parse "yesterday" as "2006""#
+            ]],
+        );
+        check(
+            "2026-13-23T17:20:00Z",
+            false,
+            expect![[r#"parsing time "2026-13-23T17:20:00Z": month out of range"#]],
+        );
+        check(
+            "2026-02-30T17:20:00Z",
+            false,
+            expect![[r#"parsing time "2026-02-30T17:20:00Z": day out of range"#]],
+        );
     }
 }

@@ -3,9 +3,15 @@
 //! name.
 
 pub mod decode;
+pub mod defaults;
 pub mod facts;
 mod golang;
 mod node;
+pub mod protobuf;
+pub mod strategic;
 
 pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_value};
+pub use defaults::apply_defaults;
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
+pub use protobuf::{decode_protobuf, encode_protobuf};
+pub use strategic::{PatchError, strategic_merge};
