@@ -1,1 +1,22 @@
+//! Runs WASM components as containers: compiles them once a digest, serves `wasi:http` handlers
+//! with one pooled instance a request, runs `wasi:cli` commands to completion, and holds them to
+//! their memory. Everything a guest does happens on threads of its own, so that the control plane
+//! stays responsive while guests compute. Knows nothing of the Kubernetes API: it is told what to
+//! run through `windlass_runtime_api::Runtime` and reports what it observes.
 
+mod artifact;
+mod command;
+mod compile;
+mod container;
+mod engine;
+mod failure;
+mod guest;
+mod http;
+mod logs;
+mod memory;
+mod outgoing;
+mod runtime;
+mod serve;
+mod traps;
+
+pub use runtime::{WasmConfig, WasmError, WasmRuntime};

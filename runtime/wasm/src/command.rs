@@ -1,0 +1,80 @@
+//! Runs a `wasi:cli` component to its end. WASI 0.2 has no signals, so a command that is asked to
+//! end gets its grace period to finish by itself, and is then dropped, also while it computes.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use wasmtime::Store;
+use wasmtime_wasi::p2::bindings::{Command, CommandPre};
+
+use crate::{container::Container, failure::Failure, guest::Guest};
+
+/// How long a command waits for a free instance slot.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes the instance and sets it going; its end becomes the container's. Must be called on the
+/// guests' runtime.
+pub async fn start(
+    container: &Arc<Container>,
+    component: &CommandPre<Guest>,
+    weight: u32,
+) -> Result<(), Failure> {
+    let host = &container.host;
+    let busy = || Failure::NoRoom("all instance slots are taken".into());
+    let room = host.room(weight, PATIENCE).await.ok_or_else(busy)?;
+    let mut store = Guest::store(container);
+    let mut making = Box::pin(component.instantiate_async(&mut store));
+    let command = poll_fn(|cx| host.ticker.poll(making.as_mut(), cx)).await?;
+    drop(making);
+    let container = container.clone();
+    tokio::spawn(async move {
+        run(&container, store, command).await;
+        drop(room);
+    });
+    Ok(())
+}
+
+/// Waits up to `grace` for the command to end by itself, then ends it.
+pub async fn stop(container: &Container, grace: Duration) {
+    let ended = &container.ending.ended;
+    if tokio::time::timeout(grace, ended.cancelled()).await.is_err() {
+        container.ending.abort.cancel();
+        ended.cancelled().await;
+    }
+}
+
+async fn run(container: &Container, mut store: Store<Guest>, command: Command) {
+    let mut call = Box::pin(async {
+        let ended = command.wasi_cli_run().call_run(&mut store).await;
+        // What the instance wrote last is in the log before the container has ended.
+        drop(store);
+        ended
+    });
+    let running = poll_fn(|cx| container.host.ticker.poll(call.as_mut(), cx));
+    let (exit_code, reason, message) =
+        match container.ending.abort.run_until_cancelled(running).await {
+            None => (137, "Error", "ended after its grace period".to_string()),
+            Some(Ok(Ok(()))) => (0, "Completed", String::new()),
+            Some(Ok(Err(()))) => (1, "Error", String::new()),
+            Some(Err(error)) => failed(container, &Failure::from(error)),
+        };
+    drop(call);
+    container.ending.abort.cancel();
+    container.end(exit_code, reason, message).await;
+}
+
+fn failed(container: &Container, failure: &Failure) -> (i32, &'static str, String) {
+    let (exit_code, reason) = failure.exit();
+    let message = match failure {
+        // The code says it all.
+        Failure::Exit(_) => String::new(),
+        Failure::Trap { message, backtrace } => {
+            container.log.note(&format!("trapped: {message}\n{backtrace}"));
+            message.clone()
+        }
+        Failure::Memory(_) | Failure::NoRoom(_) => {
+            container.log.note(&failure.message());
+            failure.message()
+        }
+    };
+    (exit_code, reason, message)
+}

@@ -1,0 +1,193 @@
+//! One attempt of one container: what its instances share, and how it ends. It ends once; whoever
+//! wants it to end sets off the same steps: no new work, drain, abort.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use windlass_runtime_api::{ContainerSpec, ContainerState, ObservedContainer, RuntimeEvent};
+use windlass_runtime_net::{PodNet, PodRef};
+use windlass_sdk_meta::Clock;
+
+use crate::{
+    engine::Host, failure::Failure, logs::ContainerLog, memory::Account, outgoing::Connections,
+    traps::Traps,
+};
+
+pub struct Container {
+    pub id: String,
+    pub spec: ContainerSpec,
+    pub pod: PodRef,
+    pub host: Arc<Host>,
+    pub net: PodNet,
+    pub memory: Arc<Account>,
+    pub log: Arc<ContainerLog>,
+    pub connections: Connections,
+    pub ending: Ending,
+    traps: Arc<Traps>,
+    clock: Arc<dyn Clock>,
+    events: broadcast::Sender<RuntimeEvent>,
+    state: Mutex<ContainerState>,
+}
+
+/// The steps by which a container ends, each a thing that tasks wait for.
+#[derive(Default)]
+pub struct Ending {
+    /// Answers carry `connection: close` from now on; new connections are still taken, because
+    /// proxies may not know yet.
+    pub lame: AtomicBool,
+    /// Listeners close, connections end after the requests in them.
+    pub closing: CancellationToken,
+    /// What still runs is dropped.
+    pub abort: CancellationToken,
+    /// The state is `Exited`.
+    pub ended: CancellationToken,
+    /// Accept loops.
+    pub listeners: TaskTracker,
+    /// Connections, and guests that outlive them.
+    pub tasks: TaskTracker,
+}
+
+/// How long a container that ends by a trap lets other requests finish.
+const DRAIN_AFTER_TRAP: Duration = Duration::from_secs(1);
+
+/// What a container is made in.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub host: Arc<Host>,
+    pub net: PodNet,
+    pub clock: Arc<dyn Clock>,
+    pub events: broadcast::Sender<RuntimeEvent>,
+}
+
+impl Container {
+    pub fn new(id: String, spec: ContainerSpec, around: Surroundings) -> Arc<Self> {
+        let Surroundings { host, net, clock, events } = around;
+        let pod = PodRef {
+            uid: spec.pod.uid.clone(),
+            namespace: spec.pod.namespace.clone(),
+            name: spec.pod.name.clone(),
+        };
+        Arc::new(Self {
+            pod,
+            memory: Account::new(spec.limits),
+            log: host.logs.open(spec.log_path.clone()),
+            connections: Connections::default(),
+            ending: Ending::default(),
+            traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
+            state: Mutex::new(ContainerState::Running { started_at: clock.now() }),
+            id,
+            spec,
+            host,
+            net,
+            clock,
+            events,
+        })
+    }
+
+    /// The command line: what the pod says, else the image's name, then the arguments.
+    pub fn arguments(&self) -> Vec<String> {
+        let image = || vec![program_name(&self.spec.image.reference).to_string()];
+        let program =
+            if self.spec.command.is_empty() { image() } else { self.spec.command.clone() };
+        program.into_iter().chain(self.spec.args.iter().cloned()).collect()
+    }
+
+    pub fn observed(&self) -> ObservedContainer {
+        ObservedContainer {
+            name: self.spec.name.clone(),
+            id: self.id.clone(),
+            attempt: self.spec.attempt,
+            state: self.state.lock().clone(),
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        matches!(*self.state.lock(), ContainerState::Running { .. })
+    }
+
+    /// A guest failed at a request: said in the log, counted and told.
+    pub fn request_failed(&self, failure: &Failure) {
+        match failure {
+            Failure::Trap { message, backtrace } => {
+                self.log.note(&format!("request trapped: {message}\n{backtrace}"));
+            }
+            Failure::Exit(_) | Failure::Memory(_) => {
+                self.log.note(&format!("request failed: {}", failure.message()));
+            }
+            // The caller is told; the guest did nothing wrong.
+            Failure::NoRoom(_) => return,
+        }
+        self.traps.count(failure.message());
+    }
+
+    /// Ends the container, once its log is written. The first call decides.
+    pub async fn end(&self, exit_code: i32, reason: &str, message: String) {
+        self.log.flush().await;
+        {
+            let mut state = self.state.lock();
+            let ContainerState::Running { started_at } = *state else { return };
+            *state = ContainerState::Exited {
+                started_at,
+                finished_at: self.clock.now(),
+                exit_code,
+                reason: reason.to_string(),
+                message,
+            };
+        }
+        self.ending.ended.cancel();
+        self.changed();
+    }
+
+    /// Ends the container because a request trapped: its ports are free when this returns, so that
+    /// the next attempt can have them; other requests get a moment to finish.
+    pub async fn end_by_trap(&self, failure: &Failure) {
+        let ending = &self.ending;
+        ending.lame.store(true, Relaxed);
+        ending.closing.cancel();
+        ending.listeners.close();
+        ending.listeners.wait().await;
+        let (exit_code, reason) = failure.exit();
+        // A handler that exits ends unasked, whatever its code.
+        self.end(exit_code.max(1), reason, failure.message()).await;
+        ending.tasks.close();
+        let _ = tokio::time::timeout(DRAIN_AFTER_TRAP, ending.tasks.wait()).await;
+        ending.abort.cancel();
+    }
+
+    pub fn changed(&self) {
+        // Nobody listens: then nobody needs the hint.
+        let _ = self.events.send(RuntimeEvent::Changed { pod_uid: self.pod.uid.clone() });
+    }
+}
+
+/// `web` of `registry/acme/web:v1@sha256:...`.
+fn program_name(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.split(':').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::program_name;
+
+    #[test]
+    fn a_program_is_called_as_its_image() {
+        for (reference, name) in [
+            ("web", "web"),
+            ("web:v1", "web"),
+            ("localhost:5000/acme/web", "web"),
+            ("windlass.dev/hello:v1@sha256:00", "hello"),
+        ] {
+            assert_eq!(program_name(reference), name);
+        }
+    }
+}

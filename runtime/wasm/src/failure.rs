@@ -1,0 +1,67 @@
+//! Why a guest ended without doing what it was asked: read from wasmtime's error once, in one
+//! place, and turned into what each reader needs (an HTTP status, an exit code, a line).
+
+use wasmtime_wasi::I32Exit;
+
+use crate::memory::MemoryError;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// `message` fits a line; `backtrace` is what wasmtime knows, several lines.
+    Trap { message: String, backtrace: String },
+    /// The guest called `exit` itself.
+    Exit(i32),
+    /// The instance grew past a limit.
+    Memory(MemoryError),
+    /// No instance could be made for now: neither the guest's nor the caller's fault.
+    NoRoom(String),
+}
+
+/// Lines of a backtrace that go to the log.
+const BACKTRACE_LINES: usize = 40;
+
+impl From<wasmtime::Error> for Failure {
+    fn from(error: wasmtime::Error) -> Self {
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return Self::Exit(exit.0);
+        }
+        if let Some(memory) = error.downcast_ref::<MemoryError>() {
+            return match memory {
+                MemoryError::Exceeded { .. } => Self::Memory(memory.clone()),
+                MemoryError::Busy { .. } | MemoryError::NeverFits { .. } => {
+                    Self::NoRoom(memory.to_string())
+                }
+            };
+        }
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return Self::NoRoom(error.to_string());
+        }
+        let message = error.chain().last().map(ToString::to_string).unwrap_or_default();
+        let backtrace =
+            format!("{error:?}").lines().take(BACKTRACE_LINES).collect::<Vec<_>>().join("\n");
+        Self::Trap { message, backtrace }
+    }
+}
+
+impl Failure {
+    /// One line for people.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Trap { message, .. } => message.clone(),
+            Self::Exit(code) => format!("the guest called exit({code})"),
+            Self::Memory(error) => error.to_string(),
+            Self::NoRoom(message) => message.clone(),
+        }
+    }
+
+    /// What a container's status shows when it ended by this: exit code and reason. 134 and 137
+    /// are what a shell reports for SIGABRT and SIGKILL.
+    pub fn exit(&self) -> (i32, &'static str) {
+        match self {
+            Self::Exit(0) => (0, "Completed"),
+            Self::Exit(code) => (*code, "Error"),
+            Self::Memory(_) => (137, "OOMKilled"),
+            Self::Trap { .. } | Self::NoRoom(_) => (134, "Error"),
+        }
+    }
+}

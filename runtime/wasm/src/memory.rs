@@ -1,0 +1,205 @@
+//! `limits.memory` of a container bounds the sum over its live instances; an annotation can bound
+//! one. A new instance that doesn't fit waits for others to end; growth that doesn't fit ends the
+//! instance that grows, because a guest whose `memory.grow` fails rarely says why it dies.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use wasmtime::ResourceLimiterAsync;
+use windlass_runtime_api::Limits;
+
+/// How long a new instance waits for memory of its container.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of the host that one element of a table takes.
+const TABLE_ELEMENT_BYTES: usize = 8;
+
+/// The memory of all live instances of one container.
+#[derive(Debug, Default)]
+pub struct Account {
+    used: AtomicU64,
+    limits: Limits,
+    freed: Notify,
+}
+
+/// Why an instance didn't get memory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    #[error(
+        "no memory for a new instance: other instances of this container hold {used} of its {limit} bytes"
+    )]
+    Busy { used: u64, limit: u64 },
+    #[error("an instance needs {needed} bytes at its start, and its limit is {limit}")]
+    NeverFits { needed: u64, limit: u64 },
+    #[error("memory limit of {limit} bytes exceeded: {used} bytes in use, {wanted} more wanted")]
+    Exceeded { used: u64, wanted: u64, limit: u64 },
+}
+
+impl Account {
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, ..Self::default() })
+    }
+
+    /// What a new instance holds: nothing yet.
+    pub fn instance(self: &Arc<Self>) -> Held {
+        Held { account: self.clone(), bytes: 0 }
+    }
+
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// Takes `bytes` if the sum allows it.
+    fn try_take(&self, bytes: u64) -> bool {
+        let limit = self.limits.memory_bytes.unwrap_or(u64::MAX);
+        let taken = self.used.fetch_update(Relaxed, Relaxed, |used| {
+            used.checked_add(bytes).filter(|sum| *sum <= limit)
+        });
+        taken.is_ok()
+    }
+
+    async fn take(&self, bytes: u64) {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.try_take(bytes) {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+/// The memory of one instance; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Held {
+    async fn grow(&mut self, current: usize, wanted: u64) -> Result<(), MemoryError> {
+        let limits = self.account.limits;
+        let after = self.bytes.saturating_add(wanted);
+        if let Some(limit) = limits.instance_memory_bytes.filter(|limit| after > *limit) {
+            return Err(if current == 0 {
+                MemoryError::NeverFits { needed: after, limit }
+            } else {
+                MemoryError::Exceeded { used: self.bytes, wanted, limit }
+            });
+        }
+        if !self.account.try_take(wanted) {
+            let limit = limits.memory_bytes.unwrap_or(u64::MAX);
+            if current != 0 {
+                return Err(MemoryError::Exceeded { used: self.account.used(), wanted, limit });
+            }
+            if after > limit {
+                return Err(MemoryError::NeverFits { needed: after, limit });
+            }
+            tokio::time::timeout(PATIENCE, self.account.take(wanted))
+                .await
+                .map_err(|_| MemoryError::Busy { used: self.account.used(), limit })?;
+        }
+        self.bytes = after;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.account.used.fetch_sub(self.bytes, Relaxed);
+            if self.account.limits.memory_bytes.is_some() {
+                self.account.freed.notify_waiters();
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ResourceLimiterAsync for Held {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let wanted = desired.saturating_sub(current) as u64;
+        self.grow(current, wanted).await.map_err(wasmtime::Error::new)?;
+        Ok(true)
+    }
+
+    async fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let wanted = desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES) as u64;
+        self.grow(current, wanted).await.map_err(wasmtime::Error::new)?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(sum: u64, one: Option<u64>) -> Limits {
+        Limits { memory_bytes: Some(sum), instance_memory_bytes: one }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sum_is_held_and_given_back() {
+        let account = Account::new(limits(100, None));
+        let mut first = account.instance();
+        let mut second = account.instance();
+        assert_eq!(first.grow(0, 60).await, Ok(()));
+        let exceeded = MemoryError::Exceeded { used: 60, wanted: 50, limit: 100 };
+        assert_eq!(first.grow(60, 50).await, Err(exceeded));
+        let busy = MemoryError::Busy { used: 60, limit: 100 };
+        assert_eq!(second.grow(0, 50).await, Err(busy));
+        let never = MemoryError::NeverFits { needed: 101, limit: 100 };
+        assert_eq!(second.grow(0, 101).await, Err(never));
+        drop(first);
+        assert_eq!(second.grow(0, 50).await, Ok(()));
+        drop(second);
+        assert_eq!(account.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_instance_waits_until_another_ends() {
+        let account = Account::new(limits(100, None));
+        let mut first = account.instance();
+        first.grow(0, 80).await.expect("fits");
+        let waiting = tokio::spawn({
+            let mut second = account.instance();
+            async move { second.grow(0, 80).await }
+        });
+        tokio::time::sleep(PATIENCE / 2).await;
+        drop(first);
+        assert_eq!(waiting.await.expect("no panic"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn one_instance_can_have_its_own_bound() {
+        let account = Account::new(limits(100, Some(40)));
+        let mut one = account.instance();
+        assert_eq!(one.grow(0, 30).await, Ok(()));
+        let exceeded = MemoryError::Exceeded { used: 30, wanted: 20, limit: 40 };
+        assert_eq!(one.grow(30, 20).await, Err(exceeded));
+    }
+}

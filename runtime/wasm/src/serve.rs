@@ -1,0 +1,132 @@
+//! The HTTP server before a handler: HTTP/1.1 and h2c on each of its ports, connections that end
+//! gracefully, and none beyond a bound.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use ::http::{HeaderValue, Request, Response, Version, header};
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use windlass_runtime_net::{Conn, PodListener};
+
+use crate::{
+    container::Container,
+    http::{Answer, Handler},
+};
+
+/// Connections a container has at once; more are closed at once.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// How long a container that is asked to end still takes new connections, at most: those who proxy
+/// to it learn a little later than it does.
+const LAME_TIME: Duration = Duration::from_millis(250);
+
+/// Accepts connections until the container ends. One parked task is all that an idle port costs.
+pub fn serve(handler: &Arc<Handler>, mut listener: PodListener) {
+    let handler = handler.clone();
+    let ending = &handler.container.ending;
+    let closing = ending.closing.clone();
+    ending.listeners.clone().spawn(async move {
+        loop {
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                conn = listener.accept() => take(&handler, conn),
+            }
+        }
+        for conn in listener.close() {
+            take(&handler, conn);
+        }
+    });
+}
+
+/// Asks the container to end and returns when it has: no new connections after a moment, requests
+/// drain for up to `grace`, then they are dropped.
+pub async fn drain(container: &Container, grace: Duration) {
+    let ending = &container.ending;
+    let lame = LAME_TIME.min(grace / 4);
+    let drained = tokio::time::timeout(grace, async {
+        if !ending.lame.swap(true, Relaxed) {
+            tokio::time::sleep(lame).await;
+        }
+        ending.closing.cancel();
+        ending.listeners.close();
+        ending.listeners.wait().await;
+        ending.tasks.close();
+        ending.tasks.wait().await;
+    })
+    .await;
+    if drained.is_ok() {
+        return container.end(0, "Completed", String::new()).await;
+    }
+    ending.closing.cancel();
+    ending.listeners.close();
+    ending.listeners.wait().await;
+    ending.abort.cancel();
+    let why =
+        format!("requests were still running {} s after it was asked to end", grace.as_secs());
+    container.end(137, "Error", why).await;
+}
+
+fn take(handler: &Arc<Handler>, conn: Conn) {
+    let container = &handler.container;
+    if container.ending.tasks.len() >= MAX_CONNECTIONS {
+        tracing::warn!(pod = %container.pod.name, "connection closed: {MAX_CONNECTIONS} are open");
+        return;
+    }
+    let connection = serve_connection(handler.clone(), conn);
+    container.ending.tasks.spawn(connection);
+}
+
+async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
+    let container = handler.container.clone();
+    let (closing, abort) = (&container.ending.closing, &container.ending.abort);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(answer(&handler, request).await) }
+    });
+    let builder = auto::Builder::new(Streams(container.clone()));
+    let connection = builder.serve_connection(TokioIo::new(conn), service);
+    let mut connection = std::pin::pin!(connection);
+    let serving = async {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    if let Some(Err(error)) = abort.run_until_cancelled(serving).await {
+        tracing::debug!(pod = %container.pod.name, %error, "connection ended");
+    }
+}
+
+async fn answer(handler: &Arc<Handler>, request: Request<Incoming>) -> Response<Answer> {
+    let version = request.version();
+    let mut response = handler.handle(request).await;
+    let lame = handler.container.ending.lame.load(Relaxed);
+    if lame && version <= Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Runs the streams of HTTP/2 connections, so that they are waited for and aborted with the rest.
+#[derive(Clone)]
+struct Streams(Arc<Container>);
+
+impl<F> Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let abort = self.0.ending.abort.clone();
+        self.0.ending.tasks.spawn(async move { abort.run_until_cancelled_owned(stream).await });
+    }
+}
