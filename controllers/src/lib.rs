@@ -1,10 +1,53 @@
-//! Controllers.
+//! The controllers: each brings one part of the cluster from what is observed to what is wanted.
+//!
+//! What to do is decided by pure functions (`*/plan.rs`: observed state in, actions and the reason
+//! out); `*/act.rs` carries actions out; `kit` drives both. They talk to the API only, each in its
+//! own name, so each also works against an upstream cluster in place of upstream's.
 
-pub mod deployment;
-pub mod endpointslice;
-pub mod garbage;
-pub mod kit;
-pub mod namespace;
-pub mod replicaset;
+mod deployment;
+mod endpointslice;
+mod garbage;
+mod kit;
+mod namespace;
+mod replicaset;
+mod service_account;
 #[cfg(test)]
 mod testing;
+
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use windlass_sdk_client::Cluster;
+
+/// Every controller, in the order of names.
+pub fn all() -> Vec<ControllerRow> {
+    vec![
+        row!("deployment-controller", deployment::Deployments),
+        row!("endpointslice-controller", endpointslice::EndpointSlices),
+        row!("generic-garbage-collector", garbage::Garbage),
+        row!("namespace-controller", namespace::Namespaces),
+        row!("replicaset-controller", replicaset::ReplicaSets),
+        row!("service-account-controller", service_account::ServiceAccounts),
+    ]
+}
+
+/// One controller: who it is and how it is run.
+pub struct ControllerRow {
+    /// The ServiceAccount in kube-system in whose name it acts; its role is
+    /// `system:controller:NAME`. Both are upstream's.
+    pub name: &'static str,
+    /// Runs until the token is cancelled. `Cluster::client` is the controller's own identity,
+    /// `Cluster::informers` may be shared by all.
+    pub run: fn(Cluster, CancellationToken) -> BoxFuture<'static, ()>,
+}
+
+macro_rules! row {
+    ($name:literal, $controller:ty) => {
+        ControllerRow {
+            name: $name,
+            run: |cluster, shutdown| {
+                Box::pin(async move { kit::run(<$controller>::new(&cluster), shutdown).await })
+            },
+        }
+    };
+}
+use row;

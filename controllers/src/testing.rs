@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
-use windlass_sdk_types::{Deployment, EndpointSlice, Kind, Namespace, Pod, ReplicaSet, Service};
+use windlass_sdk_types::{Deployment, Kind, Namespace, Pod, ReplicaSet, Service};
 
 /// The time at which tests begin.
 pub const START: i64 = 1_800_000_000;
@@ -63,7 +63,13 @@ pub fn template(image: &str) -> Value {
 }
 
 /// A ReplicaSet of the Deployment `web`: image, revision and size as observed, all available.
-pub fn owned_set(image: &str, age: i64, revision: i64, replicas: i32, over: Value) -> Arc<ReplicaSet> {
+pub fn owned_set(
+    image: &str,
+    age: i64,
+    revision: i64,
+    replicas: i32,
+    over: Value,
+) -> Arc<ReplicaSet> {
     let base = json!({
         "metadata": {
             "name": format!("web-{image}"), "uid": format!("rs-{image}"), "generation": 1,
@@ -142,10 +148,6 @@ pub fn service(over: Value) -> Service {
             "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]},
     });
     decode(base, over)
-}
-
-pub fn slice(json: Value) -> Arc<EndpointSlice> {
-    Arc::new(decode(json!({}), json))
 }
 
 pub fn namespace(over: Value) -> Namespace {

@@ -11,7 +11,7 @@ use windlass_sdk_types::{
 };
 
 use super::{
-    revision::{self, POD_TEMPLATE_HASH},
+    revision,
     scale::{self, Limits},
     status,
 };
@@ -83,7 +83,11 @@ impl<'a> Pass<'a> {
         // The oldest of equals, so that every pass chooses the same.
         let template = &deployment.spec.template;
         let new = sets.iter().position(|set| {
-            set.seen.spec.template.as_ref().is_some_and(|own| revision::same_template(own, template))
+            set.seen
+                .spec
+                .template
+                .as_ref()
+                .is_some_and(|own| revision::same_template(own, template))
         });
         Self {
             deployment,
@@ -125,6 +129,7 @@ impl<'a> Pass<'a> {
     }
 
     fn roll(&mut self) -> String {
+        let is_new = self.new.is_none();
         self.ensure_new();
         let why = if scale::grow_new(self) {
             "rolling: the new set grows"
@@ -132,7 +137,7 @@ impl<'a> Pass<'a> {
             "rolling: old sets shrink"
         } else {
             self.clean_up_if_complete();
-            "rolling: nothing to scale"
+            if is_new { "rolling: a new set" } else { "rolling: nothing to scale" }
         };
         self.sync_rollout_status();
         why.into()
@@ -297,9 +302,12 @@ impl Set {
         (self.seen.created().is_none(), self.seen.created(), self.seen.name())
     }
 
+    /// Pods that serve and will go on serving: a set that was just cut still tells of pods that are
+    /// doomed, and counting these would let availability fall below the limit.
     pub fn available(&self) -> i32 {
         let status = self.seen.status.as_ref();
-        status.and_then(|status| status.available_replicas).unwrap_or_default()
+        let told = status.and_then(|status| status.available_replicas).unwrap_or_default();
+        told.min(self.replicas)
     }
 
     /// Whether pods of the set exist as far as anybody knows: its status may be behind its size.
@@ -350,6 +358,3 @@ fn claim(
     }
     (owned, actions)
 }
-
-/// The name of the label that tells apart the pods of two revisions.
-pub const HASH_LABEL: &str = POD_TEMPLATE_HASH;

@@ -115,10 +115,11 @@ fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String 
     // Encoding plain data to memory doesn't fail; if it did, the collision rule would sort it out.
     let mut bytes = carrier.encode().unwrap_or_default();
     bytes.extend(collisions.into_iter().flat_map(i32::to_le_bytes));
-    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
-    let character = |digit: u8| char::from(HASH_CHARACTERS[usize::from(digit) % HASH_CHARACTERS.len()]);
+    let hash = bytes
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let character =
+        |digit: u8| char::from(HASH_CHARACTERS[usize::from(digit) % HASH_CHARACTERS.len()]);
     hash.to_string().bytes().map(character).collect()
 }
 

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use windlass_sdk_types::{
-    Deployment, apimachinery::pkg::util::intstr::IntOrString,
-};
+use windlass_sdk_types::{Deployment, apimachinery::pkg::util::intstr::IntOrString};
 
 use super::plan::{Pass, Set};
 

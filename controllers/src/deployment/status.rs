@@ -52,10 +52,7 @@ pub(super) fn counted(pass: &Pass<'_>) -> DeploymentStatus {
 
 /// The status during a rollout: counts, progress against the deadline, failures of the sets; and
 /// when to look again so that the deadline is noticed although nothing happens.
-pub(super) fn rollout(
-    pass: &Pass<'_>,
-    now: Timestamp,
-) -> (DeploymentStatus, Option<Duration>) {
+pub(super) fn rollout(pass: &Pass<'_>, now: Timestamp) -> (DeploymentStatus, Option<Duration>) {
     let deployment = pass.deployment;
     let mut status = counted(pass);
     let deadline = deadline(deployment);

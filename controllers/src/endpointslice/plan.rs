@@ -82,9 +82,9 @@ pub fn is_managed(service: &Service) -> bool {
 pub fn same_endpoint(a: &Pod, b: &Pod) -> bool {
     let ips = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ips.clone());
     let place = |pod: &Pod| {
-        pod.spec.as_ref().map(|spec| {
-            (spec.node_name.clone(), spec.hostname.clone(), spec.subdomain.clone())
-        })
+        pod.spec
+            .as_ref()
+            .map(|spec| (spec.node_name.clone(), spec.hostname.clone(), spec.subdomain.clone()))
     };
     a.uid() == b.uid()
         && a.metadata.labels == b.metadata.labels
@@ -188,7 +188,8 @@ impl Changes {
         for slice in self.delete {
             match self.create.pop() {
                 Some(mut next) if is_owned(&slice, service) => {
-                    next.metadata = ObjectMeta { labels: next.metadata.labels, ..slice.metadata.clone() };
+                    next.metadata =
+                        ObjectMeta { labels: next.metadata.labels, ..slice.metadata.clone() };
                     self.update.push(next);
                 }
                 Some(next) => {
@@ -316,8 +317,7 @@ fn endpoint(observed: &Observed<'_>, pod: &Pod, family: &str) -> Endpoint {
     let spec = pod.spec.as_ref();
     let node = spec.and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
     // Only the governing service of a pod with hostname and subdomain publishes its hostname.
-    let governed =
-        spec.filter(|spec| spec.subdomain.as_deref() == Some(observed.service.name()));
+    let governed = spec.filter(|spec| spec.subdomain.as_deref() == Some(observed.service.name()));
     let hostname = governed.and_then(|spec| spec.hostname.clone());
     Endpoint {
         addresses: addresses(pod, family),
@@ -379,9 +379,7 @@ fn target_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
     let wanted = protocol(port.protocol.as_deref());
     ports
         .into_iter()
-        .find(|own| {
-            own.name.as_ref() == Some(name) && protocol(own.protocol.as_deref()) == wanted
-        })
+        .find(|own| own.name.as_ref() == Some(name) && protocol(own.protocol.as_deref()) == wanted)
         .map(|own| own.container_port)
 }
 

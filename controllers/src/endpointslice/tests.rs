@@ -99,15 +99,25 @@ fn conditions() {
         pod("ended", json!({"status": {"phase": "Succeeded"}})),
         pod("starting", json!({"status": {"podIPs": null, "phase": "Pending"}})),
     ];
-    check(&service, &all, &[], expect![[r#"
+    check(
+        &service,
+        &all,
+        &[],
+        expect![[r#"
         1 of 3 endpoints ready
         create IPv4 http:8080/TCP a=127.64.0.1[ready serving] b=127.64.0.1[] c=127.64.0.1[serving terminating]
-    "#]]);
+    "#]],
+    );
     let publish = crate::testing::service(json!({"spec": {"publishNotReadyAddresses": true}}));
-    check(&publish, &all[1..3], &[], expect![[r#"
+    check(
+        &publish,
+        &all[1..3],
+        &[],
+        expect![[r#"
         2 of 2 endpoints ready
         create IPv4 http:8080/TCP b=127.64.0.1[ready] c=127.64.0.1[ready serving terminating]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -137,23 +147,43 @@ fn sorted(slice: &EndpointSlice) -> String {
 #[test]
 fn empty_services_have_one_empty_slice() {
     let service = service(json!({}));
-    check(&service, &[], &[], expect![[r#"
+    check(
+        &service,
+        &[],
+        &[],
+        expect![[r#"
         0 of 0 endpoints ready
         create IPv4
-    "#]]);
+    "#]],
+    );
     let slices = existing(&service, &[]);
-    check(&service, &[], &slices, expect![[r#"
+    check(
+        &service,
+        &[],
+        &slices,
+        expect![[r#"
         0 of 0 endpoints ready
-    "#]]);
-    check(&service, &pods(1), &slices, expect![[r#"
+    "#]],
+    );
+    check(
+        &service,
+        &pods(1),
+        &slices,
+        expect![[r#"
         1 of 1 endpoints ready
         update web-100 IPv4 http:8080/TCP p000=127.64.0.1[ready serving]
-    "#]]);
+    "#]],
+    );
     let slices = existing(&service, &pods(1));
-    check(&service, &[], &slices, expect![[r#"
+    check(
+        &service,
+        &[],
+        &slices,
+        expect![[r#"
         0 of 0 endpoints ready
         update web-100 IPv4
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -170,10 +200,15 @@ fn minimal_changes() {
     let mut over = address(102);
     merge(&mut over, unready());
     changed[102] = pod("p102", over);
-    check(&service, &changed, &slices, expect![[r#"
+    check(
+        &service,
+        &changed,
+        &slices,
+        expect![[r#"
         102 of 103 endpoints ready
         update web-101 IPv4 http:8080/TCP p100=127.64.0.101[ready serving] p101=127.64.0.102[ready serving] p102=127.64.0.103[]
-    "#]]);
+    "#]],
+    );
     // One more pod goes where there is room.
     let mut more = all.clone();
     more.push(pod("q", address(150)));
@@ -194,38 +229,63 @@ fn ports_and_families() {
             {"name": "http", "containerPort": number, "protocol": "TCP"}]}]}})
     };
     let all = [pod("a", port(8080)), pod("b", port(9090)), pod("c", json!({}))];
-    check(&named, &all, &[], expect![[r#"
+    check(
+        &named,
+        &all,
+        &[],
+        expect![[r#"
         3 of 3 endpoints ready
         create IPv4  c=127.64.0.1[ready serving]
         create IPv4 web:8080/TCP a=127.64.0.1[ready serving]
         create IPv4 web:9090/TCP b=127.64.0.1[ready serving]
-    "#]]);
+    "#]],
+    );
     let dual = service(json!({"spec": {"ipFamilies": ["IPv4", "IPv6"]}}));
     let both = pod("a", json!({"status": {"podIPs": [{"ip": "127.64.0.1"}, {"ip": "fd00::1"}]}}));
-    check(&dual, &[both.clone()], &[], expect![[r#"
+    check(
+        &dual,
+        std::slice::from_ref(&both),
+        &[],
+        expect![[r#"
         2 of 2 endpoints ready
         create IPv4 http:8080/TCP a=127.64.0.1[ready serving]
         create IPv6 http:8080/TCP a=fd00::1[ready serving]
-    "#]]);
-    let slices = existing(&dual, &[both.clone()]);
-    check(&service(json!({})), &[both], &slices, expect![[r#"
+    "#]],
+    );
+    let slices = existing(&dual, std::slice::from_ref(&both));
+    check(
+        &service(json!({})),
+        &[both],
+        &slices,
+        expect![[r#"
         1 of 1 endpoints ready
         delete web-101
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn foreign_slices_and_deleted_services() {
     let ours = service(json!({}));
     let earlier = service(json!({"metadata": {"uid": "earlier"}}));
-    check(&ours, &pods(1), &existing(&earlier, &pods(1)), expect![[r#"
+    check(
+        &ours,
+        &pods(1),
+        &existing(&earlier, &pods(1)),
+        expect![[r#"
         1 of 1 endpoints ready
         create IPv4 http:8080/TCP p000=127.64.0.1[ready serving]
         delete web-100
-    "#]]);
-    check(&service(deleting()), &pods(1), &[], expect![[r#"
+    "#]],
+    );
+    check(
+        &service(deleting()),
+        &pods(1),
+        &[],
+        expect![[r#"
         1 of 1 endpoints ready
-    "#]]);
+    "#]],
+    );
     assert!(!is_managed(&service(json!({"spec": {"selector": null}}))));
     assert!(!is_managed(&service(json!({"spec": {"type": "ExternalName"}}))));
     assert!(is_managed(&ours));

@@ -6,19 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
-use windlass_sdk_meta::GroupVersionResource;
+use serde::{Deserialize, Serialize};
+
+use crate::kit::discovery::Resource;
 
 pub const FOREGROUND: &str = "foregroundDeletion";
 pub const ORPHAN: &str = "orphan";
-
-/// A resource of the server, as discovery tells it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Resource {
-    pub gvr: GroupVersionResource,
-    pub kind: String,
-    pub namespaced: bool,
-}
 
 /// One object: only what ownership needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +26,7 @@ pub struct Node {
     pub deleting: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
     pub api_version: String,
@@ -99,6 +92,11 @@ impl Graph {
 
     pub fn has_dependents(&self, uid: &str) -> bool {
         self.dependents.get(uid).is_some_and(|uids| !uids.is_empty())
+    }
+
+    pub fn uids_of(&self, resource: &Resource) -> Vec<String> {
+        let nodes = self.nodes.values().filter(|node| *node.resource == *resource);
+        nodes.map(|node| node.uid.clone()).collect()
     }
 
     /// Takes in how an object is now; answers with the uids whose next step may have changed.

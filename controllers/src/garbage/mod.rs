@@ -1,4 +1,11 @@
-//! Garbage.
+//! Garbage collection by owner references, over all kinds: what is owned goes when its last owner
+//! is gone (background), before its owner goes (foreground), or stays (orphan).
 
-pub mod graph;
-pub mod plan;
+mod act;
+mod graph;
+mod monitor;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use act::Garbage;

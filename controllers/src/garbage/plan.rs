@@ -21,15 +21,27 @@ pub enum Action {
     /// Ask the server for this owner of the object, then plan again.
     LookUp(Owner),
     /// Take the references to these uids off the object.
-    RemoveOwners { of: Arc<Node>, uids: Vec<String> },
+    RemoveOwners {
+        of: Arc<Node>,
+        uids: Vec<String>,
+    },
     /// References stay, but no longer block their owners: this breaks a cycle.
     Unblock(Arc<Node>),
-    Delete { of: Arc<Node>, policy: Policy },
-    RemoveFinalizer { of: Arc<Node>, finalizer: &'static str },
+    Delete {
+        of: Arc<Node>,
+        policy: Policy,
+    },
+    RemoveFinalizer {
+        of: Arc<Node>,
+        finalizer: &'static str,
+    },
     /// Plan for this uid as well.
     Visit(String),
     /// Tell people, by an Event, that a reference can't be.
-    Warn { of: Arc<Node>, owner: Owner },
+    Warn {
+        of: Arc<Node>,
+        owner: Owner,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

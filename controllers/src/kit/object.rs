@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use windlass_sdk_meta::{Requirement, Selector, SelectorError, Timestamp};
 use windlass_sdk_types::{
-    Kind, LabelSelector, ObjectMeta, Pod, Time,
-    api::core::v1::PodCondition,
+    Kind, LabelSelector, ObjectMeta, Pod, Time, api::core::v1::PodCondition,
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
@@ -14,9 +13,8 @@ use windlass_sdk_types::{
 /// everything ask `is_empty`.
 pub fn selector(of: &LabelSelector) -> Result<Selector, SelectorError> {
     let pairs = of.match_labels.iter().flatten();
-    let mut all: Vec<Requirement> = pairs
-        .map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]))
-        .collect();
+    let mut all: Vec<Requirement> =
+        pairs.map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()])).collect();
     for expression in of.match_expressions.iter().flatten() {
         let values = expression.values.clone().unwrap_or_default();
         all.push(Requirement::new(&expression.key, &expression.operator, values)?);
@@ -24,20 +22,10 @@ pub fn selector(of: &LabelSelector) -> Result<Selector, SelectorError> {
     Ok(Selector(all))
 }
 
-/// Whether `owner` is `who`: the name may be taken by a later object, so the uid decides.
-pub fn is_controlled_by(metadata: &ObjectMeta, uid: &str) -> bool {
-    controller_of(metadata).is_some_and(|owner| owner.uid == uid)
-}
-
 /// The managing owner, where there is one.
 pub fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true))
-}
-
-/// The revision that the object had when it was read; 0 where it has none.
-pub fn revision(metadata: &ObjectMeta) -> u64 {
-    metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 pub fn phase(pod: &Pod) -> &str {

@@ -222,7 +222,8 @@ fn conditions(
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
     let mut conditions = old.unwrap_or_default();
-    let known = conditions.iter().any(|condition| condition.type_.as_deref() == Some(REPLICA_FAILURE));
+    let known =
+        conditions.iter().any(|condition| condition.type_.as_deref() == Some(REPLICA_FAILURE));
     match failure {
         None => conditions.retain(|condition| condition.type_.as_deref() != Some(REPLICA_FAILURE)),
         // The first failure stays: its time says since when.

@@ -52,71 +52,103 @@ fn many(count: usize) -> Vec<Arc<Pod>> {
 
 #[test]
 fn sizes() {
-    check(case(json!({}), []), expect![[r#"
+    check(
+        case(json!({}), []),
+        expect![[r#"
         0 of 3 replicas: 3 to create
         create 3
-    "#]]);
-    check(case(json!({}), many(3)), expect![[r#"
+    "#]],
+    );
+    check(
+        case(json!({}), many(3)),
+        expect![[r#"
         3 of 3 replicas
-    "#]]);
-    check(case(json!({"spec": {"replicas": 1000}}), many(1)), expect![[r#"
+    "#]],
+    );
+    check(
+        case(json!({"spec": {"replicas": 1000}}), many(1)),
+        expect![[r#"
         1 of 1000 replicas: 500 to create
         create 500
-    "#]]);
-    check(case(json!({"spec": {"replicas": null}}), []), expect![[r#"
+    "#]],
+    );
+    check(
+        case(json!({"spec": {"replicas": null}}), []),
+        expect![[r#"
         0 of 1 replicas: 1 to create
         create 1
-    "#]]);
-    check(case(json!({"spec": {"replicas": 1}}), many(2)), expect![[r#"
+    "#]],
+    );
+    check(
+        case(json!({"spec": {"replicas": 1}}), many(2)),
+        expect![[r#"
         2 of 1 replicas: 1 to delete
         delete p0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn nothing_before_own_writes_are_observed() {
-    check(Case { is_current: false, ..case(json!({}), []) }, expect![[r#"
+    check(
+        Case { is_current: false, ..case(json!({}), []) },
+        expect![[r#"
         own writes are not observed yet
-    "#]]);
+    "#]],
+    );
     // A pod that was deleted but is still seen as active is on its way out, and replaced at once.
     let deleted = BTreeSet::from(["p0".to_owned()]);
-    check(Case { deleted, ..case(json!({}), many(3)) }, expect![[r#"
+    check(
+        Case { deleted, ..case(json!({}), many(3)) },
+        expect![[r#"
         2 of 3 replicas: 1 to create
         create 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn which_pods_count() {
     let ended = json!({"status": {"phase": "Failed"}});
     let pods = [pod("a", json!({})), pod("going", deleting()), pod("ended", ended)];
-    check(case(json!({}), pods), expect![[r#"
+    check(
+        case(json!({}), pods),
+        expect![[r#"
         1 of 3 replicas: 2 to create
         create 2
-    "#]]);
+    "#]],
+    );
     let orphan = |labels: Value| json!({"metadata": {"ownerReferences": null, "labels": labels}});
-    let foreign = json!({"metadata": {"ownerReferences": [owner("apps/v1", "ReplicaSet", "x", "x")]}});
+    let foreign =
+        json!({"metadata": {"ownerReferences": [owner("apps/v1", "ReplicaSet", "x", "x")]}});
     let pods = [
         pod("adoptable", orphan(json!({"app": "web"}))),
         pod("unrelated", orphan(json!({"app": "db"}))),
         pod("foreign", foreign),
         pod("relabelled", json!({"metadata": {"labels": {"app": "debug"}}})),
     ];
-    check(case(json!({}), pods.clone()), expect![[r#"
+    check(
+        case(json!({}), pods.clone()),
+        expect![[r#"
         1 of 3 replicas: 2 to create
         adopt adoptable
         release relabelled
         create 2
-    "#]]);
-    check(case(deleting(), pods), expect![[r#"
+    "#]],
+    );
+    check(
+        case(deleting(), pods),
+        expect![[r#"
         the set is being deleted
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn deletion_order() {
     let none = json!({"spec": {"replicas": 0}});
-    let cost = json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "-1"}}});
+    let cost =
+        json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "-1"}}});
     let restarted = json!({"status": {"containerStatuses": [
         {"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 4}]}});
     let newer = json!({"status": {"conditions": [
@@ -133,7 +165,9 @@ fn deletion_order() {
         pod("young", json!({"metadata": {"creationTimestamp": time(-2)}})),
     ];
     let neighbours = map(&[("n1", 1), ("n2", 5)]);
-    check(Case { neighbours, ..case(none, pods) }, expect![[r#"
+    check(
+        Case { neighbours, ..case(none, pods) },
+        expect![[r#"
         9 of 0 replicas: 9 to delete
         delete unassigned
         delete pending
@@ -144,7 +178,8 @@ fn deletion_order() {
         delete restarted
         delete young
         delete old
-    "#]]);
+    "#]],
+    );
 }
 
 fn check_status(case: &Case, failure: Option<&Failure>, expected: Expect) {
@@ -160,20 +195,32 @@ fn statuses() {
         let extra = json!({"metadata": {"labels": {"tier": "x"}}});
         [pod("a", json!({})), pod("b", extra), pod("c", unready()), pod("d", deleting())]
     };
-    check_status(&case(json!({}), pods()), None, expect![[r#"
+    check_status(
+        &case(json!({}), pods()),
+        None,
+        expect![[r#"
         {"availableReplicas":2,"fullyLabeledReplicas":3,"observedGeneration":1,"readyReplicas":2,"replicas":3,"terminatingReplicas":1}
         None
-    "#]]);
+    "#]],
+    );
     let fresh = json!({"spec": {"minReadySeconds": 95}});
-    check_status(&case(fresh, pods()), None, expect![[r#"
+    check_status(
+        &case(fresh, pods()),
+        None,
+        expect![[r#"
         {"fullyLabeledReplicas":3,"observedGeneration":1,"readyReplicas":2,"replicas":3,"terminatingReplicas":1}
         Some(5s)
-    "#]]);
+    "#]],
+    );
     let failure = Failure { reason: "FailedCreate", message: "no quota".into() };
-    check_status(&case(json!({}), []), Some(&failure), expect![[r#"
+    check_status(
+        &case(json!({}), []),
+        Some(&failure),
+        expect![[r#"
         {"conditions":[{"lastTransitionTime":"2027-01-15T08:00:00Z","message":"no quota","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"observedGeneration":1,"replicas":0,"terminatingReplicas":0}
         None
-    "#]]);
+    "#]],
+    );
 }
 
 proptest! {

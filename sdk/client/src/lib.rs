@@ -27,6 +27,7 @@ pub use correlate::EventType;
 pub use error::Error;
 pub use informer::{Change, Changes, Informer, Informers, Key};
 pub use kube::client::Body;
+pub use lines::Lines;
 pub use queue::{Job, Queue};
 pub use recorder::Recorder;
 
