@@ -1,11 +1,17 @@
-//! What we make of what is asked: plugins that complete or refuse a write, in upstream's order.
+//! What we make of what is asked: plugins that complete or refuse a write, in upstream's order. A
+//! plugin is a file with up to two functions; both orders stand in this one.
+
+mod namespace_lifecycle;
+mod node_restriction;
+mod service_account;
+mod tolerations;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use windlass_sdk_meta::{GroupResource, GroupVersionKind, Status};
 
-use crate::{Authorizer, Lookup, User};
+use crate::{Authorizer, Lookup, User, authorization::escalation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -47,7 +53,7 @@ pub struct AdmissionOptions {
 
 /// All admission plugins, in order.
 pub struct Admission {
-    _options: AdmissionOptions,
+    options: AdmissionOptions,
 }
 
 impl Default for AdmissionOptions {
@@ -62,24 +68,55 @@ impl Default for AdmissionOptions {
 
 impl Admission {
     pub fn new(options: AdmissionOptions) -> Self {
-        Self { _options: options }
+        Self { options }
     }
 
     /// Completes the object; the answer holds warnings for the person who asked.
     pub async fn mutate(
         &self,
-        _request: &mut AdmissionRequest<'_>,
-        _lookup: &dyn Lookup,
+        request: &mut AdmissionRequest<'_>,
+        lookup: &dyn Lookup,
     ) -> Result<Vec<String>, Status> {
+        // Refused early, so that no other plugin works for a namespace that isn't there.
+        namespace_lifecycle::validate(request, lookup)?;
+        service_account::mutate(request, lookup).await?;
+        tolerations::mutate(request, &self.options);
         Ok(Vec::new())
     }
 
     /// Accepts or refuses the object as it would be stored.
     pub async fn validate(
         &self,
-        _request: &AdmissionRequest<'_>,
-        _lookup: &dyn Lookup,
+        request: &AdmissionRequest<'_>,
+        lookup: &dyn Lookup,
     ) -> Result<Vec<String>, Status> {
+        namespace_lifecycle::validate(request, lookup)?;
+        node_restriction::validate(request, lookup)?;
+        service_account::validate(request, lookup)?;
+        escalation::check(&self.options.authorizer, request, lookup)?;
         Ok(Vec::new())
     }
 }
+
+impl AdmissionRequest<'_> {
+    /// The name as messages tell it: of a new object what it calls itself, or would begin with.
+    pub(crate) fn target_name(&self) -> &str {
+        if !self.name.is_empty() {
+            return self.name;
+        }
+        let metadata = self.object.as_deref().map(|object| &object["metadata"]);
+        let name = |key: &str| metadata.and_then(|m| m[key].as_str()).filter(|n| !n.is_empty());
+        name("name").or_else(|| name("generateName")).unwrap_or("Unknown")
+    }
+
+    pub(crate) fn is(&self, group: &str, resource: &str) -> bool {
+        self.resource.group == group && self.resource.resource == resource
+    }
+
+    fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        Status::forbidden(self.resource, self.target_name(), why)
+    }
+}
+
+#[cfg(test)]
+mod tests;

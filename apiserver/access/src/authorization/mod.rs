@@ -1,7 +1,11 @@
 //! May they: `system:masters`, then the Node authoriser, then RBAC, in that order; the first that
-//! has an opinion decides.
+//! allows decides. None of them denies: what nobody allows is refused.
 
-use windlass_sdk_meta::{GroupResource, Status};
+pub(crate) mod escalation;
+mod node;
+pub(crate) mod rbac;
+
+use windlass_sdk_meta::{GroupResource, Reason, Status};
 
 use crate::{Lookup, User};
 
@@ -16,7 +20,11 @@ pub struct Attributes<'a> {
     pub resource: &'a str,
     pub subresource: &'a str,
     pub namespace: &'a str,
+    /// Of a list or watch: the one name that its field selector allows, if it does.
     pub name: &'a str,
+    /// The `fieldSelector` of a list, watch or deletecollection as it was sent: a node may list
+    /// the pods that are bound to it and no others.
+    pub field_selector: &'a str,
     pub path: &'a str,
     pub is_resource: bool,
 }
@@ -32,18 +40,33 @@ pub enum Decision {
 
 /// All authorisers, in order; keeps compiled RBAC rules until one of the RBAC resources changes.
 #[derive(Default)]
-pub struct Authorizer {}
+pub struct Authorizer {
+    node: node::NodeAuthorizer,
+    pub(crate) rbac: rbac::Rbac,
+}
 
 impl Authorizer {
     pub fn new() -> Self {
         Self::default()
     }
 
-    pub fn authorize(&self, asked: &Attributes<'_>, _lookup: &dyn Lookup) -> Decision {
+    pub fn authorize(&self, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Decision {
         if asked.user.in_group("system:masters") {
-            return Decision::Allow(String::new());
+            return Decision::Allow("in the group system:masters".into());
         }
-        Decision::NoOpinion(String::new())
+        let mut reasons = Vec::new();
+        if let Some(node) = asked.user.node_name() {
+            match self.node.authorize(node, asked, lookup) {
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        match self.rbac.authorize(asked, lookup) {
+            Decision::NoOpinion(reason) => reasons.push(reason),
+            decided => return decided,
+        }
+        reasons.retain(|reason| !reason.is_empty());
+        Decision::NoOpinion(reasons.join("; "))
     }
 }
 
@@ -58,9 +81,108 @@ impl Decision {
     }
 }
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    /// A verb on a resource, with everything else empty.
+    pub fn resource(user: &'a User, verb: &'a str, group: &'a str, resource: &'a str) -> Self {
+        Self { group, resource, is_resource: true, ..Self::path(user, verb, "") }
+    }
+
+    /// A method on a path that names no resource.
+    pub fn path(user: &'a User, verb: &'a str, path: &'a str) -> Self {
+        Self {
+            user,
+            verb,
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            field_selector: "",
+            path,
+            is_resource: false,
+        }
+    }
+
+    /// What was refused, in upstream's words.
+    pub fn describe(&self) -> String {
+        let Self { user, verb, group, namespace, .. } = self;
+        if !self.is_resource {
+            return format!("User {:?} cannot {verb} path {:?}", user.name, self.path);
+        }
+        let what = format!(
+            "User {:?} cannot {verb} resource {:?} in API group {group:?}",
+            user.name,
+            self.full_resource()
+        );
+        match *namespace {
+            "" => format!("{what} at the cluster scope"),
+            namespace => format!("{what} in the namespace {namespace:?}"),
+        }
+    }
+
     /// 403 for a request that was not allowed, with upstream's message.
     pub fn forbidden(&self, reason: &str) -> Status {
-        Status::forbidden(&GroupResource::new(self.group, self.resource), self.name, reason)
+        let mut why = self.describe();
+        if !reason.is_empty() {
+            why = format!("{why}: {reason}");
+        }
+        if !self.is_resource {
+            return Status::new(Reason::Forbidden, format!("forbidden: {why}"));
+        }
+        Status::forbidden(&GroupResource::new(self.group, self.resource), self.name, why)
+    }
+
+    /// `pods/log`, or `pods` where no subresource is asked for: the form of RBAC rules.
+    pub(crate) fn full_resource(&self) -> String {
+        match self.subresource {
+            "" => self.resource.to_owned(),
+            subresource => format!("{}/{subresource}", self.resource),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(asked: Attributes<'_>, reason: &str, expected: Expect) {
+        let status = asked.forbidden(reason);
+        assert_eq!(status.code, 403);
+        expected.assert_eq(&status.message);
+    }
+
+    #[test]
+    fn refusals_are_worded_as_clients_know_them() {
+        let user = User { name: "jane".into(), ..User::default() };
+        let pods = Attributes::resource(&user, "list", "", "pods");
+        check(
+            Attributes { namespace: "default", ..pods },
+            "",
+            expect![[
+                r#"pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default""#
+            ]],
+        );
+        check(
+            Attributes { verb: "get", subresource: "log", name: "a", namespace: "n", ..pods },
+            "",
+            expect![[
+                r#"pods "a" is forbidden: User "jane" cannot get resource "pods/log" in API group "" in the namespace "n""#
+            ]],
+        );
+        check(
+            Attributes { group: "apps", resource: "deployments", ..pods },
+            "no luck",
+            expect![[
+                r#"deployments.apps is forbidden: User "jane" cannot list resource "deployments" in API group "apps" at the cluster scope: no luck"#
+            ]],
+        );
+        check(
+            Attributes::path(&user, "get", "/metrics"),
+            "",
+            expect![[r#"forbidden: User "jane" cannot get path "/metrics""#]],
+        );
     }
 }
