@@ -1,0 +1,152 @@
+//! The control plane of this process: store, API server, scheduler, controllers. Each component
+//! reaches the server through its own identity, which the server authorises like anybody's.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use windlass_apiserver_access::{
+    Admission, AdmissionOptions, Authenticator, Authorizer, User,
+    pki::{self, Authority},
+};
+use windlass_apiserver_registry::Registry;
+use windlass_apiserver_server::{ApiServer, Config};
+use windlass_apiserver_store::SledStore;
+use windlass_runtime_net::Blocks;
+use windlass_sdk_client::{Cluster, Informers};
+use windlass_sdk_meta::{Clock, Rng};
+
+use crate::{cli::UpArgs, describe::FromOpenApi};
+
+/// The namespace of the controllers' service accounts.
+const SYSTEM: &str = "kube-system";
+/// Whose eyes the shared informers are: upstream's name for all controllers together.
+const READER: &str = "system:kube-controller-manager";
+const SCHEDULER: &str = "system:kube-scheduler";
+/// Port of the `kubernetes` Service's endpoint.
+const SERVICE_ENDPOINT_PORT: u16 = 6443;
+
+/// What the rest of the process needs of the control plane.
+pub struct ControlPlane {
+    pub server: Arc<ApiServer>,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Rng,
+    informers: Informers,
+}
+
+impl ControlPlane {
+    /// Opens the store and starts the API server; nothing listens yet.
+    pub async fn start(
+        args: &UpArgs,
+        authority: &Authority,
+        blocks: &Blocks,
+        clock: Arc<dyn Clock>,
+        rng: Rng,
+    ) -> anyhow::Result<Self> {
+        let kubelet_client =
+            authority.client_config(&authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"])?)?;
+        let server = ApiServer::start(Config {
+            store: Arc::new(SledStore::open(&args.data_dir.join("store"))?),
+            registry: Arc::new(Registry::builtin()),
+            clock: clock.clone(),
+            rng: rng.clone(),
+            authenticator: Authenticator::new(authority.certificate_der()),
+            authorizer: Arc::new(Authorizer::new()),
+            admission: Admission::new(AdmissionOptions {
+                unreachable_toleration_seconds: args.default_unreachable_toleration_seconds,
+                ..AdmissionOptions::default()
+            }),
+            service_range: (blocks.services.first(), blocks.services.prefix()),
+            service_endpoint: Some(service_endpoint(blocks)),
+            kubelet_client: Some(Arc::new(kubelet_client)),
+            descriptions: Arc::new(FromOpenApi),
+        })
+        .await?;
+        let reader = windlass_sdk_client::client(server.local(User::authenticated(READER, &[])));
+        let informers = Informers::new(reader, rng.clone());
+        Ok(Self { server, clock, rng, informers })
+    }
+
+    /// Listens on `--listen` and where the `kubernetes` Service leads.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        authority: &Authority,
+        blocks: &Blocks,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let names = names(listener.local_addr()?, blocks);
+        let tls = Arc::new(authority.server_config(&authority.issue_server(&names)?)?);
+        let endpoint = service_endpoint(blocks);
+        let second = TcpListener::bind(endpoint)
+            .await
+            .with_context(|| format!("can't listen on {endpoint}, where the kubernetes Service leads"))?;
+        for listener in [listener, second] {
+            let server = self.server.clone();
+            tasks.spawn(server.serve(listener, tls.clone(), shutdown.clone()));
+        }
+        Ok(())
+    }
+
+    /// Starts scheduler and controllers.
+    pub fn run_components(&self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
+        let scheduler = self.cluster(User::authenticated(SCHEDULER, &[]));
+        tasks.spawn(windlass_scheduler_driver::run(scheduler, shutdown.clone()));
+        for row in windlass_controllers::all() {
+            let cluster = self.cluster(User::service_account(SYSTEM, row.name));
+            tasks.spawn((row.run)(cluster, shutdown.clone()));
+        }
+    }
+
+    /// What a component works with: a client of its own identity, the shared informers.
+    pub fn cluster(&self, user: User) -> Cluster {
+        let client = windlass_sdk_client::client(self.server.local(user));
+        Cluster {
+            client,
+            informers: self.informers.clone(),
+            clock: self.clock.clone(),
+            rng: self.rng.clone(),
+        }
+    }
+
+    /// The same with informers of its own, for whoever may not see everything.
+    pub fn private_cluster(&self, user: User) -> Cluster {
+        let cluster = self.cluster(user);
+        let informers = Informers::new(cluster.client.clone(), self.rng.clone());
+        Cluster { informers, ..cluster }
+    }
+}
+
+/// The kubeconfig of the cluster's administrator, mode 0600.
+pub fn write_kubeconfig(path: &Path, listen: SocketAddr, authority: &Authority) -> anyhow::Result<()> {
+    let admin = authority.issue_client("kubernetes-admin", &["system:masters"])?;
+    let reachable = match listen.ip() {
+        IpAddr::V4(address) if address.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),
+        _ => listen,
+    };
+    let text = pki::kubeconfig(&format!("https://{reachable}"), authority.certificate_pem(), &admin);
+    crate::files::write_private(path, text.as_bytes())
+}
+
+/// The last address of the service block, which is never allocated otherwise.
+fn service_endpoint(blocks: &Blocks) -> SocketAddr {
+    SocketAddr::new(blocks.services.last().into(), SERVICE_ENDPOINT_PORT)
+}
+
+/// Every name under which the API server is called.
+fn names(listen: SocketAddr, blocks: &Blocks) -> Vec<String> {
+    let services = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+    let addresses = [listen.ip(), Ipv4Addr::LOCALHOST.into(), blocks.services.nth(1).into(), blocks.services.last().into()];
+    let mut names: Vec<String> = services.map(String::from).into();
+    names.push("localhost".into());
+    names.extend(addresses.map(|address| address.to_string()));
+    names.sort();
+    names.dedup();
+    names
+}
