@@ -1,0 +1,94 @@
+//! The kind table itself.
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use windlass_apiserver_registry::Registry;
+use windlass_sdk_meta::Encoded;
+
+use crate::{kind_of, served, stored};
+
+#[test]
+fn every_row_is_there() {
+    let registry = Registry::builtin();
+    let lines: Vec<String> = registry
+        .kinds()
+        .map(|kind| {
+            let subs: Vec<&str> = kind.subresources.iter().map(|sub| sub.name.as_ref()).collect();
+            let versions: Vec<_> =
+                kind.served.iter().map(|at| at.api_version().into_owned()).collect();
+            format!(
+                "{} {} {} {} [{}] {} {}",
+                versions.join(","),
+                kind.plural,
+                kind.kind,
+                kind.short_names.join(","),
+                subs.join(","),
+                kind.columns.len(),
+                if kind.namespaced { "namespaced" } else { "cluster" }
+            )
+        })
+        .collect();
+    expect![[r#"
+        v1 configmaps ConfigMap cm [] 3 namespaced
+        v1,events.k8s.io/v1 events Event ev [] 10 namespaced
+        v1 namespaces Namespace ns [finalize,status] 3 cluster
+        v1 nodes Node no [proxy,status] 10 cluster
+        v1 pods Pod po [binding,log,status] 9 namespaced
+        v1 secrets Secret  [] 4 namespaced
+        v1 serviceaccounts ServiceAccount sa [] 2 namespaced
+        v1 services Service svc [status] 7 namespaced
+        apps/v1 deployments Deployment deploy [scale,status] 8 namespaced
+        apps/v1 replicasets ReplicaSet rs [scale,status] 8 namespaced
+        coordination.k8s.io/v1 leases Lease  [] 3 namespaced
+        discovery.k8s.io/v1 endpointslices EndpointSlice  [] 5 namespaced
+        rbac.authorization.k8s.io/v1 clusterroles ClusterRole  [] 2 cluster
+        rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding  [] 6 cluster
+        rbac.authorization.k8s.io/v1 roles Role  [] 2 namespaced
+        rbac.authorization.k8s.io/v1 rolebindings RoleBinding  [] 6 namespaced
+        authentication.k8s.io/v1 selfsubjectreviews SelfSubjectReview  [] 0 cluster
+        authorization.k8s.io/v1 localsubjectaccessreviews LocalSubjectAccessReview  [] 0 namespaced
+        authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview  [] 0 cluster
+        authorization.k8s.io/v1 selfsubjectrulesreviews SelfSubjectRulesReview  [] 0 cluster
+        authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview  [] 0 cluster"#]].assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn selectable_fields_have_values_also_when_absent() {
+    let registry = Registry::builtin();
+    let pods = registry.resource("", "v1", "pods").expect("pods");
+    let tree = stored(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: a}]}}",
+    );
+    let object = pods.object(Encoded::from_tree(&tree), &tree, 1);
+    let get =
+        |label: &str| pods.field_path("", label).map(|path| object.field(path).map(str::to_owned));
+    assert_eq!(get("spec.hostNetwork"), Some(Some("false".to_owned())));
+    assert_eq!(get("spec.host"), Some(Some(String::new())));
+    assert_eq!(get("status.phase"), Some(Some("Pending".to_owned())));
+    assert_eq!(get("metadata.namespace"), Some(Some("default".to_owned())));
+    assert_eq!(get("spec.nope"), None);
+    let nodes = registry.resource("", "v1", "nodes").expect("nodes");
+    assert_eq!(nodes.field_path("", "metadata.namespace"), None);
+}
+
+#[test]
+fn events_have_two_faces() {
+    let event = stored(
+        "{apiVersion: v1, kind: Event, metadata: {name: a, namespace: default}, involvedObject: {kind: Pod, name: p, namespace: default}, reason: R, message: m, source: {component: c}, count: 2}",
+    );
+    let kind = kind_of(&event);
+    let mut other = event.clone();
+    kind.convert(&mut other, &served("events.k8s.io", "v1"));
+    let shown = |key: &str| other[key].clone();
+    assert_eq!(shown("apiVersion"), "events.k8s.io/v1");
+    assert_eq!(shown("note"), "m");
+    assert_eq!(shown("deprecatedCount"), json!(2));
+    assert_eq!(shown("regarding")["name"], "p");
+    assert_eq!(shown("message"), Value::Null);
+    kind.convert(&mut other, &served("", "v1"));
+    assert_eq!(other, event);
+    assert_eq!(kind.field_path("events.k8s.io", "regarding.name"), Some("involvedObject.name"));
+    assert_eq!(kind.field_path("", "regarding.name"), None);
+    assert_eq!(kind.field_path("", "source"), Some("source.component"));
+    assert!(Registry::builtin().resource("events.k8s.io", "v1", "events").is_some());
+}
