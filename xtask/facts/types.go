@@ -275,7 +275,7 @@ func (t *table) schemaAttrs(parent reflect.Type, field reflect.StructField, json
 	if format := property.Format; format != "" && !derivedFormat[format] {
 		attrs = append(attrs, "format="+format)
 	}
-	if property.Default != nil && !isEmpty(property.Default) {
+	if property.Default != nil && !(isEmpty(property.Default) && impliedDefault(field)) {
 		text, err := json.Marshal(property.Default)
 		if err != nil {
 			return nil, err
@@ -290,6 +290,17 @@ func (t *table) schemaAttrs(parent reflect.Type, field reflect.StructField, json
 		}
 	}
 	return attrs, nil
+}
+
+// impliedDefault tells whether OpenAPI's default says no more than that Go always writes the field.
+func impliedDefault(field reflect.StructField) bool {
+	switch field.Type.Kind() {
+	case reflect.Struct:
+		return true
+	case reflect.Pointer:
+		return false
+	}
+	return !strings.Contains(field.Tag.Get("json"), "omitempty")
 }
 
 // derivedFormat are formats that follow from the shape.

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::facts::{Shape, Type};
+use crate::golang::left_out;
 
 /// Fills every absent field of `object` that the table has a default for, into structs and lists of
 /// structs that are present. Running it twice changes nothing.
@@ -19,6 +20,7 @@ fn fill(fields: &mut Map<String, Value>, ty: &Type) {
             && is_absent(fields.get(field.json), field.pointer)
             // The table's JSON is checked by a test; an unreadable default would be left out.
             && let Ok(value) = serde_json::from_str(default.json)
+            && !left_out(field, &value)
         {
             fields.insert(field.json.into(), value);
         }

@@ -573,7 +573,8 @@ fn attribute(field: &mut Field, word: &'static str) -> Option<()> {
         "mt" => field.map_type = Some(value),
         "ps" => field.patch_strategy = Some(value),
         "pk" => field.patch_merge_key = Some(value),
-        "enum" => field.enums = list(value),
+        // An enum may hold the empty string.
+        "enum" => field.enums = value.split(',').collect(),
         "format" => field.format = Some(value),
         "g" => field.go_type = Some(value),
         "d" => field.default = Some(FieldDefault { json: value, published: true }),

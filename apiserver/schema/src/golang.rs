@@ -93,7 +93,7 @@ pub(crate) fn zero(shape: &Shape) -> Value {
 }
 
 /// Whether `omitempty` or `omitzero` drops the value. Structs are never empty to `omitempty`.
-fn left_out(field: &Field, value: &Value) -> bool {
+pub(crate) fn left_out(field: &Field, value: &Value) -> bool {
     if field.omitzero && !field.pointer && *value == zero(&field.shape) {
         return true;
     }

@@ -7,11 +7,13 @@ pub mod defaults;
 pub mod facts;
 mod golang;
 mod node;
+pub mod openapi;
 pub mod protobuf;
 pub mod strategic;
 
 pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_value};
 pub use defaults::apply_defaults;
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
+pub use openapi::{Descriptions, NoDescriptions, ResourcePath, openapi_v3};
 pub use protobuf::{decode_protobuf, encode_protobuf};
 pub use strategic::{PatchError, strategic_merge};
