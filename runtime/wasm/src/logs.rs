@@ -390,17 +390,19 @@ mod tests {
         check(
             &[(Stdout, "a\nb"), (Stderr, "e1\n"), (Stdout, "c\n\nlast")],
             expect![[r#"
-                2026-11-23T16:00:00.000000000Z stdout F a
-                2026-11-23T16:00:00.000000000Z stderr F e1
-                2026-11-23T16:00:00.000000000Z stdout F bc
-                2026-11-23T16:00:00.000000000Z stdout F 
-                2026-11-23T16:00:00.000000000Z stdout F last
+                2026-11-23T17:20:00.000000000Z stdout F a
+                2026-11-23T17:20:00.000000000Z stderr F e1
+                2026-11-23T17:20:00.000000000Z stdout F bc
+                2026-11-23T17:20:00.000000000Z stdout F 
+                2026-11-23T17:20:00.000000000Z stdout F last
             "#]],
         )
         .await;
         check(
             &[(Stdout, &format!("{}\n", "x".repeat(MAX_LINE_BYTES + 10)))],
             expect![[r#"
+                2026-11-23T17:20:00.000000000Z stdout P xxxxxxxx... 16424 bytes
+                2026-11-23T17:20:00.000000000Z stdout F xxxxxxxxxx
             "#]],
         )
         .await;
