@@ -1,1 +1,32 @@
+//! The API server: one wildcard route, one filter chain, one read path over the watch cache and
+//! one write path. It knows HTTP, the store's contract and the kind table's rows, but no kind by
+//! name: what is particular about a kind is in apiserver/registry.
+//!
+//! Read `chain` first: it shows what every request passes, in order.
 
+mod body;
+mod bootstrap;
+mod cache;
+mod chain;
+mod content;
+mod discovery;
+mod health;
+mod limits;
+mod local;
+mod metrics;
+mod openapi;
+mod options;
+mod read;
+mod render;
+mod request;
+mod server;
+mod services;
+mod streams;
+mod tls;
+mod verbs;
+mod write;
+
+pub use local::LocalService;
+pub use request::{Query, RequestInfo};
+pub use server::{ApiServer, Config, StartError};
+pub use write::{Stage, Stages};

@@ -1,0 +1,164 @@
+//! `/openapi/v3`: an index of the served group-versions, and one document for each, made when it
+//! is first asked for: kubectl asks for those of the kinds it works with, not for all.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use windlass_apiserver_registry::{Kind, Registry, Subresource};
+use windlass_apiserver_schema::{Descriptions, ResourcePath, Schema, openapi_v3};
+use windlass_sdk_meta::{Reason, Status};
+
+use crate::{ApiServer, content, discovery::hex, request::RequestInfo};
+
+const JSON: &str = "application/json";
+
+/// Documents made so far, by group-version path (`api/v1`, `apis/apps/v1`).
+pub(crate) struct Documents {
+    descriptions: Arc<dyn Descriptions + Send + Sync>,
+    made: Mutex<BTreeMap<String, Document>>,
+}
+
+#[derive(Clone)]
+struct Document {
+    bytes: Bytes,
+    etag: HeaderValue,
+}
+
+impl Documents {
+    pub fn new(descriptions: Arc<dyn Descriptions + Send + Sync>) -> Self {
+        Self { descriptions, made: Mutex::default() }
+    }
+
+    /// The document of a group-version; None where nothing is served in it.
+    fn get(&self, registry: &Registry, path: &str) -> Option<Document> {
+        let (group, version) = group_version(path)?;
+        if !group_versions(registry).contains_key(path) {
+            return None;
+        }
+        let mut made = self.made.lock();
+        if let Some(document) = made.get(path) {
+            return Some(document.clone());
+        }
+        let tree = self.build(registry, group, version);
+        let bytes = Bytes::from(serde_json::to_vec(&tree).unwrap_or_default());
+        let etag = format!("\"{}\"", hex(&Sha256::digest(&bytes)).to_uppercase());
+        let document = Document { bytes, etag: HeaderValue::from_str(&etag).ok()? };
+        made.insert(path.to_owned(), document.clone());
+        Some(document)
+    }
+
+    fn build(&self, registry: &Registry, group: &str, version: &str) -> Value {
+        let served: Vec<_> =
+            registry.kinds().filter(|kind| kind.version(group, version).is_some()).collect();
+        let main = served.iter().map(|kind| (&**kind, None));
+        let subs = served
+            .iter()
+            .flat_map(|kind| kind.subresources.iter().map(move |sub| (&**kind, Some(sub))));
+        // Verbs are kept apart so that the paths can borrow them.
+        let all: Vec<(&Kind, Option<&Subresource>, Vec<&str>)> = main
+            .chain(subs)
+            .map(|(kind, sub)| {
+                let verbs = sub.map_or(&kind.verbs, |sub| &sub.verbs);
+                (&**kind, sub, verbs.iter().map(|verb| &**verb).collect())
+            })
+            .collect();
+        let paths: Vec<ResourcePath<'_>> = all
+            .iter()
+            .map(|(kind, sub, verbs)| ResourcePath {
+                plural: &kind.plural,
+                subresource: sub.map(|sub| &*sub.name),
+                kind_group: sub.map_or(group, |sub| &sub.group),
+                kind_version: sub.map_or(version, |sub| &sub.version),
+                kind: sub.map_or(&kind.kind, |sub| &sub.kind),
+                namespaced: kind.namespaced,
+                verbs,
+            })
+            .collect();
+        openapi_v3(group, version, &paths, &*self.descriptions)
+    }
+}
+
+/// The answer where the path is one of these.
+pub(crate) fn serve(
+    server: &ApiServer,
+    info: &RequestInfo,
+    headers: &HeaderMap,
+) -> Option<Result<Response<Body>, Status>> {
+    let rest = info.path.strip_prefix("/openapi/v3")?.trim_matches('/');
+    if !accepts_json(headers) {
+        let why = format!("only the following media types are accepted: {JSON}");
+        return Some(Err(Status::new(Reason::NotAcceptable, why)));
+    }
+    if rest.is_empty() {
+        return Some(Ok(content::respond_value(StatusCode::OK, &index(server.registry()))));
+    }
+    let document = server.documents().get(server.registry(), rest)?;
+    let known = headers.get(header::IF_NONE_MATCH) == Some(&document.etag);
+    let mut response = match known {
+        true => content::plain(StatusCode::NOT_MODIFIED, JSON, Bytes::new()),
+        false => content::respond(
+            StatusCode::OK,
+            document.bytes.to_vec(),
+            &content::Accepted {
+                shape: content::Shape::Object,
+                yaml: false,
+                gzip: content::accepts_gzip(headers),
+            },
+        ),
+    };
+    response.headers_mut().insert(header::ETAG, document.etag);
+    Some(Ok(response))
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let accept = content::joined(headers, &header::ACCEPT);
+    accept.trim().is_empty()
+        || accept.split(',').any(|range| {
+            let media = range.split(';').next().unwrap_or_default().trim();
+            [JSON, "*/*", "application/*"].contains(&media)
+        })
+}
+
+/// `{"paths": {"apis/apps/v1": {"serverRelativeURL": "/openapi/v3/apis/apps/v1?hash=..."}}}`
+fn index(registry: &Registry) -> Value {
+    let paths: Map<String, Value> = group_versions(registry)
+        .into_iter()
+        .map(|(path, hash)| {
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            (path, json!({"serverRelativeURL": url}))
+        })
+        .collect();
+    json!({"paths": paths})
+}
+
+/// Served group-versions, with a hash of what is served in each: of names, so that the index costs
+/// no document.
+fn group_versions(registry: &Registry) -> BTreeMap<String, String> {
+    let mut served: BTreeMap<String, String> = BTreeMap::new();
+    for kind in registry.kinds() {
+        for at in &kind.served {
+            let root = if at.group.is_empty() { "api" } else { "apis" };
+            let names = served.entry(format!("{root}/{}", at.api_version())).or_default();
+            *names += &kind.plural;
+            kind.subresources.iter().for_each(|sub| *names += &format!("/{},", sub.name));
+        }
+    }
+    let build = (Schema::builtin().version(), env!("CARGO_PKG_VERSION"));
+    for names in served.values_mut() {
+        *names = hex(&Sha256::digest(format!("{build:?}{names}"))).to_uppercase();
+    }
+    served
+}
+
+fn group_version(path: &str) -> Option<(&str, &str)> {
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => Some(("", version)),
+        ["apis", group, version] => Some((group, version)),
+        _ => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! The server as a whole: what it is given, what it holds, and how it starts.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use windlass_apiserver_access::{Admission, Authenticator, Authorizer};
+use windlass_apiserver_registry::Registry;
+use windlass_apiserver_schema::Descriptions;
+use windlass_apiserver_store::{Store, StoreError};
+use windlass_sdk_meta::{Clock, Reason, Rng, Status};
+
+use crate::{
+    bootstrap, cache::Cache, limits::Limits, metrics::Metrics, openapi::Documents,
+    services::ServiceRange, streams::Kubelets,
+};
+
+/// What a server is made of.
+pub struct Config {
+    pub store: Arc<dyn Store>,
+    pub registry: Arc<Registry>,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Rng,
+    pub authenticator: Authenticator,
+    pub authorizer: Arc<Authorizer>,
+    pub admission: Admission,
+    /// Addresses of services: first address and prefix length.
+    pub service_range: (Ipv4Addr, u8),
+    /// Where the `kubernetes` Service leads; None: it has no endpoint.
+    pub service_endpoint: Option<SocketAddr>,
+    /// TLS towards kubelets, with the server's client certificate; None: no logs and no proxy.
+    pub kubelet_client: Option<Arc<rustls::ClientConfig>>,
+    /// Texts for OpenAPI.
+    pub descriptions: Arc<dyn Descriptions + Send + Sync>,
+}
+
+/// A running API server. Reach it through [`ApiServer::local`] or [`ApiServer::serve`].
+pub struct ApiServer {
+    cache: Arc<Cache>,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    rng: Rng,
+    authenticator: Authenticator,
+    authorizer: Arc<Authorizer>,
+    admission: Admission,
+    services: ServiceRange,
+    kubelets: Kubelets,
+    documents: Documents,
+    limits: Limits,
+    metrics: Metrics,
+    bootstrapped: AtomicBool,
+    stopping: CancellationToken,
+    /// Ends the task that follows the store, when the last user of the server is gone.
+    _following: DropGuard,
+}
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the store can't be read: {0}")]
+    Store(#[from] StoreError),
+    #[error("{what} could not be made: {why}")]
+    Bootstrap { what: String, why: String },
+}
+
+impl ApiServer {
+    /// Reads the store, starts to follow it, and makes what every cluster has. Must be called
+    /// inside a tokio runtime.
+    pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
+        let cache =
+            Cache::load(config.store, &config.registry, config.clock.clone()).await?;
+        let following = CancellationToken::new();
+        tokio::spawn(cache.clone().follow_until(following.clone()));
+        let server = Arc::new(Self {
+            cache,
+            registry: config.registry,
+            clock: config.clock,
+            rng: config.rng,
+            authenticator: config.authenticator,
+            authorizer: config.authorizer,
+            admission: config.admission,
+            services: ServiceRange::new(config.service_range, config.service_endpoint),
+            kubelets: Kubelets::new(config.kubelet_client),
+            documents: Documents::new(config.descriptions),
+            limits: Limits::new(),
+            metrics: Metrics::new(),
+            bootstrapped: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
+            _following: following.drop_guard(),
+        });
+        bootstrap::run(&server).await?;
+        server.bootstrapped.store(true, Ordering::Release);
+        Ok(server)
+    }
+
+    /// Ends watches and turns `/readyz` red; other requests are still answered, so that components
+    /// can finish what they do.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(crate) fn rng(&self) -> &Rng {
+        &self.rng
+    }
+
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    pub(crate) fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn services(&self) -> &ServiceRange {
+        &self.services
+    }
+
+    pub(crate) fn kubelets(&self) -> &Kubelets {
+        &self.kubelets
+    }
+
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn is_bootstrapped(&self) -> bool {
+        self.bootstrapped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+}
+
+/// A store's failure as clients see it: what may pass soon is 503, the rest is ours.
+pub(crate) fn store_status(error: StoreError) -> Status {
+    match error {
+        StoreError::DiskFull { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Unavailable(_)
+        | StoreError::Lagged { .. } => Status::unavailable(error.to_string()),
+        StoreError::Compacted { .. } => Status::new(Reason::Expired, error.to_string()),
+        StoreError::Future { .. } | StoreError::Damaged { .. } | StoreError::Invalid(_) => Status::internal(error),
+    }
+}

@@ -1,0 +1,270 @@
+//! Create, update, patch and bind: what each makes of the body and of what is stored.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::Value;
+use windlass_apiserver_access::Operation;
+use windlass_apiserver_registry::{bind as bind_pod, json_patch, merge_patch};
+use windlass_apiserver_schema::{FieldValidation, strategic_merge};
+use windlass_sdk_meta::{GroupVersionKind, Status};
+
+use super::{Call, Target, answer, finish, success};
+use crate::{
+    body::{self, WriteOptions},
+    content::{self, BodyType},
+    write::Proposal,
+};
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+
+/// A body that is read once, and again only where an attempt used it up.
+struct Source {
+    bytes: Bytes,
+    body_type: BodyType,
+    kind: GroupVersionKind,
+    validation: FieldValidation,
+    first: Option<Value>,
+    warnings: Vec<String>,
+}
+
+/// How a patch is to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PatchType {
+    Json,
+    Merge,
+    Strategic,
+}
+
+/// A patch, read.
+pub(super) struct Patch {
+    pub kind: PatchType,
+    pub patch: Value,
+    pub validation: FieldValidation,
+}
+
+impl Source {
+    async fn read(
+        call: &Call,
+        body: Body,
+        kind: GroupVersionKind,
+        validation: FieldValidation,
+    ) -> Result<Self, Status> {
+        let body_type = content::body_type(&call.parts.headers)?;
+        let bytes = content::read_body(body).await?;
+        let (tree, warnings) = body::read(&bytes, body_type, &kind, validation)?;
+        Ok(Self { bytes, body_type, kind, validation, first: Some(tree), warnings })
+    }
+
+    fn tree(&mut self) -> Result<Value, Status> {
+        match self.first.take() {
+            Some(tree) => Ok(tree),
+            None => {
+                let read = body::read(&self.bytes, self.body_type, &self.kind, self.validation);
+                read.map(|(tree, _)| tree)
+            }
+        }
+    }
+}
+
+impl Patch {
+    /// Reads a patch; 415 for types that aren't served.
+    pub async fn read(
+        call: &Call,
+        body: Body,
+        validation: FieldValidation,
+    ) -> Result<Self, Status> {
+        let kind = match content::media_type(&call.parts.headers) {
+            JSON_PATCH => PatchType::Json,
+            MERGE_PATCH => PatchType::Merge,
+            STRATEGIC_PATCH => PatchType::Strategic,
+            _ => return Err(content::unsupported(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH])),
+        };
+        let bytes = content::read_body(body).await?;
+        let patch = serde_json::from_slice(&bytes)
+            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        Ok(Self { kind, patch, validation })
+    }
+
+    /// Applies it to a tree of that kind.
+    pub fn apply(&self, tree: &mut Value, kind: &GroupVersionKind) -> Result<(), Status> {
+        match self.kind {
+            PatchType::Json => json_patch(tree, &self.patch),
+            PatchType::Merge => merge_patch(tree, &self.patch),
+            PatchType::Strategic => {
+                let schema = windlass_apiserver_schema::Schema::builtin();
+                let facts = schema.kind(&kind.group, &kind.version, &kind.kind);
+                let facts = facts.ok_or_else(|| {
+                    content::unsupported(&[JSON_PATCH, MERGE_PATCH])
+                })?;
+                strategic_merge(tree, &self.patch, facts).map_err(Status::from)
+            }
+        }
+    }
+}
+
+pub(super) async fn create(
+    call: &Call,
+    target: &Target,
+    body: Body,
+) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(&call.info.query, "CreateOptions")?;
+    let renderer = target.renderer(call, true)?;
+    let gvk = target.kind.gvk_in(&target.at);
+    let mut source = Source::read(call, body, gvk, options.validation).await?;
+    let manager = call.manager(&options.field_manager);
+    let write = call.write(target, Operation::Create, "", &manager, options.dry_run);
+    let written = write.run(&mut |_| create_proposal(target, &mut source, None)).await?;
+    Ok(answer(written, &renderer, source.warnings))
+}
+
+fn create_proposal(
+    target: &Target,
+    source: &mut Source,
+    name: Option<&str>,
+) -> Result<Proposal, Status> {
+    identified(target, source, name).map(Proposal::Create)
+}
+
+/// The body, held to its request, in the stored version.
+fn identified(
+    target: &Target,
+    source: &mut Source,
+    name: Option<&str>,
+) -> Result<Value, Status> {
+    let mut tree = source.tree()?;
+    target.kind.identify(&mut tree, &target.at, &target.namespace, name)?;
+    target.kind.convert(&mut tree, target.kind.storage());
+    Ok(tree)
+}
+
+pub(super) async fn update(
+    call: &Call,
+    target: &Target,
+    body: Body,
+) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(&call.info.query, "UpdateOptions")?;
+    let renderer = target.renderer(call, true)?;
+    let gvk = target.kind.gvk_in(&target.at);
+    let mut source = Source::read(call, body, gvk, options.validation).await?;
+    let manager = call.manager(&options.field_manager);
+    let name = call.info.name.as_str();
+    let write = call.write(target, Operation::Update, name, &manager, options.dry_run);
+    let upsert = target.kind.create_on_update && call.info.subresource.is_empty();
+    let written = write
+        .run(&mut |old| match old {
+            None if upsert => create_proposal(target, &mut source, Some(name)),
+            None => Err(Status::not_found(&target.kind.group_resource(), name)),
+            Some(_) => identified(target, &mut source, Some(name)).map(Proposal::Update),
+        })
+        .await?;
+    Ok(answer(written, &renderer, source.warnings))
+}
+
+pub(super) async fn patch(
+    call: &Call,
+    target: &Target,
+    body: Body,
+) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(&call.info.query, "PatchOptions")?;
+    let renderer = target.renderer(call, true)?;
+    let patch = Patch::read(call, body, options.validation).await?;
+    let manager = call.manager(&options.field_manager);
+    let name = call.info.name.as_str();
+    let write = call.write(target, Operation::Update, name, &manager, options.dry_run);
+    let mut warnings = Vec::new();
+    let written = write
+        .run(&mut |old| {
+            let old = old.ok_or_else(|| Status::not_found(&target.kind.group_resource(), name))?;
+            let (tree, found) = patched(target, &patch, old, name)?;
+            warnings = found;
+            Ok(Proposal::Update(tree))
+        })
+        .await?;
+    Ok(answer(written, &renderer, warnings))
+}
+
+/// What a patch makes of the stored object, in the stored version.
+fn patched(
+    target: &Target,
+    patch: &Patch,
+    old: &Value,
+    name: &str,
+) -> Result<(Value, Vec<String>), Status> {
+    let kind = &target.kind;
+    let mut tree = old.clone();
+    kind.convert(&mut tree, &target.at);
+    patch.apply(&mut tree, &kind.gvk_in(&target.at))?;
+    let (mut tree, warnings) = body::check(&tree, kind, &target.at, patch.validation)?;
+    kind.identify(&mut tree, &target.at, &target.namespace, Some(name))?;
+    kind.convert(&mut tree, kind.storage());
+    Ok((tree, warnings))
+}
+
+/// `pods/NAME/binding`.
+pub(super) async fn bind(
+    call: &Call,
+    target: &Target,
+    name: &str,
+    body: Body,
+) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(&call.info.query, "CreateOptions")?;
+    let gvk = binding_kind();
+    let source = Source::read(call, body, gvk, options.validation).await?;
+    bind_with(call, target, name, source, &options).await
+}
+
+/// POST of a Binding to its collection: the body names the pod.
+pub(super) async fn bind_by_body(call: &Call, body: Body) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(&call.info.query, "CreateOptions")?;
+    let target = Target::of(call, "", "v1", "pods")?;
+    if target.namespace.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
+    let mut source = Source::read(call, body, binding_kind(), options.validation).await?;
+    let tree = source.tree()?;
+    let name = tree["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    source.first = Some(tree);
+    bind_with(call, &target, &name, source, &options).await
+}
+
+fn binding_kind() -> GroupVersionKind {
+    GroupVersionKind::new("", "v1", "Binding")
+}
+
+async fn bind_with(
+    call: &Call,
+    target: &Target,
+    name: &str,
+    mut source: Source,
+    options: &WriteOptions,
+) -> Result<Response<Body>, Status> {
+    let manager = call.manager(&options.field_manager);
+    let mut write = call.write(target, Operation::Create, name, &manager, options.dry_run);
+    write.subresource = "binding";
+    let written = write
+        .run(&mut |old| {
+            if old.is_none() {
+                return Err(Status::not_found(&target.kind.group_resource(), name));
+            }
+            Ok(Proposal::Review {
+                kind: binding_kind(),
+                object: source.tree()?,
+                apply: |_, pod, binding, cx| bind_pod(pod, binding, cx),
+            })
+        })
+        .await?;
+    Ok(finish(success(StatusCode::CREATED, None), written, source.warnings))
+}
+
+pub(super) async fn read_tree(
+    call: &Call,
+    body: Body,
+    kind: GroupVersionKind,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let mut source = Source::read(call, body, kind, validation).await?;
+    Ok((source.tree()?, source.warnings))
+}

@@ -1,0 +1,204 @@
+//! From a request that may go on to what it does. `serve` is the table of verbs and subresources;
+//! reads go to `read` and `watch`, every change to `write`.
+
+mod change;
+mod remove;
+mod reviews;
+mod scale;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Response, StatusCode, header, request::Parts};
+use serde_json::{Value, json};
+use windlass_apiserver_access::{Operation, User};
+use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
+use windlass_sdk_meta::Status;
+
+use crate::{
+    ApiServer,
+    content::{self, Accepted},
+    options::ListOptions,
+    read,
+    render::Renderer,
+    request::RequestInfo,
+    streams,
+    write::{Outcome, Write, Written},
+};
+
+/// A request that has passed the chain.
+pub(crate) struct Call {
+    pub server: Arc<ApiServer>,
+    pub user: Arc<User>,
+    pub parts: Parts,
+    pub info: RequestInfo,
+}
+
+/// The kind that a request is about, in the version it asks for.
+pub(crate) struct Target {
+    pub kind: Arc<Kind>,
+    pub at: GroupVersion,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: String,
+}
+
+/// Answers a request for a resource.
+pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Status> {
+    let info = &call.info;
+    if (info.group.as_str(), info.resource.as_str(), info.verb) == ("", "bindings", "create") {
+        return change::bind_by_body(&call, body).await;
+    }
+    let target = Target::find(&call)?;
+    let kind = &target.kind;
+    if info.subresource.is_empty() {
+        if !kind.has_verb(info.verb) || !target.scope_fits(info) {
+            return Err(Status::method_not_allowed());
+        }
+        return match info.verb {
+            "create" if kind.virtual_only => reviews::create(&call, &target, body).await,
+            "get" => get(&call, &target).await,
+            "list" => list(&call, &target).await,
+            "watch" => watch(&call, &target).await,
+            "create" => change::create(&call, &target, body).await,
+            "update" => change::update(&call, &target, body).await,
+            "patch" => change::patch(&call, &target, body).await,
+            "delete" => remove::one(&call, &target, body).await,
+            "deletecollection" => remove::collection(&call, &target, body).await,
+            _ => Err(Status::method_not_allowed()),
+        };
+    }
+    let sub = kind.subresource(&info.subresource).ok_or_else(Status::unknown_path)?;
+    if !sub.verbs.iter().any(|verb| verb == info.verb) || !target.scope_fits(info) {
+        return Err(Status::method_not_allowed());
+    }
+    match (info.subresource.as_str(), info.verb) {
+        ("log", _) => streams::log(&call, &target).await,
+        ("proxy", _) => streams::proxy(call, &target, body).await,
+        ("scale", "get") => scale::get(&call, &target).await,
+        ("scale", "update" | "patch") => scale::change(&call, &target, body).await,
+        ("binding", "create") => change::bind(&call, &target, &info.name, body).await,
+        (_, "get") => get(&call, &target).await,
+        (_, "update") => change::update(&call, &target, body).await,
+        (_, "patch") => change::patch(&call, &target, body).await,
+        _ => Err(Status::unknown_path()),
+    }
+}
+
+impl Target {
+    fn find(call: &Call) -> Result<Self, Status> {
+        let RequestInfo { group, version, resource, .. } = &call.info;
+        Self::of(call, group, version, resource)
+    }
+
+    pub fn of(call: &Call, group: &str, version: &str, plural: &str) -> Result<Self, Status> {
+        let kind = call.server.registry().resource(group, version, plural);
+        let kind = kind.ok_or_else(Status::unknown_path)?;
+        let at = kind.version(group, version).ok_or_else(Status::unknown_path)?.clone();
+        let namespace = if kind.namespaced { call.info.namespace.clone() } else { String::new() };
+        Ok(Self { kind, at, namespace })
+    }
+
+    /// A cluster-scoped kind has no namespace in its path (a Namespace's is its own name), and one
+    /// object of a namespaced kind is only reached through its namespace.
+    fn scope_fits(&self, info: &RequestInfo) -> bool {
+        match self.kind.namespaced {
+            true => !info.namespace.is_empty() || matches!(info.verb, "list" | "watch"),
+            false => info.namespace.is_empty() || info.namespace == info.name,
+        }
+    }
+
+    pub fn renderer(&self, call: &Call, shapes: bool) -> Result<Renderer, Status> {
+        let accepted = Accepted::negotiate(&call.parts.headers, shapes)?;
+        let (kind, at, now) = (self.kind.clone(), self.at.clone(), call.server.clock().now());
+        Renderer::new(kind, at, accepted, &call.info.query, now)
+    }
+}
+
+impl Call {
+    /// Who is named in `managedFields`.
+    pub fn manager(&self, field_manager: &str) -> String {
+        let agent = self.parts.headers.get(header::USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        manager_name(field_manager, agent)
+    }
+
+    pub fn write<'a>(
+        &'a self,
+        target: &'a Target,
+        operation: Operation,
+        name: &'a str,
+        manager: &'a str,
+        dry_run: bool,
+    ) -> Write<'a> {
+        Write {
+            server: &self.server,
+            kind: &target.kind,
+            user: &self.user,
+            operation,
+            subresource: &self.info.subresource,
+            namespace: &target.namespace,
+            admission_namespace: &self.info.namespace,
+            name,
+            dry_run,
+            manager,
+        }
+    }
+}
+
+async fn get(call: &Call, target: &Target) -> Result<Response<Body>, Status> {
+    let renderer = target.renderer(call, true)?;
+    let version = call.info.query.get("resourceVersion").unwrap_or_default();
+    let at = (target.namespace.as_str(), call.info.name.as_str());
+    let object = read::get(&call.server, &target.kind, at, version).await?;
+    Ok(renderer.one(StatusCode::OK, &object))
+}
+
+async fn list(call: &Call, target: &Target) -> Result<Response<Body>, Status> {
+    let renderer = target.renderer(call, true)?;
+    let options = ListOptions::parse(&call.info.query)?;
+    let filter = read::filter(&target.kind, &target.at, &target.namespace, &options)?;
+    read::list(&call.server, renderer, &filter, &options).await
+}
+
+async fn watch(call: &Call, target: &Target) -> Result<Response<Body>, Status> {
+    let renderer = target.renderer(call, true)?;
+    let options = ListOptions::parse(&call.info.query)?;
+    let mut filter = read::filter(&target.kind, &target.at, &target.namespace, &options)?;
+    if !call.info.name.is_empty() {
+        filter.name = Some(call.info.name.as_str().into());
+    }
+    watch::serve(call, renderer, filter, &options).await
+}
+
+/// The answer to a write: the object as it is now.
+fn answer(written: Written, renderer: &Renderer, warnings: Vec<String>) -> Response<Body> {
+    let code = match written.outcome {
+        Outcome::Created => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    let response = renderer.one(code, &written.object);
+    finish(response, written, warnings)
+}
+
+/// Adds what every answer to a write carries.
+fn finish(
+    mut response: Response<Body>,
+    written: Written,
+    mut warnings: Vec<String>,
+) -> Response<Body> {
+    warnings.extend(written.warnings);
+    content::add_warnings(&mut response, &warnings);
+    response.extensions_mut().insert(written.stages);
+    response
+}
+
+fn success(code: StatusCode, details: Option<Value>) -> Response<Body> {
+    let mut status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    match details {
+        Some(details) => status["details"] = details,
+        None => status["code"] = json!(code.as_u16()),
+    }
+    content::respond_value(code, &status)
+}

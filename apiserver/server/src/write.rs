@@ -1,0 +1,495 @@
+//! The one write path. Create, update, patch, delete and every subresource are the same stages
+//! over a different proposal: read, mutate, default, mutating admission, default, prepare,
+//! validate, validating admission, managed fields, compare and commit. A conflict runs all of them
+//! again on what is stored then; whoever named a resourceVersion is refused there instead.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::Value;
+use windlass_apiserver_access::{AdmissionRequest, Operation, User};
+use windlass_apiserver_registry::{
+    Context, DeleteOptions, Deletion, Kind, Manager, generated_name_taken, record_manager,
+};
+use windlass_apiserver_store::{Compare, Op, Txn, TxnOutcome};
+use windlass_sdk_meta::{Encoded, GroupResource, GroupVersionKind, Object, Reason, Status, Timestamp};
+
+use crate::{
+    ApiServer,
+    cache::{CLAIMS, ResourceCache, store_key},
+    content::BODY_BYTES,
+    read,
+    server::store_status,
+    services::FreeAddresses,
+};
+
+/// How often a write is run again because the object had changed meanwhile.
+const ATTEMPTS: usize = 64;
+/// How many generated names are tried, as upstream does.
+const NAME_ATTEMPTS: usize = 8;
+
+/// What a write has been through; the in-process answer carries it, for tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stages(pub Vec<Stage>);
+
+/// One stage of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Read,
+    Mutate,
+    Default,
+    MutatingAdmission,
+    DefaultAfterAdmission,
+    Prepare,
+    Validate,
+    ValidatingAdmission,
+    ManagedFields,
+    Commit,
+}
+
+/// A write of one object: everything but what it does to it.
+pub(crate) struct Write<'a> {
+    pub server: &'a ApiServer,
+    pub kind: &'a Kind,
+    pub user: &'a User,
+    pub operation: Operation,
+    /// Empty for the main resource.
+    pub subresource: &'a str,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: &'a str,
+    /// As admission sees it: a Namespace is in itself.
+    pub admission_namespace: &'a str,
+    /// Empty on create: the object says it.
+    pub name: &'a str,
+    pub dry_run: bool,
+    pub manager: &'a str,
+}
+
+/// What a write wants, given what is stored.
+pub(crate) enum Proposal {
+    /// A new object.
+    Create(Value),
+    /// What the object shall be, in the stored version.
+    Update(Value),
+    /// An object of another kind that acts on the stored one once it is admitted.
+    Review { kind: GroupVersionKind, object: Value, apply: Apply },
+    Delete(DeleteOptions),
+}
+
+/// Carries a review (Scale, Binding) into a copy of the stored object.
+pub(crate) type Apply = fn(&Kind, &mut Value, &Value, &Context<'_>) -> Result<(), Status>;
+
+/// Makes the proposal; called anew on every attempt, with the stored object if there is one.
+pub(crate) type Propose<'p> =
+    &'p mut (dyn FnMut(Option<&Value>) -> Result<Proposal, Status> + Send);
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Created,
+    Updated,
+    /// Already so; nothing was written.
+    Unchanged,
+    Removed,
+}
+
+/// A finished write.
+pub(crate) struct Written {
+    /// The object as it is now, or was when it went.
+    pub object: Object,
+    pub tree: Value,
+    pub outcome: Outcome,
+    pub warnings: Vec<String>,
+    pub stages: Stages,
+}
+
+/// One run through the stages.
+enum Attempt {
+    Done(Box<Written>),
+    /// Somebody else wrote first.
+    Conflict,
+    /// The generated name exists.
+    NameTaken(String),
+}
+
+/// What one attempt has gathered so far.
+struct Run<'a> {
+    write: &'a Write<'a>,
+    now: Timestamp,
+    stages: Stages,
+    warnings: Vec<String>,
+}
+
+/// What is stored under the name, if anything.
+struct Stored {
+    object: Arc<Object>,
+    tree: Value,
+}
+
+impl Write<'_> {
+    /// Runs the write until it is committed, refused, or has met too many conflicts.
+    pub async fn run(&self, propose: Propose<'_>) -> Result<Written, Status> {
+        let mut names = 0;
+        for _ in 0..ATTEMPTS {
+            match self.attempt(propose).await? {
+                Attempt::Done(written) => return Ok(*written),
+                Attempt::Conflict => {
+                    self.server.metrics().write_conflicts.inc();
+                }
+                Attempt::NameTaken(name) => {
+                    names += 1;
+                    if names >= NAME_ATTEMPTS {
+                        return Err(generated_name_taken(self.kind, &name));
+                    }
+                }
+            }
+        }
+        Err(Status::modified(&self.kind.group_resource(), self.name))
+    }
+
+    async fn attempt(&self, propose: Propose<'_>) -> Result<Attempt, Status> {
+        let mut run = Run {
+            write: self,
+            now: self.server.clock().now(),
+            stages: Stages::default(),
+            warnings: Vec::new(),
+        };
+        let stored = run.read().await?;
+        let old = stored.as_ref().map(|stored| &stored.tree);
+        let proposal = propose(old)?;
+        run.ran(Stage::Mutate);
+        match (proposal, stored) {
+            (Proposal::Create(object), _) => run.create(object).await,
+            (Proposal::Update(object), Some(stored)) => run.update(object, &stored).await,
+            (Proposal::Review { kind, object, apply }, Some(stored)) => {
+                run.review(kind, object, apply, &stored).await
+            }
+            (Proposal::Delete(options), Some(stored)) => run.delete(&options, &stored).await,
+            (_, None) => Err(Status::not_found(&self.kind.group_resource(), self.name)),
+        }
+    }
+
+    fn key(&self, name: &str) -> Arc<str> {
+        store_key(&self.kind.group_resource(), self.namespace, name).into()
+    }
+
+    fn resource(&self) -> Result<&ResourceCache, Status> {
+        read::resource(self.server, self.kind).map(|resource| &**resource)
+    }
+}
+
+impl Run<'_> {
+    fn ran(&mut self, stage: Stage) {
+        self.stages.0.push(stage);
+    }
+
+    fn context(&self) -> Context<'_> {
+        let write = self.write;
+        Context { now: self.now, rng: write.server.rng(), user: &write.user.name }
+    }
+
+    /// What is stored, as of now: admission and checks must see what was acknowledged before.
+    async fn read(&mut self) -> Result<Option<Stored>, Status> {
+        let write = self.write;
+        write.server.cache().fresh().await.map_err(store_status)?;
+        let found = match write.name {
+            "" => None,
+            name => write.resource()?.get(write.namespace, name),
+        };
+        self.ran(Stage::Read);
+        Ok(found.map(|object| Stored { tree: object.tree(), object }))
+    }
+
+    async fn create(mut self, mut object: Value) -> Result<Attempt, Status> {
+        let kind = self.write.kind;
+        let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
+        self.default_and_admit(&mut object, None).await?;
+        kind.prepare_create(&mut object, &self.context())?;
+        self.check_claims_and_allocate(&mut object, None)?;
+        self.ran(Stage::Prepare);
+        kind.validate_create(&object)?;
+        self.ran(Stage::Validate);
+        self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
+        self.record(&mut object, None);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if let Some(existing) = self.write.resource()?.get(self.write.namespace, &name) {
+            if generated {
+                return Ok(Attempt::NameTaken(name));
+            }
+            return Err(self.exists(&existing));
+        }
+        self.commit(object, None, Outcome::Created).await
+    }
+
+    fn exists(&self, existing: &Object) -> Status {
+        let mut status =
+            Status::already_exists(&self.write.kind.group_resource(), &existing.name);
+        if existing.deleting {
+            status.message = format!("object is being deleted: {}", status.message);
+        }
+        status
+    }
+
+    async fn update(mut self, mut object: Value, stored: &Stored) -> Result<Attempt, Status> {
+        self.default_and_admit(&mut object, Some(&stored.tree)).await?;
+        self.settle(object, stored, None).await
+    }
+
+    /// Admission sees the review; what it does to the stored object then passes the other stages.
+    async fn review(
+        mut self,
+        kind: GroupVersionKind,
+        mut review: Value,
+        apply: Apply,
+        stored: &Stored,
+    ) -> Result<Attempt, Status> {
+        self.mutating_admission(&kind, Some(&mut review), Some(&stored.tree)).await?;
+        let mut object = stored.tree.clone();
+        apply(self.write.kind, &mut object, &review, &self.context())?;
+        self.write.kind.default(&mut object);
+        self.ran(Stage::Default);
+        self.ran(Stage::DefaultAfterAdmission);
+        self.settle(object, stored, Some((kind, review))).await
+    }
+
+    /// From an admitted object to its commit.
+    async fn settle(
+        mut self,
+        mut object: Value,
+        stored: &Stored,
+        review: Option<(GroupVersionKind, Value)>,
+    ) -> Result<Attempt, Status> {
+        let (kind, sub) = (self.write.kind, self.write.subresource);
+        let old = &stored.tree;
+        kind.prepare_update(sub, &mut object, old, &self.context())?;
+        self.check_claims_and_allocate(&mut object, Some(old))?;
+        self.ran(Stage::Prepare);
+        kind.validate_update(sub, &object, old)?;
+        self.ran(Stage::Validate);
+        match review {
+            Some((review_kind, mut review)) => {
+                self.validating_admission(&review_kind, Some(&mut review), Some(old)).await?;
+            }
+            None => self.validating_admission(&kind.gvk(), Some(&mut object), Some(old)).await?,
+        }
+        if kind.removed_by_update(&object, old) {
+            return self.remove(object, stored).await;
+        }
+        self.record(&mut object, Some(old));
+        if object == *old {
+            return Ok(self.unchanged(object, stored));
+        }
+        self.commit(object, Some(stored), Outcome::Updated).await
+    }
+
+    async fn delete(
+        mut self,
+        options: &DeleteOptions,
+        stored: &Stored,
+    ) -> Result<Attempt, Status> {
+        let (kind, old) = (self.write.kind, &stored.tree);
+        self.mutating_admission(&kind.gvk(), None, Some(old)).await?;
+        self.validating_admission(&kind.gvk(), None, Some(old)).await?;
+        match kind.delete(old, options, &self.context())? {
+            Deletion::Remove(tree) => self.remove(tree, stored).await,
+            Deletion::Mark(tree) => self.commit(tree, Some(stored), Outcome::Updated).await,
+            Deletion::Pending(tree) => Ok(self.unchanged(tree, stored)),
+        }
+    }
+
+    fn unchanged(mut self, tree: Value, stored: &Stored) -> Attempt {
+        self.ran(Stage::Commit);
+        Attempt::Done(Box::new(Written {
+            object: (*stored.object).clone(),
+            tree,
+            outcome: Outcome::Unchanged,
+            warnings: self.warnings,
+            stages: self.stages,
+        }))
+    }
+
+    async fn default_and_admit(
+        &mut self,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let kind = self.write.kind;
+        kind.default(object);
+        self.ran(Stage::Default);
+        self.mutating_admission(&kind.gvk(), Some(object), old).await?;
+        kind.default(object);
+        self.ran(Stage::DefaultAfterAdmission);
+        Ok(())
+    }
+
+    async fn mutating_admission(
+        &mut self,
+        kind: &GroupVersionKind,
+        object: Option<&mut Value>,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let (server, resource) = (self.write.server, self.write.kind.group_resource());
+        let mut request = self.admission(kind, &resource, object, old);
+        let warnings = server.admission().mutate(&mut request, &**server.cache()).await?;
+        self.warnings.extend(warnings);
+        self.ran(Stage::MutatingAdmission);
+        Ok(())
+    }
+
+    async fn validating_admission(
+        &mut self,
+        kind: &GroupVersionKind,
+        object: Option<&mut Value>,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let (server, resource) = (self.write.server, self.write.kind.group_resource());
+        let request = self.admission(kind, &resource, object, old);
+        let warnings = server.admission().validate(&request, &**server.cache()).await?;
+        self.warnings.extend(warnings);
+        self.ran(Stage::ValidatingAdmission);
+        Ok(())
+    }
+
+    fn admission<'r>(
+        &self,
+        kind: &'r GroupVersionKind,
+        resource: &'r GroupResource,
+        object: Option<&'r mut Value>,
+        old: Option<&'r Value>,
+    ) -> AdmissionRequest<'r>
+    where
+        Self: 'r,
+    {
+        // The write outlives every run of it.
+        let write = self.write;
+        AdmissionRequest {
+            operation: write.operation,
+            kind,
+            resource,
+            subresource: write.subresource,
+            namespace: write.admission_namespace,
+            name: write.name,
+            object,
+            old,
+            user: write.user,
+            dry_run: write.dry_run,
+        }
+    }
+
+    /// Names that the client chose must be free; what it left open is given out.
+    fn check_claims_and_allocate(
+        &mut self,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let Write { server, kind, .. } = *self.write;
+        let held: Vec<String> = old.map(|old| kind.strategy.claims(old)).unwrap_or_default();
+        let asked = kind.strategy.claims(object);
+        for claim in asked.iter().filter(|claim| !held.contains(*claim)) {
+            if server.cache().claim(&format!("{CLAIMS}{claim}")).is_some() {
+                return Err(kind.claim_taken(object, claim));
+            }
+        }
+        let free =
+            FreeAddresses { range: server.services(), cache: server.cache(), rng: server.rng() };
+        kind.allocate(object, old, &free)
+    }
+
+    fn record(&mut self, object: &mut Value, old: Option<&Value>) {
+        let write = self.write;
+        let by = Manager { name: write.manager, subresource: write.subresource };
+        record_manager(write.kind, object, old, by, self.now);
+        self.ran(Stage::ManagedFields);
+    }
+
+    /// Puts the object where nothing but `stored` is.
+    async fn commit(
+        mut self,
+        tree: Value,
+        stored: Option<&Stored>,
+        outcome: Outcome,
+    ) -> Result<Attempt, Status> {
+        let Write { server, kind, dry_run, .. } = *self.write;
+        let encoded = Encoded::from_tree(&tree);
+        if encoded.bytes().len() > BODY_BYTES {
+            let why = format!("Request entity too large: limit is {BODY_BYTES}");
+            return Err(Status::new(Reason::RequestEntityTooLarge, why));
+        }
+        let mut object = kind.object(encoded.clone(), &tree, 0);
+        let before = stored.map_or(0, |stored| stored.object.revision);
+        self.ran(Stage::Commit);
+        if dry_run {
+            object.revision = before;
+            return Ok(self.done(object, tree, outcome));
+        }
+        let key = self.write.key(&object.name);
+        let mut txn = self.claims(&key, stored.map(|stored| &stored.tree), Some(&tree));
+        txn.compare.insert(0, Compare { key: key.clone(), mod_revision: before });
+        txn.ops.push(Op::Put { key, value: encoded.bytes().clone() });
+        let prepared = server.cache().prepare(object.clone());
+        match self.transact(txn).await? {
+            Some(revision) => {
+                prepared.committed(revision);
+                object.revision = revision;
+                Ok(self.done(object, tree, outcome))
+            }
+            None => Ok(Attempt::Conflict),
+        }
+    }
+
+    /// Takes the object out of the store; `tree` is its last state.
+    async fn remove(mut self, tree: Value, stored: &Stored) -> Result<Attempt, Status> {
+        let kind = self.write.kind;
+        let mut object = kind.object(Encoded::from_tree(&tree), &tree, stored.object.revision);
+        self.ran(Stage::Commit);
+        if self.write.dry_run {
+            return Ok(self.done(object, tree, Outcome::Removed));
+        }
+        let key = self.write.key(&object.name);
+        let mut txn = self.claims(&key, Some(&stored.tree), None);
+        let mod_revision = stored.object.revision;
+        txn.compare.insert(0, Compare { key: key.clone(), mod_revision });
+        txn.ops.push(Op::Delete { key });
+        match self.transact(txn).await? {
+            Some(revision) => {
+                object.revision = revision;
+                Ok(self.done(object, tree, Outcome::Removed))
+            }
+            None => Ok(Attempt::Conflict),
+        }
+    }
+
+    /// The names that are claimed or released along with a change of the object.
+    fn claims(&self, holder: &str, old: Option<&Value>, new: Option<&Value>) -> Txn {
+        let of = |tree: Option<&Value>| -> BTreeSet<String> {
+            tree.map(|tree| self.write.kind.strategy.claims(tree)).into_iter().flatten().collect()
+        };
+        let (before, now) = (of(old), of(new));
+        let mut txn = Txn::default();
+        for claim in before.difference(&now) {
+            txn.ops.push(Op::Delete { key: format!("{CLAIMS}{claim}").into() });
+        }
+        for claim in now.difference(&before) {
+            let key: Arc<str> = format!("{CLAIMS}{claim}").into();
+            txn.compare.push(Compare { key: key.clone(), mod_revision: 0 });
+            txn.ops.push(Op::Put { key, value: holder.as_bytes().into() });
+        }
+        txn
+    }
+
+    /// The revision of the commit; None where a comparison failed, once the cache knows why.
+    async fn transact(&self, txn: Txn) -> Result<Option<u64>, Status> {
+        let cache = self.write.server.cache();
+        match cache.store().txn(txn).await.map_err(store_status)? {
+            TxnOutcome::Committed(revision) => Ok(Some(revision)),
+            TxnOutcome::Failed { revision, .. } => {
+                cache.wait_for(revision).await;
+                Ok(None)
+            }
+        }
+    }
+
+    fn done(self, object: Object, tree: Value, outcome: Outcome) -> Attempt {
+        let (warnings, stages) = (self.warnings, self.stages);
+        Attempt::Done(Box::new(Written { object, tree, outcome, warnings, stages }))
+    }
+}

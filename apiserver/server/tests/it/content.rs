@@ -1,0 +1,152 @@
+//! Media types, bounds, identities.
+
+use axum::body::Body;
+use expect_test::expect;
+use http::{Request, header};
+use serde_json::json;
+use windlass_apiserver_access::User;
+
+use crate::Cluster;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn post(cluster: &Cluster, media: &str, accept: &str, body: impl Into<Body>) -> crate::Answer {
+    let request = Request::post(MAPS)
+        .header(header::CONTENT_TYPE, media)
+        .header(header::ACCEPT, accept)
+        .body(body.into());
+    cluster.read(request.expect("a request")).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_in_yaml_and_protobuf() {
+    let cluster = Cluster::new().await;
+    let yaml = "metadata:\n  name: y\ndata:\n  k: v\n";
+    let answer = post(&cluster, "application/yaml", "application/json", yaml).await;
+    assert_eq!((answer.code, &answer.json()["data"]["k"]), (201, &json!("v")));
+
+    let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "pb"},
+        "data": {"k": "v"}});
+    let target = windlass_apiserver_schema::Target::new("", "v1", "ConfigMap");
+    let bytes = windlass_apiserver_schema::encode_protobuf(&tree, &target).expect("encodes");
+    let media = "application/vnd.kubernetes.protobuf";
+    let answer = post(&cluster, media, "application/vnd.kubernetes.protobuf,application/json", bytes).await;
+    assert_eq!((answer.code, &answer.json()["data"]["k"]), (201, &json!("v")), "{}", answer.summary());
+    let answer = post(&cluster, media, "application/json", "rubbish").await;
+    assert_eq!(answer.code, 400, "{}", answer.summary());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_is_refused() {
+    let cluster = Cluster::new().await;
+    let small = r#"{"metadata":{"name":"x"}}"#;
+    let json = "application/json";
+    let mut out = String::new();
+    for answer in [
+        post(&cluster, "application/cbor", json, small).await,
+        post(&cluster, json, "text/html", small).await,
+        post(&cluster, json, json, vec![b' '; 3 * 1024 * 1024 + 1]).await,
+        post(&cluster, json, json, r#"{"metadata":{"name":7}}"#).await,
+        post(&cluster, json, json, "").await,
+    ] {
+        out += &format!("{}\n", answer.summary());
+    }
+    expect![[r#"
+        415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf
+        406 NotAcceptable: only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
+        413 RequestEntityTooLarge: Request entity too large: limit is 3145728
+        400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string
+        400 BadRequest: the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: EOF while parsing a value at line 1 column 0 (<empty>)
+    "#]].assert_eq(&out);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_and_metadata() {
+    let cluster = Cluster::new().await;
+    cluster.run(&format!(r#"POST {MAPS} {{"metadata":{{"name":"a"}},"data":{{"k":"v"}}}}"#)).await;
+    let read = |accept: &'static str, url: String| {
+        let request = Request::builder().uri(url).header(header::ACCEPT, accept);
+        cluster.read(request.body(Body::empty()).expect("a request"))
+    };
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let answer = read(table, format!("{MAPS}/a")).await.json();
+    let (row, columns) = (&answer["rows"][0], &answer["columnDefinitions"]);
+    assert_eq!((&answer["kind"], &row["cells"]), (&json!("Table"), &json!(["a", 1, "0s"])));
+    assert_eq!(columns[0]["name"], "Name");
+    assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
+    let answer = read(table, format!("{MAPS}?includeObject=Object")).await.json();
+    assert_eq!(answer["rows"][0]["object"]["data"]["k"], "v");
+    let answer = read(table, format!("{MAPS}?includeObject=Nothing")).await;
+    assert_eq!(answer.code, 400);
+    let metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    let answer = read(metadata, MAPS.into()).await.json();
+    assert_eq!((&answer["kind"], &answer["items"][0]["data"]), (&json!("PartialObjectMetadataList"), &json!(null)));
+    let answer = read("application/yaml", format!("{MAPS}/a")).await;
+    assert!(String::from_utf8_lossy(&answer.bytes).contains("name: a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_answers_are_compressed_for_who_wants_it() {
+    let cluster = Cluster::new().await;
+    let filler = "x".repeat(2000);
+    for number in 0..700 {
+        let body = format!(r#"{{"metadata":{{"name":"m{number}"}},"data":{{"k":"{filler}"}}}}"#);
+        assert_eq!(cluster.run(&format!("POST {MAPS} {body}")).await.code, 201);
+    }
+    for limit in [0, 100] {
+        let request = Request::builder()
+            .uri(format!("{MAPS}?limit={limit}"))
+            .header(header::ACCEPT_ENCODING, "gzip")
+            .body(Body::empty());
+        let answer = cluster.read(request.expect("a request")).await;
+        assert_eq!(answer.headers[header::CONTENT_ENCODING], "gzip");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*answer.bytes), &mut text)
+            .expect("gzip");
+        let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let wanted = if limit == 0 { 700 } else { limit };
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(wanted));
+    }
+    assert_eq!(cluster.get(MAPS).await["items"].as_array().map(Vec::len), Some(700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn identities() {
+    let cluster = Cluster::new().await;
+    let anonymous = cluster.as_user(User::anonymous());
+    anonymous
+        .session(
+            &["GET /api/v1/namespaces/default/pods", "GET /version", "GET /livez", "GET /apis"],
+            expect![[r#"
+                GET /api/v1/namespaces/default/pods
+                    403 Forbidden: pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group "" in the namespace "default"
+                GET /version
+                    200 {"major":"1","minor":"37","gitVersion":"v1.37.2+windlass.0.1.0","gitCommit":"","gitTreeState":"","buildDate":"","goVersion":"","compiler":"rustc","platform":"linux/amd64"}
+                GET /livez
+                    200 ok
+                GET /apis
+                    403 Forbidden: forbidden: User "system:anonymous" cannot get path "/apis"
+            "#]],
+        )
+        .await;
+    let review = r#"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews {"spec":{"resourceAttributes":{"verb":"get","resource":"pods","namespace":"default"}}}"#;
+    assert_eq!(cluster.run(review).await.json()["status"]["allowed"], true);
+    let who = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews {}";
+    assert_eq!(cluster.run(who).await.json()["status"]["userInfo"]["username"], "admin");
+    let subject = r#"POST /apis/authorization.k8s.io/v1/subjectaccessreviews {"spec":{"user":"eve","resourceAttributes":{"verb":"get","resource":"pods"}}}"#;
+    assert_eq!(cluster.run(subject).await.json()["status"]["allowed"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_one_store_with_two_faces() {
+    let cluster = Cluster::new().await;
+    let event = json!({"metadata": {"name": "e.1"}, "involvedObject": {"kind": "Pod", "name": "p",
+        "namespace": "default"}, "reason": "Started", "message": "hello", "type": "Normal",
+        "source": {"component": "kubelet"}});
+    let answer = cluster.run(&format!("POST /api/v1/namespaces/default/events {event}")).await;
+    assert_eq!(answer.code, 201, "{}", answer.summary());
+    let other = cluster.get("/apis/events.k8s.io/v1/namespaces/default/events/e.1").await;
+    assert_eq!((&other["apiVersion"], &other["note"]), (&json!("events.k8s.io/v1"), &json!("hello")));
+    let url = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp";
+    assert_eq!(cluster.get(url).await["items"].as_array().map(Vec::len), Some(1));
+}

@@ -1,0 +1,193 @@
+//! The server over the memory store, driven through its in-process door. Sessions are short scripts
+//! of requests; what comes back is one line each.
+
+mod content;
+mod discovery;
+mod faults;
+mod lists;
+mod stages;
+mod watches;
+mod writes;
+
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
+
+use axum::body::Body;
+use expect_test::Expect;
+use http::{HeaderMap, Request, header};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower::Service as _;
+use windlass_apiserver_access::{
+    Admission, AdmissionOptions, Authenticator, Authorizer, User, pki::Authority,
+};
+use windlass_apiserver_registry::Registry;
+use windlass_apiserver_server::{ApiServer, Config, LocalService, Stages};
+use windlass_apiserver_store::{MemoryStore, Store};
+use windlass_sdk_meta::{Clock, Rng, SystemClock, Timestamp};
+
+/// A clock that tests move.
+#[derive(Debug)]
+pub struct TestClock(Mutex<Timestamp>);
+
+impl TestClock {
+    pub fn advance(&self, seconds: i64) {
+        let mut now = self.0.lock().expect("not poisoned");
+        *now += jiff::SignedDuration::from_secs(seconds);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().expect("not poisoned")
+    }
+}
+
+pub struct Cluster {
+    pub server: Arc<ApiServer>,
+    pub clock: Arc<TestClock>,
+    user: User,
+}
+
+/// An answer, read to its end.
+pub struct Answer {
+    pub code: u16,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+    pub stages: Option<Stages>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_default()
+    }
+
+    /// One line: what kind of thing it is, which, and at which revision.
+    pub fn summary(&self) -> String {
+        let json = self.json();
+        let code = self.code;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let metadata = &json["metadata"];
+        let version = text(&metadata["resourceVersion"]);
+        let mut line = match json["kind"].as_str() {
+            None => format!("{code} {}", String::from_utf8_lossy(&self.bytes).trim()),
+            Some("Status") if json["status"] == "Success" => format!("{code} Success"),
+            Some("Status") => format!("{code} {}: {}", text(&json["reason"]), text(&json["message"])),
+            Some(kind) if json["items"].is_array() => {
+                let items = json["items"].as_array().into_iter().flatten();
+                let names: Vec<String> = items.map(|i| text(&i["metadata"]["name"])).collect();
+                let mut line = format!("{code} {kind} [{}]", names.join(" "));
+                if !metadata["remainingItemCount"].is_null() {
+                    line += &format!(" remaining={}", metadata["remainingItemCount"]);
+                }
+                if metadata["continue"].is_string() {
+                    line += " continues";
+                }
+                line
+            }
+            Some(kind) => format!("{code} {kind} {} rv={version}", text(&metadata["name"])),
+        };
+        for warning in self.headers.get_all(header::WARNING) {
+            line += &format!(" | {}", warning.to_str().unwrap_or_default());
+        }
+        line
+    }
+}
+
+impl Cluster {
+    pub async fn new() -> Self {
+        Self::on(Arc::new(MemoryStore::new())).await
+    }
+
+    pub async fn on(store: Arc<dyn Store>) -> Self {
+        let start = "2026-11-23T17:20:00Z".parse().expect("a time");
+        let clock = Arc::new(TestClock(Mutex::new(start)));
+        let server = start_server(store, clock.clone()).await;
+        let user = User::authenticated("admin", &["system:masters"]);
+        Self { server, clock, user }
+    }
+
+    pub fn as_user(&self, user: User) -> Self {
+        Self { server: self.server.clone(), clock: self.clock.clone(), user }
+    }
+
+    pub fn service(&self) -> LocalService {
+        self.server.local(self.user.clone())
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> http::Response<Body> {
+        let Ok(response) = self.service().call(request).await;
+        response
+    }
+
+    pub async fn read(&self, request: Request<Body>) -> Answer {
+        let response = self.send(request).await;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a whole body").to_bytes().to_vec();
+        let stages = parts.extensions.get::<Stages>().cloned();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, bytes, stages }
+    }
+
+    /// `METHOD /path [body]`; PATCH takes `merge`, `json`, `strategic` or `apply` before the body.
+    pub async fn run(&self, line: &str) -> Answer {
+        let mut parts = line.trim().splitn(3, ' ');
+        let (method, url) = (parts.next().unwrap_or("GET"), parts.next().unwrap_or("/"));
+        let mut body = parts.next().unwrap_or_default().to_owned();
+        let mut media = "application/json";
+        if method == "PATCH" {
+            let (kind, rest) = body.split_once(' ').expect("a patch type");
+            media = match kind {
+                "json" => "application/json-patch+json",
+                "strategic" => "application/strategic-merge-patch+json",
+                "apply" => "application/apply-patch+yaml",
+                _ => "application/merge-patch+json",
+            };
+            body = rest.to_owned();
+        }
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(header::CONTENT_TYPE, media)
+            .header(header::USER_AGENT, "tester/1.0");
+        self.read(request.body(Body::from(body)).expect("a request")).await
+    }
+
+    pub async fn get(&self, url: &str) -> Value {
+        self.run(&format!("GET {url}")).await.json()
+    }
+
+    /// Runs a script and compares what came back, a line a request.
+    pub async fn session(&self, script: &[&str], expected: Expect) {
+        let mut out = String::new();
+        for line in script {
+            let answer = self.run(line).await;
+            let shown: String = line.chars().take(90).collect();
+            out += &format!("{shown}\n    {}\n", answer.summary());
+        }
+        expected.assert_eq(&out);
+    }
+}
+
+async fn start_server(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<ApiServer> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = Authority::open_or_create(folder.path(), Arc::new(SystemClock)).expect("a CA");
+    let authorizer = Arc::new(Authorizer::new());
+    let options = AdmissionOptions { authorizer: authorizer.clone(), ..Default::default() };
+    ApiServer::start(Config {
+        store,
+        registry: Arc::new(Registry::builtin()),
+        clock,
+        rng: Rng::seeded(7),
+        authenticator: Authenticator::new(ca.certificate_der().clone()),
+        authorizer,
+        admission: Admission::new(options),
+        service_range: (Ipv4Addr::new(127, 96, 0, 0), 24),
+        service_endpoint: "127.96.0.254:6443".parse().ok(),
+        kubelet_client: None,
+        descriptions: Arc::new(windlass_apiserver_schema::NoDescriptions),
+    })
+    .await
+    .expect("the server starts")
+}

@@ -1,0 +1,378 @@
+//! Every verb that changes something.
+
+use expect_test::expect;
+use serde_json::json;
+
+use crate::Cluster;
+
+#[tokio::test(start_paused = true)]
+async fn config_map_life() {
+    let cluster = Cluster::new().await;
+    cluster
+        .session(
+            &[
+                r#"POST /api/v1/namespaces/default/configmaps {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","labels":{"x":"1"}},"data":{"k":"v"}}"#,
+                r#"POST /api/v1/namespaces/default/configmaps {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#,
+                "GET /api/v1/namespaces/default/configmaps/a",
+                "GET /api/v1/namespaces/default/configmaps/nope",
+                r#"PUT /api/v1/namespaces/default/configmaps/a {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","resourceVersion":"1"},"data":{"k":"w"}}"#,
+                r#"PUT /api/v1/namespaces/default/configmaps/a {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","labels":{"x":"1"}},"data":{"k":"w"}}"#,
+                r#"PUT /api/v1/namespaces/default/configmaps/nope {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"nope"}}"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a merge {"data":{"l":"m"}}"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a merge {"data":{"l":"m"}}"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a json [{"op":"remove","path":"/data/l"}]"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a json [{"op":"remove","path":"/data/l"}]"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a strategic {"metadata":{"labels":{"x":null,"y":""}}}"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a apply {}"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a merge {"metadata":{"name":"b"}}"#,
+                "DELETE /api/v1/namespaces/default/configmaps/a?dryRun=All",
+                r#"DELETE /api/v1/namespaces/default/configmaps/a {"kind":"DeleteOptions","apiVersion":"v1","preconditions":{"uid":"other"}}"#,
+                "DELETE /api/v1/namespaces/default/configmaps/a",
+                "DELETE /api/v1/namespaces/default/configmaps/a",
+            ],
+            expect![[r#"
+                POST /api/v1/namespaces/default/configmaps {"apiVersion":"v1","kind":"ConfigMap","metadata
+                    201 ConfigMap a rv=52
+                POST /api/v1/namespaces/default/configmaps {"apiVersion":"v1","kind":"ConfigMap","metadata
+                    409 AlreadyExists: configmaps "a" already exists
+                GET /api/v1/namespaces/default/configmaps/a
+                    200 ConfigMap a rv=52
+                GET /api/v1/namespaces/default/configmaps/nope
+                    404 NotFound: configmaps "nope" not found
+                PUT /api/v1/namespaces/default/configmaps/a {"apiVersion":"v1","kind":"ConfigMap","metadat
+                    409 Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again
+                PUT /api/v1/namespaces/default/configmaps/a {"apiVersion":"v1","kind":"ConfigMap","metadat
+                    200 ConfigMap a rv=53
+                PUT /api/v1/namespaces/default/configmaps/nope {"apiVersion":"v1","kind":"ConfigMap","meta
+                    404 NotFound: configmaps "nope" not found
+                PATCH /api/v1/namespaces/default/configmaps/a merge {"data":{"l":"m"}}
+                    200 ConfigMap a rv=54
+                PATCH /api/v1/namespaces/default/configmaps/a merge {"data":{"l":"m"}}
+                    200 ConfigMap a rv=54
+                PATCH /api/v1/namespaces/default/configmaps/a json [{"op":"remove","path":"/data/l"}]
+                    200 ConfigMap a rv=55
+                PATCH /api/v1/namespaces/default/configmaps/a json [{"op":"remove","path":"/data/l"}]
+                    422 Invalid: the server rejected our request due to an error in our request: operation '/0' failed at path '/data/l': path is invalid
+                PATCH /api/v1/namespaces/default/configmaps/a strategic {"metadata":{"labels":{"x":null,"y
+                    200 ConfigMap a rv=56
+                PATCH /api/v1/namespaces/default/configmaps/a apply {}
+                    415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json
+                PATCH /api/v1/namespaces/default/configmaps/a merge {"metadata":{"name":"b"}}
+                    400 BadRequest: the name of the object (b) does not match the name on the URL (a)
+                DELETE /api/v1/namespaces/default/configmaps/a?dryRun=All
+                    200 Success
+                DELETE /api/v1/namespaces/default/configmaps/a {"kind":"DeleteOptions","apiVersion":"v1","
+                    409 Conflict: Operation cannot be fulfilled on configmaps "a": the UID in the precondition (other) does not match the UID in record (83a9b1de-98ea-444e-a0c9-1bb3df264d2b). The object might have been deleted and then recreated
+                DELETE /api/v1/namespaces/default/configmaps/a
+                    200 Success
+                DELETE /api/v1/namespaces/default/configmaps/a
+                    404 NotFound: configmaps "a" not found
+            "#]],
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_bodies() {
+    let cluster = Cluster::new().await;
+    cluster
+        .session(
+            &[
+                "POST /api/v1/namespaces/default/configmaps {",
+                r#"POST /api/v1/namespaces/default/configmaps {"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#,
+                r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a","namespace":"other"}}"#,
+                r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"A_"}}"#,
+                r#"POST /api/v1/namespaces/default/configmaps?fieldValidation=Strict {"metadata":{"name":"a"},"dta":{}}"#,
+                r#"POST /api/v1/namespaces/default/configmaps?fieldValidation=Warn&dryRun=All {"metadata":{"name":"a"},"dta":{},"data":{"a":"1","a":"2"}}"#,
+                r#"POST /api/v1/namespaces/default/configmaps?fieldValidation=Never {"metadata":{"name":"a"}}"#,
+                r#"POST /api/v1/namespaces/default/configmaps?dryRun=Some {"metadata":{"name":"a"}}"#,
+                r#"POST /api/v1/namespaces/missing/configmaps {"metadata":{"name":"a"}}"#,
+                r#"POST /api/v1/configmaps {"metadata":{"name":"a"}}"#,
+                r#"PUT /api/v1/namespaces/default/configmaps/a {"metadata":{"name":"b"}}"#,
+                r#"POST /api/v1/namespaces/default/gizmos {"metadata":{"name":"b"}}"#,
+                "POST /apis/nope/v1/things {}",
+                "GET /nowhere",
+                "POST /version {}",
+            ],
+            expect![[r#"
+                POST /api/v1/namespaces/default/configmaps {
+                    400 BadRequest: the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: EOF while parsing an object at line 1 column 1 ({)
+                POST /api/v1/namespaces/default/configmaps {"kind":"Pod","apiVersion":"v1","metadata":{"na
+                    400 BadRequest: Pod in version "v1" cannot be handled as a ConfigMap: converting (v1.Pod) to (v1.ConfigMap): unknown conversion
+                POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a","namespace":"other"}}
+                    400 BadRequest: the namespace of the provided object does not match the namespace sent on the request
+                POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"A_"}}
+                    422 Invalid: ConfigMap "A_" is invalid: metadata.name: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                POST /api/v1/namespaces/default/configmaps?fieldValidation=Strict {"metadata":{"name":"a"}
+                    400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "dta"
+                POST /api/v1/namespaces/default/configmaps?fieldValidation=Warn&dryRun=All {"metadata":{"n
+                    201 ConfigMap a rv= | 299 - "unknown field \"dta\"" | 299 - "duplicate field \"data.a\""
+                POST /api/v1/namespaces/default/configmaps?fieldValidation=Never {"metadata":{"name":"a"}}
+                    422 Invalid: CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Never": supported values: "", "Ignore", "Strict", "Warn"
+                POST /api/v1/namespaces/default/configmaps?dryRun=Some {"metadata":{"name":"a"}}
+                    422 Invalid: CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported values: "All"
+                POST /api/v1/namespaces/missing/configmaps {"metadata":{"name":"a"}}
+                    404 NotFound: namespaces "missing" not found
+                POST /api/v1/configmaps {"metadata":{"name":"a"}}
+                    405 MethodNotAllowed: the server does not allow this method on the requested resource
+                PUT /api/v1/namespaces/default/configmaps/a {"metadata":{"name":"b"}}
+                    404 NotFound: configmaps "a" not found
+                POST /api/v1/namespaces/default/gizmos {"metadata":{"name":"b"}}
+                    404 NotFound: the server could not find the requested resource
+                POST /apis/nope/v1/things {}
+                    404 NotFound: the server could not find the requested resource
+                GET /nowhere
+                    404 NotFound: the server could not find the requested resource
+                POST /version {}
+                    405 MethodNotAllowed: the server does not allow this method on the requested resource
+            "#]],
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn generated_names_and_dry_runs() {
+    let cluster = Cluster::new().await;
+    let body = r#"{"metadata":{"generateName":"gen-"}}"#;
+    let create = format!("POST /api/v1/namespaces/default/configmaps {body}");
+    let first = cluster.run(&create).await.json();
+    let name = first["metadata"]["name"].as_str().unwrap_or_default();
+    assert!(name.starts_with("gen-") && name.len() == 9, "{name}");
+    assert_ne!(cluster.run(&create).await.json()["metadata"]["name"], first["metadata"]["name"]);
+
+    let dry = r#"POST /api/v1/namespaces/default/configmaps?dryRun=All {"metadata":{"name":"dry"}}"#;
+    let answer = cluster.run(dry).await;
+    assert_eq!((answer.code, &answer.json()["metadata"]["resourceVersion"]), (201, &json!(null)));
+    let answer = cluster.run("GET /api/v1/namespaces/default/configmaps/dry").await;
+    assert_eq!(answer.code, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_bound_run_and_deleted_gracefully() {
+    let cluster = Cluster::new().await;
+    cluster
+        .session(
+            &[
+                r#"POST /api/v1/nodes {"metadata":{"name":"n1"}}"#,
+                r#"POST /api/v1/namespaces/default/serviceaccounts {"metadata":{"name":"default"}}"#,
+                r#"POST /api/v1/namespaces/default/pods {"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#,
+                r#"POST /api/v1/namespaces/default/pods/p/binding {"kind":"Binding","apiVersion":"v1","metadata":{"name":"p"},"target":{"kind":"Node","name":"n1"}}"#,
+                r#"POST /api/v1/namespaces/default/pods/p/binding {"kind":"Binding","apiVersion":"v1","metadata":{"name":"p"},"target":{"kind":"Node","name":"n2"}}"#,
+                r#"PATCH /api/v1/namespaces/default/pods/p/status strategic {"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}"#,
+                "GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn1",
+                "GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn2",
+                "GET /api/v1/pods?fieldSelector=status.phase%3DRunning",
+                "GET /api/v1/pods?fieldSelector=spec.color%3Dred",
+                "GET /api/v1/namespaces/default/pods/p/log",
+                "DELETE /api/v1/namespaces/default/pods/p",
+                "GET /api/v1/namespaces/default/pods/p",
+                r#"DELETE /api/v1/namespaces/default/pods/p {"gracePeriodSeconds":0}"#,
+                "GET /api/v1/namespaces/default/pods/p",
+                r#"POST /api/v1/namespaces/default/pods {"metadata":{"name":"q"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#,
+                r#"POST /api/v1/namespaces/default/bindings {"kind":"Binding","apiVersion":"v1","metadata":{"name":"q"},"target":{"kind":"Node","name":"n1"}}"#,
+                "DELETE /api/v1/namespaces/default/pods",
+            ],
+            expect![[r#"
+                POST /api/v1/nodes {"metadata":{"name":"n1"}}
+                    201 Node n1 rv=52
+                POST /api/v1/namespaces/default/serviceaccounts {"metadata":{"name":"default"}}
+                    201 ServiceAccount default rv=53
+                POST /api/v1/namespaces/default/pods {"metadata":{"name":"p"},"spec":{"containers":[{"name
+                    201 Pod p rv=54
+                POST /api/v1/namespaces/default/pods/p/binding {"kind":"Binding","apiVersion":"v1","metada
+                    422 Invalid: Pod "p" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+                - spec.nodeName: null
+                + spec.nodeName: "n1"
+
+                POST /api/v1/namespaces/default/pods/p/binding {"kind":"Binding","apiVersion":"v1","metada
+                    422 Invalid: Pod "p" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+                - spec.nodeName: null
+                + spec.nodeName: "n2"
+
+                PATCH /api/v1/namespaces/default/pods/p/status strategic {"status":{"phase":"Running","con
+                    200 Pod p rv=55
+                GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn1
+                    200 PodList []
+                GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn2
+                    200 PodList []
+                GET /api/v1/pods?fieldSelector=status.phase%3DRunning
+                    200 PodList [p]
+                GET /api/v1/pods?fieldSelector=spec.color%3Dred
+                    400 BadRequest: Unable to find "v1, Resource=pods" that match label selector "", field selector "spec.color=red": field label not supported: spec.color
+                GET /api/v1/namespaces/default/pods/p/log
+                    200 
+                DELETE /api/v1/namespaces/default/pods/p
+                    200 Pod p rv=56
+                GET /api/v1/namespaces/default/pods/p
+                    404 NotFound: pods "p" not found
+                DELETE /api/v1/namespaces/default/pods/p {"gracePeriodSeconds":0}
+                    404 NotFound: pods "p" not found
+                GET /api/v1/namespaces/default/pods/p
+                    404 NotFound: pods "p" not found
+                POST /api/v1/namespaces/default/pods {"metadata":{"name":"q"},"spec":{"containers":[{"name
+                    201 Pod q rv=57
+                POST /api/v1/namespaces/default/bindings {"kind":"Binding","apiVersion":"v1","metadata":{"
+                    422 Invalid: Pod "q" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+                - spec.nodeName: null
+                + spec.nodeName: "n1"
+
+                DELETE /api/v1/namespaces/default/pods
+                    200 PodList [q]
+            "#]],
+        )
+        .await;
+    let pod = cluster.get("/api/v1/namespaces/default/pods/q").await;
+    assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn finalizers_hold_and_let_go() {
+    let cluster = Cluster::new().await;
+    cluster
+        .session(
+            &[
+                r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a","finalizers":["example.com/f"]}}"#,
+                "DELETE /api/v1/namespaces/default/configmaps/a",
+                r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a"}}"#,
+                r#"PATCH /api/v1/namespaces/default/configmaps/a merge {"metadata":{"finalizers":null}}"#,
+                "GET /api/v1/namespaces/default/configmaps/a",
+                r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"b"}}"#,
+                "DELETE /api/v1/namespaces/default/configmaps/b?propagationPolicy=Foreground",
+                "GET /api/v1/namespaces/default/configmaps/b",
+                r#"POST /api/v1/namespaces {"metadata":{"name":"team"}}"#,
+                "DELETE /api/v1/namespaces/team",
+                r#"POST /api/v1/namespaces/team/configmaps {"metadata":{"name":"late"}}"#,
+                r#"PUT /api/v1/namespaces/team/finalize {"metadata":{"name":"team"},"spec":{}}"#,
+                "GET /api/v1/namespaces/team",
+            ],
+            expect![[r#"
+                POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a","finalizers":["example.
+                    201 ConfigMap a rv=52
+                DELETE /api/v1/namespaces/default/configmaps/a
+                    200 ConfigMap a rv=53
+                POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a"}}
+                    409 AlreadyExists: object is being deleted: configmaps "a" already exists
+                PATCH /api/v1/namespaces/default/configmaps/a merge {"metadata":{"finalizers":null}}
+                    200 ConfigMap a rv=54
+                GET /api/v1/namespaces/default/configmaps/a
+                    404 NotFound: configmaps "a" not found
+                POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"b"}}
+                    201 ConfigMap b rv=55
+                DELETE /api/v1/namespaces/default/configmaps/b?propagationPolicy=Foreground
+                    200 ConfigMap b rv=56
+                GET /api/v1/namespaces/default/configmaps/b
+                    200 ConfigMap b rv=56
+                POST /api/v1/namespaces {"metadata":{"name":"team"}}
+                    201 Namespace team rv=57
+                DELETE /api/v1/namespaces/team
+                    200 Namespace team rv=58
+                POST /api/v1/namespaces/team/configmaps {"metadata":{"name":"late"}}
+                    403 Forbidden: configmaps "late" is forbidden: unable to create new content in namespace team because it is being terminated
+                PUT /api/v1/namespaces/team/finalize {"metadata":{"name":"team"},"spec":{}}
+                    200 Namespace team rv=59
+                GET /api/v1/namespaces/team
+                    404 NotFound: namespaces "team" not found
+            "#]],
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn scale_and_generation() {
+    let cluster = Cluster::new().await;
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"replicas": 2,
+        "selector": {"matchLabels": {"app": "d"}},
+        "template": {"metadata": {"labels": {"app": "d"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let answer =
+        cluster.run(&format!("POST /apis/apps/v1/namespaces/default/deployments {deployment}")).await;
+    assert_eq!(answer.code, 201, "{}", answer.summary());
+    cluster
+        .session(
+            &[
+                "GET /apis/apps/v1/namespaces/default/deployments/d/scale",
+                r#"PATCH /apis/apps/v1/namespaces/default/deployments/d/scale merge {"spec":{"replicas":5}}"#,
+                r#"PUT /apis/apps/v1/namespaces/default/deployments/d/scale {"metadata":{"name":"d"},"spec":{"replicas":-1}}"#,
+                r#"PUT /apis/apps/v1/namespaces/default/deployments/d/scale {"metadata":{"name":"d"},"spec":{"replicas":6}}"#,
+            ],
+            expect![[r#"
+                GET /apis/apps/v1/namespaces/default/deployments/d/scale
+                    200 Scale d rv=52
+                PATCH /apis/apps/v1/namespaces/default/deployments/d/scale merge {"spec":{"replicas":5}}
+                    200 Scale d rv=53
+                PUT /apis/apps/v1/namespaces/default/deployments/d/scale {"metadata":{"name":"d"},"spec":{
+                    422 Invalid: Scale.autoscaling "d" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0
+                PUT /apis/apps/v1/namespaces/default/deployments/d/scale {"metadata":{"name":"d"},"spec":{
+                    200 Scale d rv=54
+            "#]],
+        )
+        .await;
+    let deployment = cluster.get("/apis/apps/v1/namespaces/default/deployments/d").await;
+    assert_eq!((&deployment["spec"]["replicas"], &deployment["metadata"]["generation"]), (&json!(6), &json!(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn service_addresses_are_unique() {
+    let cluster = Cluster::new().await;
+    let service = |name: &str, extra: &str| {
+        format!(
+            r#"POST /api/v1/namespaces/default/services {{"metadata":{{"name":"{name}"}},"spec":{{{extra}"ports":[{{"port":80}}]}}}}"#
+        )
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..252 {
+        let answer = cluster.run(&service(&format!("s{number}"), "")).await;
+        assert_eq!(answer.code, 201, "{}", answer.summary());
+        seen.insert(answer.json()["spec"]["clusterIP"].to_string());
+    }
+    assert_eq!(seen.len(), 252);
+    cluster
+        .session(
+            &[
+                &service("full", ""),
+                &service("taken", r#""clusterIP":"127.96.0.1","#),
+                &service("outside", r#""clusterIP":"10.0.0.1","#),
+                "DELETE /api/v1/namespaces/default/services/s7",
+                &service("again", ""),
+                "GET /api/v1/namespaces/default/services/kubernetes",
+                "GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+            ],
+            expect![[r#"
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"full"},"spec":{"ports":[{"po
+                    422 Invalid: Service "full" is invalid: spec.clusterIPs: Invalid value: []: failed to allocate a serviceIP: range is full
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"taken"},"spec":{"clusterIP":
+                    422 Invalid: Service "taken" is invalid: spec.clusterIPs: Invalid value: ["127.96.0.1"]: failed to allocate IP 127.96.0.1: provided IP is already allocated
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"outside"},"spec":{"clusterIP
+                    422 Invalid: Service "outside" is invalid: spec.clusterIPs: Invalid value: ["10.0.0.1"]: failed to allocate IP 10.0.0.1: the provided IP (10.0.0.1) is not in the valid range. The range of valid IPs is 127.96.0.0/24
+                DELETE /api/v1/namespaces/default/services/s7
+                    200 Service s7 rv=304
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"again"},"spec":{"ports":[{"p
+                    201 Service again rv=305
+                GET /api/v1/namespaces/default/services/kubernetes
+                    200 Service kubernetes rv=36
+                GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes
+                    200 EndpointSlice kubernetes rv=51
+            "#]],
+        )
+        .await;
+}
+
+/// Writers that race lose nothing: each retries on what the other wrote.
+#[tokio::test(start_paused = true)]
+async fn concurrent_patches_all_land() {
+    let cluster = Cluster::new().await;
+    cluster.run(r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a"}}"#).await;
+    let patches = (0..40).map(|number| {
+        let cluster = &cluster;
+        async move {
+            let line = format!(
+                r#"PATCH /api/v1/namespaces/default/configmaps/a merge {{"data":{{"k{number}":"v"}}}}"#
+            );
+            cluster.run(&line).await.code
+        }
+    });
+    let codes = futures::future::join_all(patches).await;
+    assert!(codes.iter().all(|code| *code == 200), "{codes:?}");
+    let map = cluster.get("/api/v1/namespaces/default/configmaps/a").await;
+    assert_eq!(map["data"].as_object().map(serde_json::Map::len), Some(40));
+}
