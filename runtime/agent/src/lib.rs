@@ -1,1 +1,30 @@
+//! The node agent: registers its node, runs the pods that are bound to it in a runtime, and tells
+//! what became of them. It knows no runtime by name and reaches the cluster through the API only,
+//! so it also works against an upstream API server.
+//!
+//! `plan.rs` decides (pure), `act.rs` carries out, `agent.rs` is the loop between them. What a
+//! container shows comes from `status.rs`; what a node shows from `node.rs`; `kubelet.rs` answers
+//! the API server's questions about logs and images.
 
+mod act;
+mod agent;
+mod config;
+mod env;
+mod images;
+mod kubelet;
+mod logs;
+mod node;
+mod plan;
+mod probe;
+mod records;
+mod state;
+mod status;
+mod statuses;
+mod unsupported;
+
+pub use agent::{AgentError, run};
+pub use config::{AgentConfig, Kubelet, NodeFacts};
+pub use images::{Images, Upload};
+pub use kubelet::{TlsError, kubelet_tls};
+pub use records::Records;
+pub use state::{ContainerRecord, Record, Terminated};

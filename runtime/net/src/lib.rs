@@ -10,6 +10,7 @@ mod holder;
 mod podnet;
 mod proxy;
 mod resolve;
+mod run;
 mod table;
 
 pub use addresses::{AddressError, PodAddresses};
@@ -18,4 +19,5 @@ pub use conn::Conn;
 pub use podnet::{ConnectError, Limits, ListenError, PodListener, PodNet, PodRef};
 pub use proxy::Proxy;
 pub use resolve::{Answer, resolve};
+pub use run::run;
 pub use table::{Table, plan};

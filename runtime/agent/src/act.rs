@@ -1,0 +1,399 @@
+//! Carries out what was planned: each action is a task of its own, marks what it does in the pod's
+//! state before it begins, and writes its result there.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use windlass_runtime_api::{
+    ContainerSpec, Image, Limits, OnTrap, Port, Protocol, RuntimeError, Sandbox, Started,
+};
+use windlass_sdk_client::{EventType, Key};
+use windlass_sdk_meta::Quantity;
+use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container};
+
+use crate::{
+    agent::{Agent, Entry},
+    env::{self, Data, Inputs},
+    state::{SandboxState, Trouble},
+};
+
+/// Delays between attempts to start: first and longest. A missing ConfigMap is often on its way; an
+/// image is not; anything else costs a compilation a time.
+const CONFIG_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const IMAGE_RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const START_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// After a runtime failed to stop something.
+const STOP_RETRY: Duration = Duration::from_secs(1);
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+const INSTANCE_MEMORY: &str = "windlass.dev/instance-memory";
+const ON_TRAP: &str = "windlass.dev/on-trap";
+
+impl Agent {
+    pub(crate) fn run_sandbox(self: &Arc<Self>, entry: &mut Entry, pod: &Arc<Pod>) {
+        let uid = pod.uid().to_owned();
+        let address = match self.addresses.lock().allocate(&uid) {
+            Ok(address) => address,
+            Err(error) => return self.sandbox_failed(entry, &uid, error.to_string()),
+        };
+        entry.state.address = Some(IpAddr::V4(address));
+        entry.state.sandbox = SandboxState::Making;
+        let sandbox = Arc::new(sandbox(pod, IpAddr::V4(address)));
+        let agent = self.clone();
+        tokio::spawn(async move {
+            let made = agent.runtime.run_sandbox(sandbox).await;
+            agent.update(&uid, |entry| match made {
+                Ok(()) => {
+                    entry.state.sandbox = SandboxState::Ready;
+                    entry.state.trouble = None;
+                }
+                Err(error) => {
+                    entry.state.sandbox = SandboxState::Absent;
+                    agent.sandbox_failed(entry, &uid, error.message);
+                }
+            });
+        });
+    }
+
+    fn sandbox_failed(&self, entry: &mut Entry, uid: &str, message: String) {
+        let about = self.about(&entry.key, uid, None);
+        let said = format!("Failed to create pod sandbox: {message}");
+        self.recorder.record(&about, EventType::Warning, "FailedCreatePodSandBox", said);
+        let before = entry.state.trouble.as_ref();
+        let now = self.clock.now();
+        entry.state.trouble =
+            Some(Trouble::again(before, "ContainerCreating", message, now, START_RETRY));
+        self.queue.add(uid.to_owned());
+    }
+
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        entry: &mut Entry,
+        pod: &Arc<Pod>,
+        container: &str,
+        attempt: u32,
+    ) {
+        let Some(address) = entry.state.address else { return };
+        let Some(memory) = entry.state.containers.get_mut(container) else { return };
+        memory.starting = Some(attempt);
+        let spec = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let Some(spec) = spec.clone().find(|of| of.name == container).cloned() else { return };
+        let (agent, pod, key) = (self.clone(), pod.clone(), entry.key.clone());
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let _permit = agent.starts.acquire().await;
+            let prepared = agent.prepare(&pod, &spec, attempt, address).await;
+            let (image, outcome) = match prepared {
+                Ok(prepared) => {
+                    agent.remove_log_before(&key, pod.uid(), &spec.name, attempt).await;
+                    let image = prepared.image.clone();
+                    (Some(image), agent.runtime.start_container(prepared).await)
+                }
+                Err(error) => (None, Err(error)),
+            };
+            agent.started(&pod, &spec, attempt, image, outcome).await;
+        });
+    }
+
+    /// Writes down how a start went.
+    async fn started(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        attempt: u32,
+        image: Option<Image>,
+        outcome: Result<Started, RuntimeError>,
+    ) {
+        let (uid, name, now) = (pod.uid(), &container.name, self.clock.now());
+        let about = self.about(&Key::of(pod), uid, Some(name));
+        match (outcome, image) {
+            (Ok(started), Some(image)) => {
+                let pulled = format!(
+                    "Container image {:?} already present on machine and can be accessed by the pod",
+                    image.reference
+                );
+                for (reason, message) in [
+                    ("Pulled", pulled.as_str()),
+                    ("Created", "Container created"),
+                    ("Started", "Container started"),
+                ] {
+                    self.recorder.record(&about, EventType::Normal, reason, message);
+                }
+                self.update(uid, |entry| {
+                    if let Some(memory) = entry.state.containers.get_mut(name) {
+                        memory.started(attempt, started.id, now);
+                        (memory.image, memory.image_digest) = (image.reference, image.digest);
+                    }
+                });
+                // A command may have ended by now; a handler's start time is the runtime's.
+                self.observe(uid).await;
+                self.watch_readiness(pod, name, attempt);
+            }
+            (Err(error), _) => {
+                self.say_failure(&about, container, &error);
+                let delays = match error.reason {
+                    CONFIG_ERROR | "PortConflict" => CONFIG_RETRY,
+                    "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" => IMAGE_RETRY,
+                    _ => START_RETRY,
+                };
+                self.update(uid, |entry| {
+                    if let Some(memory) = entry.state.containers.get_mut(name) {
+                        let before = memory.trouble.take();
+                        memory.starting = None;
+                        memory.trouble = Some(Trouble::again(
+                            before.as_ref(),
+                            error.reason,
+                            error.message,
+                            now,
+                            delays,
+                        ));
+                    }
+                });
+            }
+            // A start without an image never gets to the runtime.
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn say_failure(
+        &self,
+        about: &windlass_sdk_types::ObjectReference,
+        container: &Container,
+        error: &RuntimeError,
+    ) {
+        let image = container.image.as_deref().unwrap_or_default();
+        let warn = |reason: &str, message: String| {
+            self.recorder.record(about, EventType::Warning, reason, message);
+        };
+        match error.reason {
+            "ErrImagePull" => {
+                warn("Failed", format!("Failed to pull image {image:?}: {}", error.message));
+                warn("Failed", "Error: ErrImagePull".to_owned());
+            }
+            "ErrImageNeverPull" => {
+                warn("ErrImageNeverPull", error.message.clone());
+                warn("Failed", "Error: ErrImageNeverPull".to_owned());
+            }
+            "InvalidImageName" => {
+                warn("InspectFailed", error.message.clone());
+                warn("Failed", "Error: InvalidImageName".to_owned());
+            }
+            _ => warn("Failed", format!("Error: {}", error.message)),
+        }
+    }
+
+    /// Everything a runtime needs to start this attempt, with nothing left to look up.
+    async fn prepare(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        attempt: u32,
+        address: IpAddr,
+    ) -> Result<ContainerSpec, RuntimeError> {
+        let name = container.image.as_deref().unwrap_or_default();
+        let found = self.images.find(name).await?;
+        let image = choose_image(container.image_pull_policy.as_deref(), found, name)?;
+        let needs = env::needs(container);
+        let mut config_maps: BTreeMap<String, Data> = BTreeMap::new();
+        for name in needs.config_maps {
+            if let Some(map) = self.fetch::<ConfigMap>(pod, &name).await? {
+                config_maps.insert(name, map.data.unwrap_or_default());
+            }
+        }
+        let mut secrets: BTreeMap<String, Data> = BTreeMap::new();
+        for name in needs.secrets {
+            if let Some(secret) = self.fetch::<Secret>(pod, &name).await? {
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                let data = secret.data.unwrap_or_default().into_iter();
+                secrets.insert(name, data.map(|(key, value)| (key, text(value.0))).collect());
+            }
+        }
+        let services = env::visible_services(pod, &self.services.list());
+        let resolved = env::resolve(&Inputs {
+            pod,
+            container,
+            config_maps: &config_maps,
+            secrets: &secrets,
+            services: &services,
+            pod_ip: &address.to_string(),
+            host_ip: &self.node.host_ip,
+        })
+        .map_err(config_error)?;
+        let folder = self.log_folder(&Key::of(pod), pod.uid());
+        Ok(ContainerSpec {
+            pod: Arc::new(sandbox(pod, address)),
+            name: container.name.clone(),
+            attempt,
+            image,
+            command: resolved.command,
+            args: resolved.args,
+            env: resolved.env,
+            working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
+            ports: ports(container),
+            limits: limits(pod, container).map_err(config_error)?,
+            log_path: folder.join(&container.name).join(format!("{attempt}.log")),
+            on_trap: on_trap(pod).map_err(config_error)?,
+        })
+    }
+
+    /// None where it doesn't exist.
+    async fn fetch<K: Kind>(&self, pod: &Pod, name: &str) -> Result<Option<K>, RuntimeError> {
+        match self.api.get::<K>(pod.namespace(), name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(config_error(error.to_string())),
+        }
+    }
+
+    pub(crate) fn stop(
+        self: &Arc<Self>,
+        entry: &mut Entry,
+        uid: &str,
+        container: String,
+        grace: Duration,
+    ) {
+        let by = self.clock.now() + grace;
+        if let Some(memory) = entry.state.containers.get_mut(&container) {
+            memory.stopping = Some(by);
+        }
+        let (agent, uid) = (self.clone(), uid.to_owned());
+        tokio::spawn(async move {
+            match agent.runtime.stop_container(&uid, &container, grace).await {
+                Ok(()) => agent.observe(&uid).await,
+                Err(error) => {
+                    tracing::warn!(uid, container, %error, "container can't be stopped");
+                    tokio::time::sleep(STOP_RETRY).await;
+                }
+            }
+            agent.update(&uid, |entry| {
+                let memory = entry.state.containers.get_mut(&container);
+                if let Some(memory) = memory.filter(|memory| memory.stopping == Some(by)) {
+                    memory.stopping = None;
+                }
+            });
+        });
+    }
+
+    pub(crate) fn remove_sandbox(self: &Arc<Self>, entry: &mut Entry, uid: &str) {
+        entry.state.sandbox = SandboxState::Removing;
+        let (agent, uid) = (self.clone(), uid.to_owned());
+        tokio::spawn(async move {
+            let removed = agent.runtime.remove_sandbox(&uid).await;
+            if let Err(error) = &removed {
+                tracing::warn!(uid, %error, "sandbox can't be removed");
+                tokio::time::sleep(STOP_RETRY).await;
+            }
+            agent.update(&uid, |entry| {
+                if removed.is_ok() {
+                    agent.addresses.lock().release(&uid);
+                    entry.state.sandbox = SandboxState::Absent;
+                } else {
+                    entry.state.sandbox = SandboxState::Ready;
+                }
+            });
+        });
+    }
+
+    /// Drops what is left of a pod on this node.
+    pub(crate) fn forget(&self, uid: &str, key: &Key) {
+        self.addresses.lock().release(uid);
+        self.records.remove(uid);
+        self.statuses.forget(&uid.to_owned());
+        let folder = self.log_folder(key, uid);
+        if folder.exists()
+            && let Err(error) = std::fs::remove_dir_all(&folder)
+        {
+            tracing::warn!(path = %folder.display(), %error, "logs stay");
+        }
+    }
+
+    /// The log of the attempt before the last is not asked for any more.
+    async fn remove_log_before(&self, key: &Key, uid: &str, container: &str, attempt: u32) {
+        if let Some(old) = attempt.checked_sub(2) {
+            let folder = self.log_folder(key, uid).join(container);
+            // A container that never wrote has none.
+            let _ = std::fs::remove_file(folder.join(format!("{old}.log")));
+        }
+    }
+}
+
+/// Honours `imagePullPolicy`. There is nothing to pull from yet, so `Always` takes what was
+/// imported under that name.
+pub(crate) fn choose_image(
+    policy: Option<&str>,
+    found: Option<Image>,
+    name: &str,
+) -> Result<Image, RuntimeError> {
+    match (found, policy) {
+        (Some(image), _) => Ok(image),
+        (None, Some("Never")) => Err(RuntimeError::new(
+            "ErrImageNeverPull",
+            format!("Container image {name:?} is not present with pull policy of Never"),
+        )),
+        (None, _) => Err(RuntimeError::new(
+            "ErrImagePull",
+            format!(
+                "image {name:?} is not on this node, and it doesn't pull from registries yet; \
+                 import it with: windlass image import {name} FILE.wasm"
+            ),
+        )),
+    }
+}
+
+fn sandbox(pod: &Pod, address: IpAddr) -> Sandbox {
+    let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
+    Sandbox {
+        uid: pod.uid().to_owned(),
+        name: pod.name().to_owned(),
+        namespace: pod.namespace().to_owned(),
+        address,
+        hostname: hostname.filter(|name| !name.is_empty()).unwrap_or(pod.name().to_owned()),
+        annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+    }
+}
+
+fn ports(container: &Container) -> Vec<Port> {
+    let ports = container.ports.iter().flatten();
+    ports
+        .filter_map(|port| {
+            Some(Port {
+                name: port.name.clone().unwrap_or_default(),
+                port: u16::try_from(port.container_port).ok()?,
+                protocol: match port.protocol.as_deref() {
+                    Some("UDP") => Protocol::Udp,
+                    _ => Protocol::Tcp,
+                },
+            })
+        })
+        .collect()
+}
+
+fn limits(pod: &Pod, container: &Container) -> Result<Limits, String> {
+    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let memory = limits.and_then(|limits| limits.get("memory")).map(|quantity| quantity.0.as_str());
+    let bytes = |field: &str, text: &str| {
+        let quantity = text.parse::<Quantity>().map_err(|error| error.to_string());
+        quantity
+            .and_then(|quantity| u64::try_from(quantity.units()).map_err(|error| error.to_string()))
+            .map_err(|error| format!("{field} {text:?}: {error}"))
+    };
+    Ok(Limits {
+        memory_bytes: memory.map(|text| bytes("limits.memory", text)).transpose()?,
+        instance_memory_bytes: pod
+            .annotation(INSTANCE_MEMORY)
+            .map(|text| bytes(&format!("annotation {INSTANCE_MEMORY}"), text))
+            .transpose()?,
+    })
+}
+
+fn on_trap(pod: &Pod) -> Result<OnTrap, String> {
+    match pod.annotation(ON_TRAP) {
+        None | Some("continue") => Ok(OnTrap::Continue),
+        Some("restart") => Ok(OnTrap::Restart),
+        Some(other) => {
+            Err(format!("annotation {ON_TRAP} {other:?}: supported are \"continue\", \"restart\""))
+        }
+    }
+}
+
+fn config_error(message: String) -> RuntimeError {
+    RuntimeError::new(CONFIG_ERROR, message)
+}

@@ -1,0 +1,516 @@
+//! The loop of a node: something changed about a pod, so look at it, plan, and act. Looking and
+//! planning never wait; what takes time runs as a task that writes its result back and asks for
+//! another look.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use windlass_runtime_api::{ObservedSandbox, Runtime, RuntimeEvent};
+use windlass_runtime_net::PodAddresses;
+use windlass_sdk_client::{Api, EventType, Informer, Key, Queue, Recorder};
+use windlass_sdk_meta::Clock;
+use windlass_sdk_types::{Kind, ObjectReference, Pod, Service};
+
+use crate::{
+    config::AgentConfig,
+    images::Images,
+    kubelet, node,
+    plan::{Action, NodeView, Plan, plan_pod},
+    probe::{self, Schedule, Target},
+    records::Records,
+    state::{Attempt, PodState, Record, SandboxState},
+    statuses,
+};
+
+/// Containers being started at a time: what the runtime can't do at once it queues itself.
+const STARTS: usize = 256;
+/// Status writes under way at a time; they share the server's group commits.
+const STATUS_WRITERS: usize = 32;
+/// A pod that only waits for its containers is told this late, because mostly they run by then.
+const PENDING_TOLD_AFTER: Duration = Duration::from_millis(20);
+/// How much longer than the drain a stopping agent waits for a runtime.
+const DRAIN_MARGIN: Duration = Duration::from_millis(500);
+
+/// Why an agent can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("a node needs a runtime")]
+    NoRuntime,
+    #[error("the agent's records: {0}")]
+    Records(#[source] std::io::Error),
+    #[error("runtime {name}: {source}")]
+    Runtime { name: &'static str, source: windlass_runtime_api::RuntimeError },
+}
+
+/// Runs a node until told to stop, then lets its containers finish their requests.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let runtime = config.runtimes.first().cloned().ok_or(AgentError::NoRuntime)?;
+    let stop = shutdown.child_token();
+    let _stop_tasks = stop.clone().drop_guard();
+    let pods: Informer<Pod> =
+        config.cluster.informers.selected(&format!("spec.nodeName={}", config.node.name));
+    let services: Informer<Service> = config.cluster.informers.of();
+    let (probes, targets) = mpsc::unbounded_channel();
+    let agent = Arc::new(Agent {
+        node: NodeView { host_ip: config.node.address.to_string(), runtime: runtime.name() },
+        api: config.cluster.api("kubelet"),
+        recorder: Recorder::on_host(
+            config.cluster.client.clone(),
+            "kubelet",
+            &config.node.name,
+            config.cluster.clock.clone(),
+        ),
+        clock: config.cluster.clock.clone(),
+        addresses: Mutex::new(PodAddresses::new(config.pod_block)),
+        images: config.images.clone(),
+        records: config.records.clone(),
+        log_dir: config.log_dir.clone(),
+        pods,
+        services,
+        runtime,
+        entries: Mutex::default(),
+        queue: Queue::new(),
+        statuses: Queue::new(),
+        starts: Arc::new(Semaphore::new(STARTS)),
+        probes,
+    });
+    let kubelet_port = config.kubelet.as_ref().and_then(|k| k.listener.local_addr().ok());
+    tokio::spawn(node::run(
+        config.node,
+        config.cluster,
+        config.images,
+        kubelet_port.map(|address| address.port()),
+        stop.clone(),
+    ));
+    if let Some(kubelet) = config.kubelet {
+        tokio::spawn(kubelet::serve(kubelet, agent.clone(), stop.clone()));
+    }
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        () = async { agent.pods.synced().await; agent.services.synced().await } => {}
+    }
+    let events = agent.runtime.events();
+    agent.restore().await?;
+    tokio::spawn(probe::run(targets, agent.clone(), stop.clone()));
+    tokio::spawn(follow_runtime(agent.clone(), events, stop.clone()));
+    for _ in 0..STATUS_WRITERS {
+        tokio::spawn(statuses::write(agent.clone(), stop.clone()));
+    }
+    agent.look(shutdown).await;
+    agent.drain(config.drain).await;
+    Ok(())
+}
+
+/// The state of a running node, shared by its tasks.
+pub(crate) struct Agent {
+    pub node: NodeView,
+    pub api: Api,
+    pub recorder: Recorder,
+    pub clock: Arc<dyn Clock>,
+    pub addresses: Mutex<PodAddresses>,
+    pub images: Arc<dyn Images>,
+    pub records: Records,
+    pub log_dir: PathBuf,
+    pub pods: Informer<Pod>,
+    pub services: Informer<Service>,
+    pub runtime: Arc<dyn Runtime>,
+    pub entries: Mutex<Entries>,
+    /// Pods to look at, by uid.
+    pub queue: Queue<String>,
+    /// Pods whose status must be told.
+    pub statuses: Queue<String>,
+    pub starts: Arc<Semaphore>,
+    /// Bounded by the containers that run: each is put in once an attempt.
+    pub probes: mpsc::UnboundedSender<(Target, Arc<Schedule>, Arc<dyn Runtime>)>,
+}
+
+#[derive(Default)]
+pub(crate) struct Entries {
+    pub by_uid: BTreeMap<String, Entry>,
+    /// Records from before a restart whose pods haven't been seen yet.
+    records: BTreeMap<String, Record>,
+}
+
+/// One pod this node has to do with.
+pub(crate) struct Entry {
+    pub key: Key,
+    pub state: PodState,
+    /// The status as it should be.
+    pub planned: Value,
+    /// The status as the API has it.
+    pub told: Value,
+    /// The object is to be removed once its last status is told.
+    pub delete: bool,
+    record: Option<Record>,
+    /// (container, reason) -> what was said last.
+    said: BTreeMap<(String, &'static str), (u32, String)>,
+}
+
+impl Agent {
+    /// Takes up what was there before the agent started: pods keep their address and their counts,
+    /// and what the runtime still has of pods that are gone is removed.
+    async fn restore(self: &Arc<Self>) -> Result<(), AgentError> {
+        let records = self.records.load().map_err(AgentError::Records)?;
+        let seen = self.list().await?;
+        {
+            let mut entries = self.entries.lock();
+            entries.records = records;
+            for pod in self.pods.list() {
+                self.enter(&mut entries, &pod);
+            }
+            let now = self.clock.now();
+            for (uid, entry) in &mut entries.by_uid {
+                entry.state.observe(seen.get(uid), now);
+            }
+            for uid in std::mem::take(&mut entries.records).keys() {
+                self.records.remove(uid);
+            }
+            entries.by_uid.keys().for_each(|uid| self.queue.add(uid.clone()));
+        }
+        for uid in seen.keys().filter(|uid| !self.entries.lock().by_uid.contains_key(*uid)) {
+            if let Err(error) = self.runtime.remove_sandbox(uid).await {
+                tracing::warn!(uid, %error, "left-over sandbox stays");
+            }
+        }
+        self.remove_old_logs().await;
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<BTreeMap<String, ObservedSandbox>, AgentError> {
+        match self.runtime.list().await {
+            Ok(seen) => Ok(seen.into_iter().map(|pod| (pod.pod_uid.clone(), pod)).collect()),
+            Err(source) => Err(AgentError::Runtime { name: self.runtime.name(), source }),
+        }
+    }
+
+    /// Makes a pod known. Its address is taken back where it had one and may still need it.
+    fn enter(&self, entries: &mut Entries, pod: &Pod) {
+        let uid = pod.uid().to_owned();
+        if entries.by_uid.contains_key(&uid) {
+            return;
+        }
+        let record = entries.records.remove(&uid);
+        let mut state = PodState::restore(pod, record.as_ref());
+        let told = statuses::of(pod);
+        let over = matches!(told["phase"].as_str(), Some("Succeeded" | "Failed"));
+        if let Some(std::net::IpAddr::V4(address)) = state.address.filter(|_| !over)
+            && let Err(error) = self.addresses.lock().restore(&uid, address)
+        {
+            tracing::warn!(namespace = pod.namespace(), name = pod.name(), %error, "new address");
+            state.address = None;
+        }
+        let entry = Entry {
+            key: Key::of(pod),
+            state,
+            planned: told.clone(),
+            told,
+            delete: false,
+            record,
+            said: BTreeMap::new(),
+        };
+        entries.by_uid.insert(uid, entry);
+    }
+
+    /// Looks at pods until told to stop.
+    async fn look(self: &Arc<Self>, shutdown: CancellationToken) {
+        let mut changes = self.pods.changes();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                change = changes.next_change() => {
+                    let before = change.before.as_deref().map(Kind::uid);
+                    if let Some(pod) = &change.now {
+                        self.enter(&mut self.entries.lock(), pod);
+                        self.queue.add(pod.uid().to_owned());
+                    }
+                    // Deleted, or another pod of the same name.
+                    let now = change.now.as_deref().map(Kind::uid);
+                    if let Some(gone) = before.filter(|uid| Some(*uid) != now) {
+                        self.queue.add(gone.to_owned());
+                    }
+                }
+                job = self.queue.next() => self.sync(&job),
+            }
+        }
+    }
+
+    /// One look at a pod. Doesn't wait for anything.
+    fn sync(self: &Arc<Self>, uid: &str) {
+        let now = self.clock.now();
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.by_uid.get_mut(uid) else { return };
+        let pod = self.pods.find(&entry.key).filter(|pod| pod.uid() == uid);
+        if let Some(pod) = &pod {
+            entry.state.started_at.get_or_insert(now);
+            for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+                entry.state.containers.entry(container.name.clone()).or_default();
+            }
+        }
+        let plan = plan_pod(pod.as_deref(), &entry.state, &entry.planned, &self.node, now);
+        tracing::debug!(kind = "Pod", key = %entry.key, why = plan.why, actions = ?plan.actions, "planned");
+        self.say(entry, uid, &plan);
+        if let Some(status) = plan.status
+            && status != entry.planned
+        {
+            let delay = if only_waits(&status) { PENDING_TOLD_AFTER } else { Duration::ZERO };
+            entry.planned = status;
+            self.statuses.add_after(uid.to_owned(), delay);
+        }
+        if let Some(at) = plan.wake_at {
+            let delay = at.duration_since(now).try_into().unwrap_or(Duration::ZERO);
+            self.queue.add_after(uid.to_owned(), delay);
+        }
+        if plan.actions.contains(&Action::Forget) {
+            let key = entry.key.clone();
+            entries.by_uid.remove(uid);
+            drop(entries);
+            return self.forget(uid, &key);
+        }
+        for action in plan.actions {
+            match (&pod, action) {
+                (Some(pod), Action::RunSandbox) => self.run_sandbox(entry, pod),
+                (Some(pod), Action::Start { container, attempt }) => {
+                    self.start(entry, pod, &container, attempt);
+                }
+                (_, Action::Stop { container, grace }) => self.stop(entry, uid, container, grace),
+                (_, Action::RemoveSandbox) => self.remove_sandbox(entry, uid),
+                (_, Action::Delete) => {
+                    entry.delete = true;
+                    self.statuses.add(uid.to_owned());
+                }
+                // Nothing is started for a pod whose object is gone.
+                (None, _) | (_, Action::Forget) => {}
+            }
+        }
+        let record = entry.state.record(&entry.key.namespace, &entry.key.name);
+        if record.is_some() && record != entry.record {
+            record.iter().for_each(|record| self.records.write(uid, record));
+            entry.record = record;
+        }
+    }
+
+    fn say(&self, entry: &mut Entry, uid: &str, plan: &Plan) {
+        for say in &plan.says {
+            let attempt = entry.state.containers.get(&say.container).map_or(0, |m| m.attempt);
+            let what = (attempt, say.message.clone());
+            let key = (say.container.clone(), say.reason);
+            if entry.said.insert(key, what.clone()).as_ref() != Some(&what) {
+                let about = self.about(&entry.key, uid, Some(&say.container));
+                self.recorder.record(&about, say.sort, say.reason, say.message.clone());
+            }
+        }
+    }
+
+    /// What Events about a pod, or a container of it, refer to.
+    pub fn about(&self, key: &Key, uid: &str, container: Option<&str>) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+            field_path: container.map(|name| format!("spec.containers{{{name}}}")),
+        }
+    }
+
+    /// Runs `change` on a pod's state, then has the pod looked at. Nothing where it is forgotten.
+    pub fn update<T>(&self, uid: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let done = self.entries.lock().by_uid.get_mut(uid).map(change);
+        self.queue.add(uid.to_owned());
+        done
+    }
+
+    /// Asks the runtime about one pod.
+    pub async fn observe(&self, uid: &str) {
+        match self.runtime.observe(uid).await {
+            Ok(seen) => {
+                let now = self.clock.now();
+                let mut entries = self.entries.lock();
+                let entry = entries.by_uid.get_mut(uid);
+                if entry.is_some_and(|entry| entry.state.observe(seen.as_ref(), now)) {
+                    self.queue.add(uid.to_owned());
+                }
+            }
+            Err(error) => tracing::warn!(uid, %error, "runtime can't be asked"),
+        }
+    }
+
+    /// Lets containers that wait for an image try again, because one came.
+    pub fn images_changed(&self) {
+        let now = self.clock.now();
+        let mut entries = self.entries.lock();
+        for (uid, entry) in &mut entries.by_uid {
+            for memory in entry.state.containers.values_mut() {
+                let waits = |reason: &str| matches!(reason, "ErrImagePull" | "ErrImageNeverPull");
+                if let Some(trouble) = memory.trouble.as_mut().filter(|t| waits(&t.reason)) {
+                    trouble.retry_at = now;
+                    self.queue.add(uid.clone());
+                }
+            }
+        }
+    }
+
+    /// Lets every container finish its requests. Nothing is told to the API: for the cluster this
+    /// is a node that restarts.
+    async fn drain(&self, grace: Duration) {
+        let running: Vec<(String, String)> = {
+            let entries = self.entries.lock();
+            let containers = entries.by_uid.iter().flat_map(|(uid, entry)| {
+                entry.state.containers.iter().map(move |(name, memory)| (uid, name, memory))
+            });
+            containers
+                .filter(|(_, _, memory)| matches!(memory.state, Attempt::Running { .. }))
+                .map(|(uid, name, _)| (uid.clone(), name.clone()))
+                .collect()
+        };
+        let stops = running.iter().map(|(uid, name)| self.runtime.stop_container(uid, name, grace));
+        let all = futures::future::join_all(stops);
+        if tokio::time::timeout(grace + DRAIN_MARGIN, all).await.is_err() {
+            tracing::warn!("containers were still busy at the end of the drain");
+        }
+    }
+
+    /// Removes the logs of pods that went while the agent didn't run.
+    async fn remove_old_logs(&self) {
+        let known: BTreeSet<PathBuf> = {
+            let entries = self.entries.lock();
+            let of = |(uid, entry): (&String, &Entry)| self.log_folder(&entry.key, uid);
+            entries.by_uid.iter().map(of).collect()
+        };
+        let Ok(folders) = std::fs::read_dir(&self.log_dir) else { return };
+        for folder in folders.flatten().map(|folder| folder.path()) {
+            if !known.contains(&folder)
+                && let Err(error) = std::fs::remove_dir_all(&folder)
+            {
+                tracing::warn!(path = %folder.display(), %error, "old logs stay");
+            }
+        }
+    }
+
+    pub fn log_folder(&self, key: &Key, uid: &str) -> PathBuf {
+        self.log_dir.join(format!("{}_{}_{uid}", key.namespace, key.name))
+    }
+
+    /// Begins to probe an attempt that runs now.
+    pub fn watch_readiness(&self, pod: &Pod, container: &str, attempt: u32) {
+        let spec = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let schedule = spec.clone().find(|of| of.name == container).and_then(Schedule::of);
+        if let Some(schedule) = schedule {
+            let target =
+                Target { pod_uid: pod.uid().to_owned(), container: container.to_owned(), attempt };
+            // The receiver goes only when the agent stops.
+            let _ = self.probes.send((target, Arc::new(schedule), self.runtime.clone()));
+        }
+    }
+}
+
+impl probe::Report for Agent {
+    fn probed(
+        &self,
+        target: &Target,
+        schedule: &Schedule,
+        result: Result<u16, windlass_runtime_api::RuntimeError>,
+    ) -> bool {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.by_uid.get_mut(&target.pod_uid) else { return false };
+        let about = self.about(&entry.key, &target.pod_uid, Some(&target.container));
+        let Some(memory) = entry.state.containers.get_mut(&target.container) else { return false };
+        if memory.attempt != target.attempt || !matches!(memory.state, Attempt::Running { .. }) {
+            return false;
+        }
+        let failure = probe::failure(&result);
+        if let Some(message) = &failure {
+            let message = format!("Readiness probe failed: {message}");
+            self.recorder.record(&about, EventType::Warning, "Unhealthy", message);
+        }
+        if memory.readiness.count(failure.is_none(), schedule) {
+            self.queue.add(target.pod_uid.clone());
+        }
+        true
+    }
+}
+
+/// Turns what a runtime tells into looks and Events. Hints that come together are one look.
+async fn follow_runtime(
+    agent: Arc<Agent>,
+    events: futures::stream::BoxStream<'static, RuntimeEvent>,
+    stop: CancellationToken,
+) {
+    let mut events = events.ready_chunks(1024);
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            chunk = events.next() => match chunk {
+                Some(chunk) => chunk,
+                None => return,
+            },
+        };
+        let (mut changed, mut all) = (BTreeSet::new(), false);
+        for event in chunk {
+            match event {
+                RuntimeEvent::Changed { pod_uid } => {
+                    changed.insert(pod_uid);
+                }
+                RuntimeEvent::Lagged => all = true,
+                RuntimeEvent::Trapped { pod_uid, container, count, message } => {
+                    let message = format!("{count} requests ended in a trap: {message}");
+                    agent.warn(&pod_uid, &container, "TrappedRequests", message);
+                }
+                RuntimeEvent::Notice { pod_uid, container, reason, message } => {
+                    agent.warn(&pod_uid, &container, reason, message);
+                }
+            }
+        }
+        if all {
+            agent.observe_all().await;
+        } else {
+            for uid in changed {
+                agent.observe(&uid).await;
+            }
+        }
+    }
+}
+
+impl Agent {
+    fn warn(&self, uid: &str, container: &str, reason: &str, message: String) {
+        let key = self.entries.lock().by_uid.get(uid).map(|entry| entry.key.clone());
+        if let Some(key) = key {
+            let about = self.about(&key, uid, Some(container));
+            self.recorder.record(&about, EventType::Warning, reason, message);
+        }
+    }
+
+    async fn observe_all(&self) {
+        let Ok(seen) = self.list().await else { return };
+        let now = self.clock.now();
+        let mut entries = self.entries.lock();
+        for (uid, entry) in &mut entries.by_uid {
+            // A sandbox that is being made or removed isn't judged by an older list.
+            let settled = matches!(entry.state.sandbox, SandboxState::Ready | SandboxState::Absent);
+            if settled && entry.state.observe(seen.get(uid), now) {
+                self.queue.add(uid.clone());
+            }
+        }
+    }
+}
+
+/// Nothing to tell but that containers are being created.
+fn only_waits(status: &Value) -> bool {
+    let containers = status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    containers
+        .iter()
+        .all(|container| container["state"]["waiting"]["reason"] == "ContainerCreating")
+}

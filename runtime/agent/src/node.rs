@@ -1,0 +1,255 @@
+//! The Node object and its Lease: made at start, renewed for as long as the agent runs. The Lease is
+//! the heartbeat; the Node's status is written only when it changes, or every five minutes.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use windlass_sdk_client::{Api, Cluster, Error, Patch};
+use windlass_sdk_meta::{Backoff, Clock, Quantity, Timestamp, format_micro_time, format_time};
+use windlass_sdk_types::{Kind, Lease, Node, path};
+
+use crate::{config::NodeFacts, images::Images};
+
+/// Upstream's defaults: a Lease is good for 40 s and renewed every 10.
+const LEASE_SECONDS: i64 = 40;
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+const STATUS_EVERY: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// Images that the status lists, as upstream bounds it.
+const IMAGES_TOLD: usize = 50;
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+
+/// Keeps Node and Lease until told to stop. Failures are said and tried again.
+pub(crate) async fn run(
+    facts: NodeFacts,
+    cluster: Cluster,
+    images: Arc<dyn Images>,
+    kubelet_port: Option<u16>,
+    stop: CancellationToken,
+) {
+    let api = cluster.api("kubelet");
+    let mut keeper = Keeper {
+        api,
+        facts,
+        clock: cluster.clock.clone(),
+        images,
+        kubelet_port,
+        told: Value::Null,
+        told_at: Timestamp::UNIX_EPOCH,
+        uid: String::new(),
+    };
+    let mut backoff = RETRY;
+    loop {
+        let pause = match keeper.beat().await {
+            Ok(()) => {
+                backoff.reset();
+                RENEW_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(node = %keeper.facts.name, %error, "node not told yet");
+                backoff.next_delay()
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+struct Keeper {
+    api: Api,
+    facts: NodeFacts,
+    clock: Arc<dyn Clock>,
+    images: Arc<dyn Images>,
+    kubelet_port: Option<u16>,
+    /// The status that was written last.
+    told: Value,
+    told_at: Timestamp,
+    /// Of the Node; empty before it is registered.
+    uid: String,
+}
+
+impl Keeper {
+    async fn beat(&mut self) -> Result<(), Error> {
+        let now = self.clock.now();
+        let images = self.images.list().await;
+        let listed = images.iter().take(IMAGES_TOLD).map(|image| {
+            let names: Vec<String> = image
+                .names
+                .iter()
+                .map(|name| format!("{}@{}", name.split(':').next().unwrap_or(name), image.digest))
+                .chain(image.names.iter().cloned())
+                .collect();
+            json!({ "names": names, "sizeBytes": image.size_bytes })
+        });
+        let images: Vec<Value> = listed.collect();
+        if self.uid.is_empty() {
+            self.register(now, &images).await?;
+        }
+        let status = status(&self.facts, self.kubelet_port, &images, &self.told, now);
+        let is_due = now.duration_since(self.told_at) >= STATUS_EVERY;
+        if is_due || without_heartbeat(&status) != without_heartbeat(&self.told) {
+            let patch = Patch::Merge(json!({ "status": status }));
+            match self.api.patch_status::<Node>("", &self.facts.name, &patch).await {
+                Ok(_) => (self.told, self.told_at) = (status, now),
+                Err(error) if error.is_not_found() => {
+                    // Somebody deleted it: register again.
+                    self.uid.clear();
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.renew(now).await
+    }
+
+    async fn register(&mut self, now: Timestamp, images: &[Value]) -> Result<(), Error> {
+        self.told = Value::Null;
+        let status = status(&self.facts, self.kubelet_port, images, &Value::Null, now);
+        let labels = labels(&self.facts);
+        let node = json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": self.facts.name, "labels": labels },
+            "spec": {},
+            "status": status,
+        });
+        let body = node.to_string().into_bytes();
+        let nodes = path::<Node>("", "", "");
+        let created = self.api.request(http::Method::POST, &nodes, "application/json", body).await;
+        let node = match created {
+            Ok(answer) => Node::decode(&answer)?,
+            Err(error) if error.is_already_exists() => {
+                let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+                self.api.patch::<Node>("", &self.facts.name, &patch).await?
+            }
+            Err(error) => return Err(error),
+        };
+        self.uid = node.uid().to_owned();
+        let ready = node.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let is_told = ready.unwrap_or_default().iter().any(|condition| {
+            condition.type_ == "Ready"
+                && condition
+                    .last_heartbeat_time
+                    .as_ref()
+                    .is_some_and(|at| format_time(at.0) == format_time(now))
+        });
+        if is_told {
+            (self.told, self.told_at) = (status, now);
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, now: Timestamp) -> Result<(), Error> {
+        let name = &self.facts.name;
+        let spec = json!({
+            "holderIdentity": name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": format_micro_time(now),
+        });
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        match self.api.patch::<Lease>(LEASE_NAMESPACE, name, &patch).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+        let owner = json!([{ "apiVersion": "v1", "kind": "Node", "name": name, "uid": self.uid }]);
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": { "name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": owner },
+            "spec": spec,
+        });
+        let body = lease.to_string().into_bytes();
+        let leases = path::<Lease>(LEASE_NAMESPACE, "", "");
+        self.api.request(http::Method::POST, &leases, "application/json", body).await.map(drop)
+    }
+}
+
+fn labels(facts: &NodeFacts) -> Value {
+    let mut labels = json!({
+        "kubernetes.io/arch": facts.architecture,
+        "kubernetes.io/hostname": facts.name,
+        "kubernetes.io/os": "linux",
+        "windlass.dev/runtime.wasm": "true",
+    });
+    for (key, value) in &facts.labels {
+        labels[key] = value.as_str().into();
+    }
+    labels
+}
+
+/// The Node's status. `before` gives the transition times.
+fn status(
+    facts: &NodeFacts,
+    kubelet_port: Option<u16>,
+    images: &[Value],
+    before: &Value,
+    now: Timestamp,
+) -> Value {
+    let resources = json!({
+        "cpu": Quantity::from_millis(facts.cpu_millis).to_string(),
+        "memory": Quantity::from_bytes(facts.memory_bytes).to_string(),
+        "pods": facts.pods.to_string(),
+    });
+    let rows = [
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+    ];
+    let conditions = rows.map(|(sort, status, reason, message)| {
+        let known = before["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+        let same = known.iter().find(|c| c["type"] == sort && c["status"] == status);
+        json!({
+            "type": sort,
+            "status": status,
+            "lastHeartbeatTime": format_time(now),
+            "lastTransitionTime": same.map_or_else(
+                || format_time(now).into(),
+                |same| same["lastTransitionTime"].clone(),
+            ),
+            "reason": reason,
+            "message": message,
+        })
+    });
+    json!({
+        "capacity": resources,
+        "allocatable": resources,
+        "conditions": conditions,
+        "addresses": [
+            { "type": "InternalIP", "address": facts.address.to_string() },
+            { "type": "Hostname", "address": facts.name },
+        ],
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": kubelet_port.unwrap_or_default() } },
+        "nodeInfo": {
+            "machineID": facts.machine_id,
+            "systemUUID": facts.machine_id,
+            "bootID": facts.boot_id,
+            "kernelVersion": facts.kernel,
+            "osImage": facts.os_image,
+            "containerRuntimeVersion": facts.runtime_version,
+            "kubeletVersion": facts.version,
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": facts.architecture,
+        },
+        "images": images,
+    })
+}
+
+fn without_heartbeat(status: &Value) -> Value {
+    let mut status = status.clone();
+    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+        condition["lastHeartbeatTime"] = Value::Null;
+    }
+    status
+}

@@ -1,0 +1,364 @@
+//! What to do for a pod: a pure function of its object, of what is known about it, and of the time.
+//! Each call says everything that is left to do, so a lost wake-up costs time, never truth; what is
+//! under way is part of what is known, so asking twice does nothing twice.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use windlass_sdk_client::EventType;
+use windlass_sdk_meta::Timestamp;
+use windlass_sdk_types::{
+    Kind,
+    api::core::v1::{Container, Pod},
+};
+
+use crate::{
+    state::{Attempt, ContainerMemory, NODE_RESTART, PodState, SandboxState, Terminated},
+    status::{self, Shown},
+    unsupported::{Unsupported, unsupported},
+};
+
+/// What a pod without `terminationGracePeriodSeconds` has.
+const GRACE_SECONDS: i64 = 30;
+/// For pods whose object is gone: there is nobody left to ask how long.
+const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+/// How long a failed pull shows as ErrImagePull before it shows as ImagePullBackOff.
+const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
+
+/// Facts of the node that every plan needs.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    pub host_ip: String,
+    /// `wasm`: the prefix of container ids.
+    pub runtime: &'static str,
+}
+
+/// What to do now, what to tell, and when to look again without being asked.
+#[derive(Debug, PartialEq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    /// The whole status as it should be; None where the object is gone.
+    pub status: Option<Value>,
+    pub says: Vec<Say>,
+    /// For the log: the rule that applied.
+    pub why: &'static str,
+    pub wake_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    RunSandbox,
+    Start {
+        container: String,
+        attempt: u32,
+    },
+    Stop {
+        container: String,
+        grace: Duration,
+    },
+    RemoveSandbox,
+    /// Tell the API the final status, then remove the object.
+    Delete,
+    /// Nothing is left of the pod: drop its record, logs and address.
+    Forget,
+}
+
+/// An Event about a container, said once for each attempt and message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Say {
+    pub container: String,
+    pub sort: EventType,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Plans for one pod; `pod` is None where its object is gone. `previous` is the status as it was
+/// told last (or as the API has it).
+pub fn plan_pod(
+    pod: Option<&Pod>,
+    state: &PodState,
+    previous: &Value,
+    node: &NodeView,
+    now: Timestamp,
+) -> Plan {
+    let mut plan =
+        Plan { actions: Vec::new(), status: None, says: Vec::new(), why: "running", wake_at: None };
+    let Some(pod) = pod else {
+        plan.why = "object is gone";
+        plan.end(state, ORPHAN_GRACE, Action::Forget, now);
+        return plan;
+    };
+    let refused = unsupported(pod);
+    let mut shown = Vec::new();
+    let deleting = pod.is_deleting();
+    let ended = is_over(pod, state, previous);
+    for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+        let memory = state.containers.get(&container.name).cloned().unwrap_or_default();
+        let view = if deleting || ended {
+            at_rest(&memory, &refused, container)
+        } else {
+            plan.container(pod, container, &memory, state, &refused, now)
+        };
+        shown.push((container, memory, view));
+    }
+    if deleting {
+        plan.why = "object is being deleted";
+        plan.end(state, remaining_grace(pod, now), Action::Delete, now);
+    } else if ended {
+        plan.why = "all containers have ended";
+        if state.sandbox == SandboxState::Ready && !state.any_running() {
+            plan.actions.push(Action::RemoveSandbox);
+        }
+    } else if let Some(trouble) = &state.trouble {
+        plan.wake(trouble.retry_at, now);
+    }
+    plan.status = Some(status::build(pod, state, &shown, previous, node, now));
+    plan
+}
+
+/// The pod has come to its end by itself: nothing runs and nothing will be started.
+fn is_over(pod: &Pod, state: &PodState, previous: &Value) -> bool {
+    if matches!(previous["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return true;
+    }
+    let Some(spec) = &pod.spec else { return false };
+    let policy = spec.restart_policy.as_deref().unwrap_or("Always");
+    spec.containers.iter().all(|container| {
+        let memory = state.containers.get(&container.name);
+        memory.is_some_and(|memory| match &memory.state {
+            Attempt::Ended(ended) => {
+                memory.starting.is_none() && !restarts(policy, container, memory, ended)
+            }
+            _ => false,
+        })
+    })
+}
+
+/// A changed image restarts a container whatever the policy says.
+fn restarts(
+    policy: &str,
+    container: &Container,
+    memory: &ContainerMemory,
+    ended: &Terminated,
+) -> bool {
+    let by_policy = match policy {
+        "Never" => false,
+        "OnFailure" => ended.exit_code != 0,
+        _ => true,
+    };
+    by_policy || is_changed(container, memory)
+}
+
+fn is_changed(container: &Container, memory: &ContainerMemory) -> bool {
+    !memory.image.is_empty() && container.image.as_deref().is_some_and(|name| name != memory.image)
+}
+
+fn remaining_grace(pod: &Pod, now: Timestamp) -> Duration {
+    match &pod.metadata.deletion_timestamp {
+        Some(at) => at.0.duration_since(now).try_into().unwrap_or(Duration::ZERO),
+        None => Duration::ZERO,
+    }
+}
+
+/// What a container shows when nothing will be done for it any more.
+fn at_rest(memory: &ContainerMemory, refused: &[Unsupported], container: &Container) -> Shown {
+    match &memory.state {
+        Attempt::Running { id, started_at } => {
+            Shown::Running { id: id.clone(), started_at: *started_at }
+        }
+        Attempt::Ended(ended) => Shown::Terminated(ended.clone()),
+        Attempt::Never => match (refusal(refused, container), &memory.trouble) {
+            (Some(message), _) => Shown::waiting("CreateContainerConfigError", message),
+            (None, Some(trouble)) => Shown::waiting(&trouble.reason, &trouble.message),
+            (None, None) => Shown::waiting("ContainerCreating", ""),
+        },
+    }
+}
+
+fn refusal<'a>(refused: &'a [Unsupported], container: &Container) -> Option<&'a str> {
+    let concerns =
+        |row: &&Unsupported| row.container.as_ref().is_none_or(|name| *name == container.name);
+    refused.iter().find(concerns).map(|row| row.message.as_str())
+}
+
+impl Plan {
+    /// Ends everything in order: containers, sandbox, then the last step.
+    fn end(&mut self, state: &PodState, grace: Duration, last: Action, now: Timestamp) {
+        for (name, memory) in &state.containers {
+            if matches!(memory.state, Attempt::Running { .. }) {
+                self.stop(name, memory, grace, now);
+            }
+        }
+        match state.sandbox {
+            _ if state.any_running() => {}
+            SandboxState::Ready => self.actions.push(Action::RemoveSandbox),
+            SandboxState::Absent if !state.deleted || last == Action::Forget => {
+                self.actions.push(last);
+            }
+            _ => {}
+        }
+    }
+
+    /// A stop that is under way is repeated only to make it shorter.
+    fn stop(&mut self, name: &str, memory: &ContainerMemory, grace: Duration, now: Timestamp) {
+        if memory.stopping.is_some_and(|by| by <= now + grace) {
+            return;
+        }
+        if memory.stopping.is_none() {
+            self.say(name, EventType::Normal, "Killing", format!("Stopping container {name}"));
+        }
+        self.actions.push(Action::Stop { container: name.to_owned(), grace });
+    }
+
+    fn container(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        memory: &ContainerMemory,
+        state: &PodState,
+        refused: &[Unsupported],
+        now: Timestamp,
+    ) -> Shown {
+        if let Some(message) = refusal(refused, container) {
+            self.say(&container.name, EventType::Warning, "Failed", format!("Error: {message}"));
+            return Shown::waiting("CreateContainerConfigError", message);
+        }
+        match &memory.state {
+            Attempt::Running { id, started_at } => {
+                if is_changed(container, memory) {
+                    self.change(pod, container, memory, now);
+                }
+                Shown::Running { id: id.clone(), started_at: *started_at }
+            }
+            Attempt::Never => self.start(pod, container, memory, state, 0, now),
+            Attempt::Ended(ended) => {
+                let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+                if !restarts(policy.unwrap_or("Always"), container, memory, ended) {
+                    return Shown::Terminated(ended.clone());
+                }
+                let delay = match is_changed(container, memory) {
+                    true => Duration::ZERO,
+                    false => memory.restart_delay(),
+                };
+                let due = ended.finished_at + delay;
+                if memory.starting.is_none() && due > now {
+                    return self.back_off(pod, container, delay, due, now);
+                }
+                self.start(pod, container, memory, state, memory.attempt + 1, now)
+            }
+        }
+    }
+
+    /// Starts the next attempt, as far as everything it needs is there.
+    fn start(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        memory: &ContainerMemory,
+        state: &PodState,
+        attempt: u32,
+        now: Timestamp,
+    ) -> Shown {
+        let trouble = memory.trouble.as_ref().or(state.trouble.as_ref());
+        let held = trouble.is_some_and(|trouble| trouble.retry_at > now);
+        if memory.starting.is_none() && !held {
+            match state.sandbox {
+                SandboxState::Ready => {
+                    let container = container.name.clone();
+                    self.actions.push(Action::Start { container, attempt });
+                }
+                SandboxState::Absent if !self.actions.contains(&Action::RunSandbox) => {
+                    self.actions.push(Action::RunSandbox);
+                }
+                _ => {}
+            }
+        }
+        if held && let Some(trouble) = trouble {
+            self.wake(trouble.retry_at, now);
+        }
+        match (trouble, &memory.state) {
+            (Some(trouble), _) => self.show_trouble(container, trouble, now),
+            (None, Attempt::Ended(ended)) if ended.reason != NODE_RESTART => {
+                Shown::Terminated(ended.clone())
+            }
+            _ => {
+                let _ = pod;
+                Shown::waiting("ContainerCreating", "")
+            }
+        }
+    }
+
+    fn show_trouble(
+        &mut self,
+        container: &Container,
+        trouble: &crate::state::Trouble,
+        now: Timestamp,
+    ) -> Shown {
+        let shown_until = trouble.since + PULL_ERROR_SHOWN;
+        if trouble.reason != "ErrImagePull" {
+            return Shown::waiting(&trouble.reason, &trouble.message);
+        }
+        if now < shown_until {
+            self.wake(shown_until, now);
+            return Shown::waiting(&trouble.reason, &trouble.message);
+        }
+        let image = container.image.as_deref().unwrap_or_default();
+        let message = format!("Back-off pulling image {image:?}");
+        self.say(&container.name, EventType::Normal, "BackOff", message.clone());
+        let failed = "Error: ImagePullBackOff".to_owned();
+        self.say(&container.name, EventType::Warning, "Failed", failed);
+        let message = format!("{message}: ErrImagePull: {}", trouble.message);
+        Shown::waiting("ImagePullBackOff", &message)
+    }
+
+    fn back_off(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        delay: Duration,
+        due: Timestamp,
+        now: Timestamp,
+    ) -> Shown {
+        self.wake(due, now);
+        let of = format!("{}_{}({})", pod.name(), pod.namespace(), pod.uid());
+        let name = &container.name;
+        let message = format!("Back-off restarting failed container {name} in pod {of}");
+        self.say(name, EventType::Warning, "BackOff", message);
+        let delay = match delay.as_secs() {
+            seconds @ 0..60 => format!("{seconds}s"),
+            seconds => format!("{}m{}s", seconds / 60, seconds % 60),
+        };
+        Shown::waiting(
+            "CrashLoopBackOff",
+            &format!("back-off {delay} restarting failed container={name} pod={of}"),
+        )
+    }
+
+    fn change(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        memory: &ContainerMemory,
+        now: Timestamp,
+    ) {
+        let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        let grace = Duration::from_secs(seconds.unwrap_or(GRACE_SECONDS).unsigned_abs());
+        if memory.stopping.is_none() {
+            let name = &container.name;
+            let message = format!("Container {name} definition changed, will be restarted");
+            self.say(name, EventType::Normal, "Killing", message);
+            self.actions.push(Action::Stop { container: name.clone(), grace });
+        }
+        let _ = now;
+    }
+
+    fn say(&mut self, container: &str, sort: EventType, reason: &'static str, message: String) {
+        self.says.push(Say { container: container.to_owned(), sort, reason, message });
+    }
+
+    fn wake(&mut self, at: Timestamp, now: Timestamp) {
+        if at > now {
+            self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! A pod's status as upstream's clients expect it: phase, conditions, container statuses. Pure.
+
+use serde_json::{Map, Value, json};
+use windlass_sdk_meta::{Timestamp, format_time};
+use windlass_sdk_types::{
+    Kind,
+    api::core::v1::{Container, Pod},
+};
+
+use crate::{
+    plan::NodeView,
+    probe::Schedule,
+    state::{ContainerMemory, NODE_RESTART, PodState, SandboxState, Terminated},
+};
+
+/// What a container shows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    Waiting { reason: String, message: String },
+    Running { id: String, started_at: Timestamp },
+    Terminated(Terminated),
+}
+
+type Row<'a> = (&'a Container, ContainerMemory, Shown);
+
+/// Conditions this agent writes; others are kept as they are.
+const OWN_CONDITIONS: [&str; 4] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+impl Shown {
+    pub fn waiting(reason: &str, message: &str) -> Self {
+        Self::Waiting { reason: reason.to_owned(), message: message.to_owned() }
+    }
+}
+
+/// The whole status. `previous` gives the transition times of conditions that don't change.
+pub fn build(
+    pod: &Pod,
+    state: &PodState,
+    rows: &[Row<'_>],
+    previous: &Value,
+    node: &NodeView,
+    now: Timestamp,
+) -> Value {
+    let generation = pod.metadata.generation.unwrap_or_default();
+    let phase = phase(pod, rows, previous);
+    let mut status = Map::new();
+    if generation > 0 {
+        status.insert("observedGeneration".into(), generation.into());
+    }
+    status.insert("phase".into(), phase.into());
+    let conditions = conditions(pod, state, rows, phase, previous, now);
+    status.insert("conditions".into(), conditions);
+    status.insert("hostIP".into(), node.host_ip.as_str().into());
+    status.insert("hostIPs".into(), json!([{ "ip": node.host_ip }]));
+    if let Some(address) = state.address {
+        status.insert("podIP".into(), address.to_string().into());
+        status.insert("podIPs".into(), json!([{ "ip": address.to_string() }]));
+    }
+    let started_at = state.started_at.unwrap_or(now);
+    status.insert("startTime".into(), format_time(started_at).into());
+    let mut statuses: Vec<Value> =
+        rows.iter().map(|row| container_status(row, node.runtime)).collect();
+    statuses.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    status.insert("containerStatuses".into(), statuses.into());
+    Value::Object(status)
+}
+
+/// The rules of upstream's kubelet; a phase that is an end stays.
+fn phase(pod: &Pod, rows: &[Row<'_>], previous: &Value) -> &'static str {
+    match previous["phase"].as_str() {
+        Some("Succeeded") => return "Succeeded",
+        Some("Failed") => return "Failed",
+        _ => {}
+    }
+    let (mut waiting, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
+    for (_, memory, shown) in rows {
+        match shown {
+            Shown::Running { .. } => running += 1,
+            Shown::Terminated(ended) => {
+                stopped += 1;
+                succeeded += usize::from(ended.exit_code == 0);
+            }
+            // One that waits for its next attempt counts as stopped.
+            Shown::Waiting { .. } if last(memory, shown).is_some() => stopped += 1,
+            Shown::Waiting { .. } => waiting += 1,
+        }
+    }
+    let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    match (pod.is_deleting(), policy.unwrap_or("Always")) {
+        (true, _) if running == 0 && waiting == 0 && stopped == succeeded => "Succeeded",
+        (true, _) if running == 0 => "Failed",
+        _ if waiting > 0 => "Pending",
+        _ if running > 0 => "Running",
+        _ if stopped == 0 => "Pending",
+        (_, "Always") => "Running",
+        _ if stopped == succeeded => "Succeeded",
+        (_, "Never") => "Failed",
+        _ => "Running",
+    }
+}
+
+fn conditions(
+    pod: &Pod,
+    state: &PodState,
+    rows: &[Row<'_>],
+    phase: &str,
+    previous: &Value,
+    now: Timestamp,
+) -> Value {
+    let generation = pod.metadata.generation.unwrap_or_default();
+    let sandbox = state.sandbox == SandboxState::Ready;
+    let containers_ready = containers_ready(rows, phase);
+    let ready = match &containers_ready {
+        None => unmet_gate(pod),
+        some => some.clone(),
+    };
+    let initialized = (phase == "Succeeded").then_some(("PodCompleted", String::new()));
+    let own = [
+        ("PodReadyToStartContainers", sandbox, None),
+        ("Initialized", true, initialized),
+        ("Ready", ready.is_none(), ready),
+        ("ContainersReady", containers_ready.is_none(), containers_ready),
+    ];
+    let known = previous["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    let foreign = foreign_conditions(pod);
+    let mut all: Vec<Value> = own
+        .into_iter()
+        .map(|(sort, holds, why)| condition(sort, holds, why, generation, known, now))
+        .collect();
+    if !foreign.iter().any(|condition| condition["type"] == "PodScheduled") {
+        all.push(condition("PodScheduled", true, None, generation, known, now));
+    }
+    all.extend(foreign);
+    all.into()
+}
+
+/// What others (the scheduler, controllers of readiness gates) say of the pod, as the API has it.
+fn foreign_conditions(pod: &Pod) -> Vec<Value> {
+    let known = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+    let foreign =
+        known.unwrap_or_default().iter().filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str()));
+    foreign
+        .map(|condition| {
+            let time = |at: &Option<windlass_sdk_types::Time>| {
+                at.as_ref().map_or(Value::Null, |at| format_time(at.0).into())
+            };
+            let mut value = json!({ "type": condition.type_ });
+            if let Some(generation) = condition.observed_generation {
+                value["observedGeneration"] = generation.into();
+            }
+            value["status"] = condition.status.as_str().into();
+            value["lastProbeTime"] = time(&condition.last_probe_time);
+            value["lastTransitionTime"] = time(&condition.last_transition_time);
+            for (key, text) in [("reason", &condition.reason), ("message", &condition.message)] {
+                if let Some(text) = text {
+                    value[key] = text.as_str().into();
+                }
+            }
+            value
+        })
+        .collect()
+}
+
+/// A condition keeps its transition time for as long as its status does.
+fn condition(
+    sort: &str,
+    holds: bool,
+    why: Option<(&str, String)>,
+    generation: i64,
+    known: &[Value],
+    now: Timestamp,
+) -> Value {
+    let status = if holds { "True" } else { "False" };
+    let before = known.iter().find(|known| known["type"] == sort && known["status"] == status);
+    let since = before
+        .map_or_else(|| format_time(now).into(), |before| before["lastTransitionTime"].clone());
+    let mut condition = json!({ "type": sort });
+    if generation > 0 {
+        condition["observedGeneration"] = generation.into();
+    }
+    condition["status"] = status.into();
+    condition["lastProbeTime"] = Value::Null;
+    condition["lastTransitionTime"] = since;
+    if let Some((reason, message)) = why {
+        condition["reason"] = reason.into();
+        if !message.is_empty() {
+            condition["message"] = message.into();
+        }
+    }
+    condition
+}
+
+/// None where all are ready, else (reason, message).
+fn containers_ready(rows: &[Row<'_>], phase: &str) -> Option<(&'static str, String)> {
+    match phase {
+        "Succeeded" => return Some(("PodCompleted", String::new())),
+        "Failed" => return Some(("PodFailed", String::new())),
+        _ => {}
+    }
+    let unready: Vec<&str> =
+        rows.iter().filter(|row| !is_ready(row)).map(|(of, _, _)| of.name.as_str()).collect();
+    let message = format!("containers with unready status: [{}]", unready.join(" "));
+    (!unready.is_empty()).then_some(("ContainersNotReady", message))
+}
+
+fn unmet_gate(pod: &Pod) -> Option<(&'static str, String)> {
+    let known = foreign_conditions(pod);
+    let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref());
+    let messages: Vec<String> = gates
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|gate| {
+            let sort = gate.condition_type.as_str();
+            match known.iter().find(|condition| condition["type"] == sort) {
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate {sort:?} does not exist."
+                )),
+                Some(condition) if condition["status"] == "True" => None,
+                Some(condition) => Some(format!(
+                    "the status of pod readiness gate {sort:?} is not \"True\", but {}",
+                    condition["status"].as_str().unwrap_or_default()
+                )),
+            }
+        })
+        .collect();
+    (!messages.is_empty()).then(|| ("ReadinessGatesNotReady", messages.join(", ")))
+}
+
+fn is_ready((container, memory, shown): &Row<'_>) -> bool {
+    let running = matches!(shown, Shown::Running { .. });
+    running && (memory.readiness.ready || Schedule::of(container).is_none())
+}
+
+fn container_status(row: &Row<'_>, runtime: &str) -> Value {
+    let (container, memory, shown) = row;
+    let id = |id: &str| match id {
+        "" => Value::Null,
+        id => format!("{runtime}://{id}").into(),
+    };
+    let (state, container_id) = match shown {
+        Shown::Waiting { reason, message } => {
+            let mut waiting = json!({ "reason": reason });
+            if !message.is_empty() {
+                waiting["message"] = message.as_str().into();
+            }
+            (json!({ "waiting": waiting }), last(memory, shown).map(|ended| id(&ended.id)))
+        }
+        Shown::Running { id: own, started_at } => {
+            let state = json!({ "running": { "startedAt": format_time(*started_at) } });
+            (state, Some(id(own)))
+        }
+        Shown::Terminated(ended) => (terminated(ended, &id), Some(id(&ended.id))),
+    };
+    let last_state = last(memory, shown).map_or_else(|| json!({}), |ended| terminated(ended, &id));
+    let started = !matches!(memory.state, crate::state::Attempt::Never);
+    let image = if started && !memory.image.is_empty() { Some(&memory.image) } else { None };
+    let mut status = json!({
+        "name": container.name,
+        "state": state,
+        "lastState": last_state,
+        "ready": is_ready(row),
+        "restartCount": memory.attempt,
+        "image": image.or(container.image.as_ref()),
+        "imageID": memory.image_digest,
+    });
+    if let Some(id) = container_id.filter(|id| !id.is_null()) {
+        status["containerID"] = id;
+    }
+    status["started"] = matches!(shown, Shown::Running { .. }).into();
+    status
+}
+
+/// The end that `lastState` tells: of the attempt before the one that `state` tells.
+fn last<'a>(memory: &'a ContainerMemory, shown: &Shown) -> Option<&'a Terminated> {
+    match (&memory.state, shown) {
+        (crate::state::Attempt::Ended(ended), Shown::Waiting { .. }) => Some(ended),
+        _ => memory.last.as_ref(),
+    }
+}
+
+fn terminated(ended: &Terminated, id: &dyn Fn(&str) -> Value) -> Value {
+    let mut inner = json!({ "exitCode": ended.exit_code, "reason": ended.reason });
+    if !ended.message.is_empty() {
+        inner["message"] = ended.message.as_str().into();
+    }
+    // A node that restarted may not know when the attempt began.
+    if ended.reason != NODE_RESTART || ended.started_at != Timestamp::UNIX_EPOCH {
+        inner["startedAt"] = format_time(ended.started_at).into();
+    }
+    inner["finishedAt"] = format_time(ended.finished_at).into();
+    let id = id(&ended.id);
+    if !id.is_null() {
+        inner["containerID"] = id;
+    }
+    json!({ "terminated": inner })
+}
