@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -81,7 +82,7 @@ pub(crate) async fn serve(
         watch.next().await.map(|piece| (Ok::<_, axum::Error>(piece), watch))
     });
     let mut response = content::plain(StatusCode::OK, "application/json", Bytes::new());
-    *response.body_mut() = Body::from_stream(stream);
+    *response.body_mut() = Body::from_stream(stream.fuse());
     Ok(response)
 }
 

@@ -49,6 +49,8 @@ pub struct Cluster {
     pub server: Arc<ApiServer>,
     pub clock: Arc<TestClock>,
     user: User,
+    /// The revision of the cluster before the test began.
+    base: u64,
 }
 
 /// An answer, read to its end.
@@ -64,13 +66,21 @@ impl Answer {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
 
-    /// One line: what kind of thing it is, which, and at which revision.
+    /// One line: what kind of thing it is and which.
     pub fn summary(&self) -> String {
+        self.summary_from(0)
+    }
+
+    /// With the revision, counted from that of the empty cluster.
+    fn summary_from(&self, base: u64) -> String {
         let json = self.json();
         let code = self.code;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let metadata = &json["metadata"];
-        let version = text(&metadata["resourceVersion"]);
+        let version = match text(&metadata["resourceVersion"]).parse::<u64>() {
+            Ok(version) if base > 0 && version > base => format!(" +{}", version - base),
+            _ => String::new(),
+        };
         let mut line = match json["kind"].as_str() {
             None => format!("{code} {}", String::from_utf8_lossy(&self.bytes).trim()),
             Some("Status") if json["status"] == "Success" => format!("{code} Success"),
@@ -87,13 +97,24 @@ impl Answer {
                 }
                 line
             }
-            Some(kind) => format!("{code} {kind} {} rv={version}", text(&metadata["name"])),
+            Some(kind) => format!("{code} {kind} {}{version}", text(&metadata["name"])),
         };
         for warning in self.headers.get_all(header::WARNING) {
             line += &format!(" | {}", warning.to_str().unwrap_or_default());
         }
-        line
+        mask_uids(&line)
     }
+}
+
+/// Uids are drawn at random: golden texts show that there is one.
+fn mask_uids(line: &str) -> String {
+    let is_uid = |word: &str| word.len() == 36 && word.split('-').count() == 5;
+    let clean = |word: &str| word.trim_matches(|c: char| "().,".contains(c)).to_owned();
+    let words = line.split(' ').map(|word| match is_uid(&clean(word)) {
+        true => word.replace(&clean(word), "UID"),
+        false => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl Cluster {
@@ -106,11 +127,15 @@ impl Cluster {
         let clock = Arc::new(TestClock(Mutex::new(start)));
         let server = start_server(store, clock.clone()).await;
         let user = User::authenticated("admin", &["system:masters"]);
-        Self { server, clock, user }
+        let mut cluster = Self { server, clock, user, base: 0 };
+        let list = cluster.get("/api/v1/namespaces").await;
+        let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        cluster.base = version.parse().expect("a revision");
+        cluster
     }
 
     pub fn as_user(&self, user: User) -> Self {
-        Self { server: self.server.clone(), clock: self.clock.clone(), user }
+        Self { server: self.server.clone(), clock: self.clock.clone(), user, base: self.base }
     }
 
     pub fn service(&self) -> LocalService {
@@ -164,7 +189,7 @@ impl Cluster {
         for line in script {
             let answer = self.run(line).await;
             let shown: String = line.chars().take(90).collect();
-            out += &format!("{shown}\n    {}\n", answer.summary());
+            out += &format!("{shown}\n    {}\n", answer.summary_from(self.base));
         }
         expected.assert_eq(&out);
     }

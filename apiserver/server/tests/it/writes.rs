@@ -32,29 +32,29 @@ async fn config_map_life() {
             ],
             expect![[r#"
                 POST /api/v1/namespaces/default/configmaps {"apiVersion":"v1","kind":"ConfigMap","metadata
-                    201 ConfigMap a rv=52
+                    201 ConfigMap a +1
                 POST /api/v1/namespaces/default/configmaps {"apiVersion":"v1","kind":"ConfigMap","metadata
                     409 AlreadyExists: configmaps "a" already exists
                 GET /api/v1/namespaces/default/configmaps/a
-                    200 ConfigMap a rv=52
+                    200 ConfigMap a +1
                 GET /api/v1/namespaces/default/configmaps/nope
                     404 NotFound: configmaps "nope" not found
                 PUT /api/v1/namespaces/default/configmaps/a {"apiVersion":"v1","kind":"ConfigMap","metadat
                     409 Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again
                 PUT /api/v1/namespaces/default/configmaps/a {"apiVersion":"v1","kind":"ConfigMap","metadat
-                    200 ConfigMap a rv=53
+                    200 ConfigMap a +2
                 PUT /api/v1/namespaces/default/configmaps/nope {"apiVersion":"v1","kind":"ConfigMap","meta
                     404 NotFound: configmaps "nope" not found
                 PATCH /api/v1/namespaces/default/configmaps/a merge {"data":{"l":"m"}}
-                    200 ConfigMap a rv=54
+                    200 ConfigMap a +3
                 PATCH /api/v1/namespaces/default/configmaps/a merge {"data":{"l":"m"}}
-                    200 ConfigMap a rv=54
+                    200 ConfigMap a +3
                 PATCH /api/v1/namespaces/default/configmaps/a json [{"op":"remove","path":"/data/l"}]
-                    200 ConfigMap a rv=55
+                    200 ConfigMap a +4
                 PATCH /api/v1/namespaces/default/configmaps/a json [{"op":"remove","path":"/data/l"}]
                     422 Invalid: the server rejected our request due to an error in our request: operation '/0' failed at path '/data/l': path is invalid
                 PATCH /api/v1/namespaces/default/configmaps/a strategic {"metadata":{"labels":{"x":null,"y
-                    200 ConfigMap a rv=56
+                    200 ConfigMap a +5
                 PATCH /api/v1/namespaces/default/configmaps/a apply {}
                     415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json
                 PATCH /api/v1/namespaces/default/configmaps/a merge {"metadata":{"name":"b"}}
@@ -62,7 +62,7 @@ async fn config_map_life() {
                 DELETE /api/v1/namespaces/default/configmaps/a?dryRun=All
                     200 Success
                 DELETE /api/v1/namespaces/default/configmaps/a {"kind":"DeleteOptions","apiVersion":"v1","
-                    409 Conflict: Operation cannot be fulfilled on configmaps "a": the UID in the precondition (other) does not match the UID in record (83a9b1de-98ea-444e-a0c9-1bb3df264d2b). The object might have been deleted and then recreated
+                    409 Conflict: Operation cannot be fulfilled on configmaps "a": the UID in the precondition (other) does not match the UID in record (UID). The object might have been deleted and then recreated
                 DELETE /api/v1/namespaces/default/configmaps/a
                     200 Success
                 DELETE /api/v1/namespaces/default/configmaps/a
@@ -106,7 +106,7 @@ async fn bad_bodies() {
                 POST /api/v1/namespaces/default/configmaps?fieldValidation=Strict {"metadata":{"name":"a"}
                     400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "dta"
                 POST /api/v1/namespaces/default/configmaps?fieldValidation=Warn&dryRun=All {"metadata":{"n
-                    201 ConfigMap a rv= | 299 - "unknown field \"dta\"" | 299 - "duplicate field \"data.a\""
+                    201 ConfigMap a | 299 - "unknown field \"dta\"" | 299 - "duplicate field \"data.a\""
                 POST /api/v1/namespaces/default/configmaps?fieldValidation=Never {"metadata":{"name":"a"}}
                     422 Invalid: CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Never": supported values: "", "Ignore", "Strict", "Warn"
                 POST /api/v1/namespaces/default/configmaps?dryRun=Some {"metadata":{"name":"a"}}
@@ -174,25 +174,19 @@ async fn pods_are_bound_run_and_deleted_gracefully() {
             ],
             expect![[r#"
                 POST /api/v1/nodes {"metadata":{"name":"n1"}}
-                    201 Node n1 rv=52
+                    201 Node n1 +1
                 POST /api/v1/namespaces/default/serviceaccounts {"metadata":{"name":"default"}}
-                    201 ServiceAccount default rv=53
+                    201 ServiceAccount default +2
                 POST /api/v1/namespaces/default/pods {"metadata":{"name":"p"},"spec":{"containers":[{"name
-                    201 Pod p rv=54
+                    201 Pod p +3
                 POST /api/v1/namespaces/default/pods/p/binding {"kind":"Binding","apiVersion":"v1","metada
-                    422 Invalid: Pod "p" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
-                - spec.nodeName: null
-                + spec.nodeName: "n1"
-
+                    201 Success
                 POST /api/v1/namespaces/default/pods/p/binding {"kind":"Binding","apiVersion":"v1","metada
-                    422 Invalid: Pod "p" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
-                - spec.nodeName: null
-                + spec.nodeName: "n2"
-
+                    409 Conflict: Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n1"
                 PATCH /api/v1/namespaces/default/pods/p/status strategic {"status":{"phase":"Running","con
-                    200 Pod p rv=55
+                    200 Pod p +5
                 GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn1
-                    200 PodList []
+                    200 PodList [p]
                 GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn2
                     200 PodList []
                 GET /api/v1/pods?fieldSelector=status.phase%3DRunning
@@ -200,22 +194,19 @@ async fn pods_are_bound_run_and_deleted_gracefully() {
                 GET /api/v1/pods?fieldSelector=spec.color%3Dred
                     400 BadRequest: Unable to find "v1, Resource=pods" that match label selector "", field selector "spec.color=red": field label not supported: spec.color
                 GET /api/v1/namespaces/default/pods/p/log
-                    200 
+                    503 ServiceUnavailable: no preferred addresses found for node "n1"
                 DELETE /api/v1/namespaces/default/pods/p
-                    200 Pod p rv=56
+                    200 Pod p +6
                 GET /api/v1/namespaces/default/pods/p
-                    404 NotFound: pods "p" not found
+                    200 Pod p +6
                 DELETE /api/v1/namespaces/default/pods/p {"gracePeriodSeconds":0}
-                    404 NotFound: pods "p" not found
+                    200 Pod p +7
                 GET /api/v1/namespaces/default/pods/p
                     404 NotFound: pods "p" not found
                 POST /api/v1/namespaces/default/pods {"metadata":{"name":"q"},"spec":{"containers":[{"name
-                    201 Pod q rv=57
+                    201 Pod q +8
                 POST /api/v1/namespaces/default/bindings {"kind":"Binding","apiVersion":"v1","metadata":{"
-                    422 Invalid: Pod "q" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
-                - spec.nodeName: null
-                + spec.nodeName: "n1"
-
+                    201 Success
                 DELETE /api/v1/namespaces/default/pods
                     200 PodList [q]
             "#]],
@@ -247,29 +238,29 @@ async fn finalizers_hold_and_let_go() {
             ],
             expect![[r#"
                 POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a","finalizers":["example.
-                    201 ConfigMap a rv=52
+                    201 ConfigMap a +1
                 DELETE /api/v1/namespaces/default/configmaps/a
-                    200 ConfigMap a rv=53
+                    200 ConfigMap a +2
                 POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a"}}
                     409 AlreadyExists: object is being deleted: configmaps "a" already exists
                 PATCH /api/v1/namespaces/default/configmaps/a merge {"metadata":{"finalizers":null}}
-                    200 ConfigMap a rv=54
+                    200 ConfigMap a +3
                 GET /api/v1/namespaces/default/configmaps/a
                     404 NotFound: configmaps "a" not found
                 POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"b"}}
-                    201 ConfigMap b rv=55
+                    201 ConfigMap b +4
                 DELETE /api/v1/namespaces/default/configmaps/b?propagationPolicy=Foreground
-                    200 ConfigMap b rv=56
+                    200 ConfigMap b +5
                 GET /api/v1/namespaces/default/configmaps/b
-                    200 ConfigMap b rv=56
+                    200 ConfigMap b +5
                 POST /api/v1/namespaces {"metadata":{"name":"team"}}
-                    201 Namespace team rv=57
+                    201 Namespace team +6
                 DELETE /api/v1/namespaces/team
-                    200 Namespace team rv=58
+                    200 Namespace team +7
                 POST /api/v1/namespaces/team/configmaps {"metadata":{"name":"late"}}
                     403 Forbidden: configmaps "late" is forbidden: unable to create new content in namespace team because it is being terminated
                 PUT /api/v1/namespaces/team/finalize {"metadata":{"name":"team"},"spec":{}}
-                    200 Namespace team rv=59
+                    200 Namespace team +8
                 GET /api/v1/namespaces/team
                     404 NotFound: namespaces "team" not found
             "#]],
@@ -297,13 +288,13 @@ async fn scale_and_generation() {
             ],
             expect![[r#"
                 GET /apis/apps/v1/namespaces/default/deployments/d/scale
-                    200 Scale d rv=52
+                    200 Scale d +1
                 PATCH /apis/apps/v1/namespaces/default/deployments/d/scale merge {"spec":{"replicas":5}}
-                    200 Scale d rv=53
+                    200 Scale d +2
                 PUT /apis/apps/v1/namespaces/default/deployments/d/scale {"metadata":{"name":"d"},"spec":{
                     422 Invalid: Scale.autoscaling "d" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0
                 PUT /apis/apps/v1/namespaces/default/deployments/d/scale {"metadata":{"name":"d"},"spec":{
-                    200 Scale d rv=54
+                    200 Scale d +3
             "#]],
         )
         .await;
@@ -345,13 +336,13 @@ async fn service_addresses_are_unique() {
                 POST /api/v1/namespaces/default/services {"metadata":{"name":"outside"},"spec":{"clusterIP
                     422 Invalid: Service "outside" is invalid: spec.clusterIPs: Invalid value: ["10.0.0.1"]: failed to allocate IP 10.0.0.1: the provided IP (10.0.0.1) is not in the valid range. The range of valid IPs is 127.96.0.0/24
                 DELETE /api/v1/namespaces/default/services/s7
-                    200 Service s7 rv=304
+                    200 Service s7 +253
                 POST /api/v1/namespaces/default/services {"metadata":{"name":"again"},"spec":{"ports":[{"p
-                    201 Service again rv=305
+                    201 Service again +254
                 GET /api/v1/namespaces/default/services/kubernetes
-                    200 Service kubernetes rv=36
+                    200 Service kubernetes
                 GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes
-                    200 EndpointSlice kubernetes rv=51
+                    200 EndpointSlice kubernetes
             "#]],
         )
         .await;
