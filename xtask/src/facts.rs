@@ -41,6 +41,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 /// Builds the Go program into the target folder and returns its path.
 fn build(root: &Path) -> anyhow::Result<PathBuf> {
     let program = root.join("target/xtask/facts");
+    std::fs::create_dir_all(root.join("target/xtask"))?;
     println!("building xtask/facts (the first time takes about five minutes)");
     let status = Command::new("go")
         .args(["build", "-o"])

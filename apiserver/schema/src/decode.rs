@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 use windlass_sdk_meta::Status;
 
-use crate::facts::{Schema, Shape, Type};
+use crate::facts::{META_GROUP, Schema, Shape, Type};
 use crate::golang::{self, Found, MAX_STRUCTS};
 use crate::node::Node;
 
@@ -223,15 +223,12 @@ pub(crate) fn check_kind(
     if (group, version, kind) == (target.group, target.version, target.kind) {
         return Ok(());
     }
-    let known = Schema::builtin().kind(group, version, kind);
-    if let (Some(found), Some(expected)) = (known, target.ty)
-        && std::ptr::eq(found, expected)
-        && Schema::builtin().kind(target.group, target.version, target.kind).is_some()
-        && found.kinds().any(|k| k.group == crate::facts::META_GROUP)
-    {
+    let travels = target.ty.is_some_and(|ty| ty.kinds().any(|k| k.group == META_GROUP));
+    if kind == target.kind && travels {
         // DeleteOptions and the like come in whatever group-version the client works in.
         return Ok(());
     }
+    let known = Schema::builtin().kind(group, version, kind);
     if kind == target.kind && (known.is_some() || target.ty.is_none()) {
         let found = api_version(group, version);
         return Err(DecodeError::OtherVersion { found, expected: target.api_version() });

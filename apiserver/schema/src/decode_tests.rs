@@ -249,7 +249,7 @@ fn unrecognized_bodies() {
     );
     check_as(
         ("", "v1", "DeleteOptions"),
-        r#"{"apiVersion":"apps/v1","kind":"DeleteOptions","gracePeriodSeconds":0}"#,
+        r#"{"apiVersion":"example.com/v1","kind":"DeleteOptions","gracePeriodSeconds":0}"#,
         FieldValidation::Strict,
         expect![[r#"{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":0}"#]],
     );
@@ -283,4 +283,24 @@ fn go_form() {
             r#"{"kind":"Event","apiVersion":"v1","metadata":{},"involvedObject":{},"source":{},"firstTimestamp":null,"lastTimestamp":null,"eventTime":"2026-11-23T16:20:00.000001Z","reportingComponent":"","reportingInstance":""}"#
         ]],
     );
+}
+
+#[test]
+fn yaml_aliases_are_bounded() {
+    let mut body = String::from("\na0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for level in 1..12 {
+        let inner = format!("*a{},", level - 1).repeat(10);
+        body += &format!("a{level}: &a{level} [{inner}]\n");
+    }
+    let target = Target::new("", "v1", "ConfigMap");
+    assert!(decode(body.as_bytes(), Format::Yaml, &target, FieldValidation::Ignore).is_err());
+}
+
+#[test]
+fn structs_are_bounded() {
+    let body = format!(r#"{{"spec":{{"containers":[{}null]}}}}"#, "null,".repeat(200_000));
+    let target = Target::new("", "v1", "Pod");
+    let error =
+        decode(body.as_bytes(), Format::Json, &target, FieldValidation::Ignore).unwrap_err();
+    assert_eq!(error.cause(), "the body holds too many objects");
 }

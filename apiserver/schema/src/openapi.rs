@@ -6,11 +6,11 @@
 //! `x-kubernetes-patch-*` extensions; `--validate` wants the query parameter `fieldValidation` on that
 //! PATCH; server-side apply clients read list types and map keys.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
-use crate::facts::{Field, META_GROUP, ResourceFacts, Schema, Shape, Type};
+use crate::facts::{Field, META_GROUP, ResourceFacts, Shape, Type};
+
+mod paths;
 
 /// The document of one group-version. `group` is empty for the core group. It holds the schemas that
 /// the paths reach, and no others.
@@ -20,19 +20,7 @@ pub fn openapi_v3(
     paths: &[ResourcePath<'_>],
     descriptions: &dyn Descriptions,
 ) -> Value {
-    let prefix = if group.is_empty() {
-        format!("/api/{version}")
-    } else {
-        format!("/apis/{group}/{version}")
-    };
-    let mut document = Document {
-        group,
-        version,
-        prefix,
-        descriptions,
-        paths: Map::new(),
-        needed: BTreeSet::new(),
-    };
+    let mut document = paths::Document::new(group, version, descriptions);
     for path in paths {
         document.add(path);
     }
@@ -274,347 +262,6 @@ fn special_schema(shape: &Shape) -> Value {
     }
 }
 
-const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
-const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
-const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
-
-const PATCH_TYPES: [&str; 4] = [
-    "application/apply-patch+yaml",
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-];
-
-/// Verbs and the methods that open a stream under them.
-const CONNECTIONS: [(&str, &str); 5] = [
-    ("get", "get"),
-    ("create", "post"),
-    ("update", "put"),
-    ("patch", "patch"),
-    ("delete", "delete"),
-];
-
-struct Document<'a> {
-    group: &'a str,
-    version: &'a str,
-    prefix: String,
-    descriptions: &'a dyn Descriptions,
-    paths: Map<String, Value>,
-    /// Names of the schemas that operations refer to.
-    needed: BTreeSet<String>,
-}
-
-/// One operation of a path.
-struct Operation<'a> {
-    method: &'static str,
-    action: &'static str,
-    id: String,
-    parameters: &'static [(&'static str, &'static str)],
-    body: Option<Body>,
-    answer: Option<&'a str>,
-}
-
-enum Body {
-    Patch,
-    Of(String),
-}
-
-const WRITE: [(&str, &str); 3] =
-    [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
-const PATCHING: [(&str, &str); 4] = [
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-    ("force", "boolean"),
-];
-const DELETING: [(&str, &str); 4] = [
-    ("dryRun", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-];
-const DELETING_MANY: [(&str, &str); 12] = [
-    ("continue", "string"),
-    ("dryRun", "string"),
-    ("fieldSelector", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("timeoutSeconds", "integer"),
-];
-const LISTING: [(&str, &str); 10] = [
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-];
-
-impl Document<'_> {
-    fn add(&mut self, path: &ResourcePath<'_>) {
-        let schema = Schema::builtin();
-        let named = |kind: &str| schema.kind(path.kind_group, path.kind_version, kind);
-        let object = named(path.kind).map(|ty| ty.name);
-        let list = named(&format!("{}List", path.kind)).map(|ty| ty.name);
-        let scope = if path.namespaced { "/namespaces/{namespace}" } else { "" };
-        let collection = format!("{}{scope}/{}", self.prefix, path.plural);
-        let item = format!("{collection}/{{name}}");
-        match path.subresource {
-            Some(subresource) if path.kind.ends_with("Options") => {
-                let operations = self.connections(path);
-                self.put(&format!("{item}/{subresource}"), path, operations);
-            }
-            Some(subresource) => {
-                let at = format!("{item}/{subresource}");
-                let operations = self.item_operations(path, object);
-                self.put(&at, path, operations);
-                // `create` on a subresource posts to it (binding, eviction, token).
-                let create = self.create(path, object);
-                self.put(&at, path, create.into_iter().collect());
-            }
-            None => {
-                let mut operations: Vec<Operation<'_>> =
-                    self.create(path, object).into_iter().collect();
-                operations.extend(self.list(path, list, ""));
-                if path.verbs.contains(&"deletecollection") {
-                    operations.push(Operation {
-                        method: "delete",
-                        action: "deletecollection",
-                        id: self.id("delete", "Collection", path, ""),
-                        parameters: &DELETING_MANY,
-                        body: Some(Body::Of(DELETE_OPTIONS.into())),
-                        answer: Some(STATUS),
-                    });
-                }
-                self.put(&collection, path, operations);
-                let operations = self.item_operations(path, object);
-                self.put(&item, path, operations);
-                if path.namespaced {
-                    let all = format!("{}/{}", self.prefix, path.plural);
-                    let operations = self.list(path, list, "ForAllNamespaces");
-                    self.put(&all, path, operations.into_iter().collect());
-                }
-            }
-        }
-    }
-
-    /// What a stream is opened with (exec, attach, port-forward, proxy): no body, no schema.
-    fn connections<'t>(&self, path: &ResourcePath<'_>) -> Vec<Operation<'t>> {
-        CONNECTIONS
-            .iter()
-            .filter(|(verb, _)| path.verbs.contains(verb))
-            .map(|(_, method)| Operation {
-                id: self.id("connect", &capitalised(method), path, ""),
-                ..operation(method, "connect", &[], None, None)
-            })
-            .collect()
-    }
-
-    fn create<'t>(
-        &self,
-        path: &ResourcePath<'_>,
-        object: Option<&'t str>,
-    ) -> Option<Operation<'t>> {
-        path.verbs.contains(&"create").then(|| Operation {
-            method: "post",
-            action: "post",
-            id: self.id("create", "", path, ""),
-            parameters: &WRITE,
-            body: object.map(|name| Body::Of(name.into())),
-            answer: object,
-        })
-    }
-
-    fn list<'t>(
-        &self,
-        path: &ResourcePath<'_>,
-        list: Option<&'t str>,
-        suffix: &str,
-    ) -> Option<Operation<'t>> {
-        path.verbs.contains(&"list").then(|| Operation {
-            method: "get",
-            action: "list",
-            id: self.id("list", "", path, suffix),
-            parameters: &LISTING,
-            body: None,
-            answer: list,
-        })
-    }
-
-    fn item_operations<'t>(
-        &self,
-        path: &ResourcePath<'_>,
-        object: Option<&'t str>,
-    ) -> Vec<Operation<'t>> {
-        let of = || object.map(|name| Body::Of(name.into()));
-        let rows: [(&str, Operation<'t>); 4] = [
-            ("get", operation("get", "get", &[], None, object)),
-            ("update", operation("put", "put", &WRITE, of(), object)),
-            ("patch", operation("patch", "patch", &PATCHING, Some(Body::Patch), object)),
-            ("delete", {
-                let body = Some(Body::Of(DELETE_OPTIONS.into()));
-                operation("delete", "delete", &DELETING, body, Some(STATUS))
-            }),
-        ];
-        let names = ["read", "replace", "patch", "delete"];
-        rows.into_iter()
-            .zip(names)
-            .filter(|((verb, _), _)| path.verbs.contains(verb))
-            .map(|((_, operation), name)| Operation {
-                id: self.id(name, "", path, ""),
-                ..operation
-            })
-            .collect()
-    }
-
-    /// An operation's id in upstream's form, e.g. `patchAppsV1NamespacedDeploymentStatus`.
-    fn id(&self, verb: &str, infix: &str, path: &ResourcePath<'_>, suffix: &str) -> String {
-        let group = capitalised(&group_word(self.group));
-        let scope = if path.namespaced && suffix.is_empty() { "Namespaced" } else { "" };
-        let subresource = path.subresource.map(capitalised).unwrap_or_default();
-        // The kind of the resource itself, also for a subresource of another kind.
-        let kind = Schema::builtin()
-            .resource(self.group, self.version, path.plural, None)
-            .map_or(path.kind, |resource| resource.kind);
-        let version = capitalised(self.version);
-        format!("{verb}{group}{version}{infix}{scope}{kind}{subresource}{suffix}")
-    }
-
-    fn put(&mut self, at: &str, path: &ResourcePath<'_>, operations: Vec<Operation<'_>>) {
-        for operation in operations {
-            let entry = self.paths.entry(at).or_insert_with(|| {
-                let mut parameters = Vec::new();
-                for name in ["name", "namespace"] {
-                    if at.contains(&format!("{{{name}}}")) {
-                        parameters.push(parameter(name, "path", "string"));
-                    }
-                }
-                parameters.push(parameter("pretty", "query", "string"));
-                json!({ "parameters": parameters })
-            });
-            let written = written(&operation, path, self.group, self.version);
-            entry[operation.method] = written;
-            let body = match &operation.body {
-                Some(Body::Of(name)) => Some(name.as_str()),
-                _ => None,
-            };
-            self.needed.extend(body.into_iter().chain(operation.answer).map(str::to_string));
-        }
-    }
-
-    fn finish(self) -> Value {
-        let mut schemas = Map::new();
-        schemas.insert(PATCH.into(), json!({"type": "object"}));
-        let mut waiting: Vec<String> = self.needed.into_iter().collect();
-        let mut specials: Vec<Shape> = Vec::new();
-        while let Some(name) = waiting.pop() {
-            if schemas.contains_key(&name) {
-                continue;
-            }
-            let Some(ty) = Schema::builtin().type_named(&name) else { continue };
-            for field in ty.properties() {
-                match innermost(&field.shape) {
-                    Shape::Struct(id) => waiting.push(id.get().name.into()),
-                    special => specials.push(special.clone()),
-                }
-            }
-            schemas.insert(name, type_schema(ty, self.descriptions));
-        }
-        for special in specials.into_iter().filter(is_special) {
-            let name = special_name(&special);
-            if schemas.contains_key(name) {
-                continue;
-            }
-            let mut schema = special_schema(&special);
-            if let Some(text) = self.descriptions.type_description(name) {
-                schema["description"] = text.into();
-            }
-            schemas.insert(name.into(), schema);
-        }
-        schemas.sort_keys();
-        let mut paths = self.paths;
-        paths.sort_keys();
-        json!({
-            "openapi": "3.0.0",
-            "info": {"title": "Kubernetes", "version": Schema::builtin().version()},
-            "paths": paths,
-            "components": {"schemas": schemas},
-        })
-    }
-}
-
-fn operation<'t>(
-    method: &'static str,
-    action: &'static str,
-    parameters: &'static [(&'static str, &'static str)],
-    body: Option<Body>,
-    answer: Option<&'t str>,
-) -> Operation<'t> {
-    Operation { method, action, id: String::new(), parameters, body, answer }
-}
-
-fn written(
-    operation: &Operation<'_>,
-    path: &ResourcePath<'_>,
-    group: &str,
-    version: &str,
-) -> Value {
-    let answer = operation.answer.map_or_else(
-        || json!({"description": "OK"}),
-        |name| json!({"description": "OK", "content": {"application/json": {"schema": {"$ref": reference(name)}}}}),
-    );
-    let first = group_word(group);
-    let mut out = json!({
-        "operationId": operation.id,
-        "tags": [format!("{first}_{version}")],
-        "responses": {"200": answer},
-        "x-kubernetes-action": operation.action,
-        "x-kubernetes-group-version-kind": gvk(path.kind_group, path.kind_version, path.kind),
-    });
-    if !operation.parameters.is_empty() {
-        let rows = operation.parameters.iter();
-        out["parameters"] = rows.map(|(name, ty)| parameter(name, "query", ty)).collect();
-    }
-    let content = |types: &[&str], name: &str| {
-        let schema = json!({"schema": {"$ref": reference(name)}});
-        let rows = types.iter().map(|ty| (ty.to_string(), schema.clone()));
-        json!({"content": rows.collect::<Map<_, _>>(), "required": true})
-    };
-    match &operation.body {
-        Some(Body::Patch) => out["requestBody"] = content(&PATCH_TYPES, PATCH),
-        Some(Body::Of(name)) => out["requestBody"] = content(&["*/*"], name),
-        None => {}
-    }
-    out
-}
-
-/// A group as operation ids and tags write it: `rbac.authorization.k8s.io` is `rbacAuthorization`.
-fn group_word(group: &str) -> String {
-    let mut words = group.trim_end_matches(".k8s.io").split('.');
-    match words.next().filter(|first| !first.is_empty()) {
-        Some(first) => words.fold(first.into(), |all: String, word| all + &capitalised(word)),
-        None => "core".into(),
-    }
-}
-
-fn parameter(name: &str, place: &str, ty: &str) -> Value {
-    let mut out = json!({"name": name, "in": place, "schema": {"type": ty, "uniqueItems": true}});
-    if place == "path" {
-        out["required"] = true.into();
-    }
-    out
-}
-
 fn innermost(shape: &Shape) -> &Shape {
     match shape {
         Shape::List(inner) | Shape::Wrapped(inner) | Shape::Map(inner) => innermost(inner),
@@ -627,14 +274,10 @@ fn is_special(shape: &Shape) -> bool {
     shape_schema(shape).get("$ref").is_some()
 }
 
-fn capitalised(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |c| c.to_uppercase().chain(letters).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Schema;
     use expect_test::{Expect, expect};
 
     fn document(group: &str, version: &str) -> Value {
@@ -653,17 +296,41 @@ mod tests {
     #[test]
     fn what_kubectl_reads() {
         let patch = "/paths/~1apis~1apps~1v1~1namespaces~1{namespace}~1deployments~1{name}/patch";
-        check("apps", patch, expect![[r##"{"operationId":"patchAppsV1NamespacedDeployment","tags":["apps_v1"],"responses":{"200":{"description":"OK","content":{"application/json":{"schema":{"$ref":"#/components/schemas/io.k8s.api.apps.v1.Deployment"}}}}},"x-kubernetes-action":"patch","x-kubernetes-group-version-kind":{"group":"apps","kind":"Deployment","version":"v1"},"parameters":[{"name":"dryRun","in":"query","schema":{"type":"string","uniqueItems":true}},{"name":"fieldManager","in":"query","schema":{"type":"string","uniqueItems":true}},{"name":"fieldValidation","in":"query","schema":{"type":"string","uniqueItems":true}},{"name":"force","in":"query","schema":{"type":"boolean","uniqueItems":true}}],"requestBody":{"content":{"application/apply-patch+yaml":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}},"application/json-patch+json":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}},"application/merge-patch+json":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}},"application/strategic-merge-patch+json":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}}},"required":true}}"##]]);
+        check(
+            "apps",
+            patch,
+            expect![[
+                r##"{"operationId":"patchAppsV1NamespacedDeployment","tags":["apps_v1"],"responses":{"200":{"description":"OK","content":{"application/json":{"schema":{"$ref":"#/components/schemas/io.k8s.api.apps.v1.Deployment"}}}}},"x-kubernetes-action":"patch","x-kubernetes-group-version-kind":{"group":"apps","kind":"Deployment","version":"v1"},"parameters":[{"name":"dryRun","in":"query","schema":{"type":"string","uniqueItems":true}},{"name":"fieldManager","in":"query","schema":{"type":"string","uniqueItems":true}},{"name":"fieldValidation","in":"query","schema":{"type":"string","uniqueItems":true}},{"name":"force","in":"query","schema":{"type":"boolean","uniqueItems":true}}],"requestBody":{"content":{"application/apply-patch+yaml":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}},"application/json-patch+json":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}},"application/merge-patch+json":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}},"application/strategic-merge-patch+json":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}}},"required":true}}"##
+            ]],
+        );
         check(
             "",
             "/paths/~1api~1v1~1namespaces~1{namespace}~1pods~1{name}~1exec/get",
-            expect![[r#"{"operationId":"connectCoreV1GetNamespacedPodExec","tags":["core_v1"],"responses":{"200":{"description":"OK"}},"x-kubernetes-action":"connect","x-kubernetes-group-version-kind":{"group":"","kind":"PodExecOptions","version":"v1"}}"#]],
+            expect![[
+                r#"{"operationId":"connectCoreV1GetNamespacedPodExec","tags":["core_v1"],"responses":{"200":{"description":"OK"}},"x-kubernetes-action":"connect","x-kubernetes-group-version-kind":{"group":"","kind":"PodExecOptions","version":"v1"}}"#
+            ]],
         );
         let spec = "/components/schemas/io.k8s.api.apps.v1.DeploymentSpec";
-        check("apps", spec, expect![[r##"{"properties":{"minReadySeconds":{"type":"integer","format":"int32"},"paused":{"type":"boolean"},"progressDeadlineSeconds":{"type":"integer","format":"int32"},"replicas":{"type":"integer","format":"int32"},"revisionHistoryLimit":{"type":"integer","format":"int32"},"selector":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"},"strategy":{"default":{},"x-kubernetes-patch-strategy":"retainKeys","allOf":[{"$ref":"#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy"}]},"template":{"default":{},"allOf":[{"$ref":"#/components/schemas/io.k8s.api.core.v1.PodTemplateSpec"}]}},"required":["selector","template"],"type":"object"}"##]]);
+        check(
+            "apps",
+            spec,
+            expect![[
+                r##"{"properties":{"minReadySeconds":{"type":"integer","format":"int32"},"paused":{"type":"boolean"},"progressDeadlineSeconds":{"type":"integer","format":"int32"},"replicas":{"type":"integer","format":"int32"},"revisionHistoryLimit":{"type":"integer","format":"int32"},"selector":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"},"strategy":{"default":{},"x-kubernetes-patch-strategy":"retainKeys","allOf":[{"$ref":"#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy"}]},"template":{"default":{},"allOf":[{"$ref":"#/components/schemas/io.k8s.api.core.v1.PodTemplateSpec"}]}},"required":["selector","template"],"type":"object"}"##
+            ]],
+        );
         let ports = "/components/schemas/io.k8s.api.core.v1.Container/properties/ports";
-        check("apps", ports, expect![[r##"{"type":"array","items":{"$ref":"#/components/schemas/io.k8s.api.core.v1.ContainerPort"},"x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["containerPort","protocol"],"x-kubernetes-patch-strategy":"merge","x-kubernetes-patch-merge-key":"containerPort"}"##]]);
-        check("apps", "/components/schemas/io.k8s.api.apps.v1.Deployment/required", expect![[r#"["spec"]"#]]);
+        check(
+            "apps",
+            ports,
+            expect![[
+                r##"{"type":"array","items":{"$ref":"#/components/schemas/io.k8s.api.core.v1.ContainerPort"},"x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["containerPort","protocol"],"x-kubernetes-patch-strategy":"merge","x-kubernetes-patch-merge-key":"containerPort"}"##
+            ]],
+        );
+        check(
+            "apps",
+            "/components/schemas/io.k8s.api.apps.v1.Deployment/required",
+            expect![[r#"["spec"]"#]],
+        );
         check("apps", "/components/schemas/io.k8s.api.batch.v1.Job", expect!["absent"]);
     }
 
