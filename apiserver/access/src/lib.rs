@@ -7,6 +7,8 @@ mod authentication;
 mod authorization;
 mod bootstrap;
 pub mod pki;
+#[cfg(test)]
+mod testing;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -143,46 +143,4 @@ impl<'a> Attributes<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::{Expect, expect};
-
-    use super::*;
-
-    fn check(asked: Attributes<'_>, reason: &str, expected: Expect) {
-        let status = asked.forbidden(reason);
-        assert_eq!(status.code, 403);
-        expected.assert_eq(&status.message);
-    }
-
-    #[test]
-    fn refusals_are_worded_as_clients_know_them() {
-        let user = User { name: "jane".into(), ..User::default() };
-        let pods = Attributes::resource(&user, "list", "", "pods");
-        check(
-            Attributes { namespace: "default", ..pods },
-            "",
-            expect![[
-                r#"pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default""#
-            ]],
-        );
-        check(
-            Attributes { verb: "get", subresource: "log", name: "a", namespace: "n", ..pods },
-            "",
-            expect![[
-                r#"pods "a" is forbidden: User "jane" cannot get resource "pods/log" in API group "" in the namespace "n""#
-            ]],
-        );
-        check(
-            Attributes { group: "apps", resource: "deployments", ..pods },
-            "no luck",
-            expect![[
-                r#"deployments.apps is forbidden: User "jane" cannot list resource "deployments" in API group "apps" at the cluster scope: no luck"#
-            ]],
-        );
-        check(
-            Attributes::path(&user, "get", "/metrics"),
-            "",
-            expect![[r#"forbidden: User "jane" cannot get path "/metrics""#]],
-        );
-    }
-}
+mod tests;
