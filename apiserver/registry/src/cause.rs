@@ -25,6 +25,10 @@ impl Causes {
         self.0.is_empty()
     }
 
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub fn into_vec(self) -> Vec<Cause> {
         self.0
     }
@@ -52,7 +56,12 @@ impl Causes {
     }
 
     pub fn duplicate(&mut self, path: Path<'_>, value: &Value) {
-        self.push("FieldValueDuplicate", format!("Duplicate value: {}", show(value)), path, "");
+        self.duplicate_of(path, value, "");
+    }
+
+    pub fn duplicate_of(&mut self, path: Path<'_>, value: &Value, detail: &str) {
+        let what = format!("Duplicate value: {}", show(value));
+        self.push("FieldValueDuplicate", what, path, detail);
     }
 
     pub fn not_found(&mut self, path: Path<'_>, value: &Value) {
@@ -61,6 +70,11 @@ impl Causes {
 
     pub fn forbidden(&mut self, path: Path<'_>, detail: impl AsRef<str>) {
         self.push("FieldValueForbidden", "Forbidden".to_owned(), path, detail);
+    }
+
+    /// As `invalid`, for a map or list that isn't there.
+    pub fn invalid_null(&mut self, path: Path<'_>, detail: &str) {
+        self.push("FieldValueInvalid", "Invalid value: null".to_owned(), path, detail);
     }
 
     /// More than `most` bytes.

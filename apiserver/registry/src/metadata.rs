@@ -10,6 +10,9 @@ use crate::{
 };
 
 const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
+pub const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+pub const UNKNOWN_FINALIZER: &str =
+    "name is neither a standard finalizer name nor is it fully qualified";
 
 /// Rules of a new object's metadata.
 pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
@@ -35,6 +38,7 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);
+    standard_finalizers(metadata, path, causes);
 }
 
 /// Rules of a change of metadata.
@@ -119,6 +123,17 @@ fn finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
     if has("orphan") && has("foregroundDeletion") {
         let why = "finalizer foregroundDeletion and orphan cannot be both set";
         causes.invalid(path, &metadata["finalizers"], why);
+    }
+}
+
+/// A new object's finalizers without a domain are those that the system knows.
+fn standard_finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    let path = path.child("finalizers");
+    let all = tree::list(metadata, "finalizers").iter().filter_map(Value::as_str);
+    for (at, finalizer) in all.enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            causes.invalid_text(path.index(at), finalizer, UNKNOWN_FINALIZER);
+        }
     }
 }
 

@@ -33,15 +33,7 @@ pub fn builtin() -> Vec<Kind> {
     let mut rows: Vec<Option<Kind>> = core_rows();
     rows.extend([
         row("apps", "v1", "deployments", &["scale", "status"], PLAIN, &[], apps::Deployment),
-        row(
-            "apps",
-            "v1",
-            "replicasets",
-            &["scale", "status"],
-            PLAIN,
-            &[("status.replicas", "0")],
-            apps::ReplicaSet,
-        ),
+        row("apps", "v1", "replicasets", &["scale", "status"], PLAIN, &[], apps::ReplicaSet),
         row(
             "coordination.k8s.io",
             "v1",

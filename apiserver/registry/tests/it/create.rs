@@ -114,7 +114,8 @@ fn the_pull_policy_follows_the_tag() {
         a:v1 IfNotPresent
         host:5000/a Always
         host:5000/a:v1 IfNotPresent
-        a@sha256:00 IfNotPresent"#]].assert_eq(&found.join("\n"));
+        a@sha256:00 IfNotPresent"#]]
+    .assert_eq(&found.join("\n"));
 }
 
 #[test]
@@ -277,7 +278,9 @@ spec: {type: ExternalName, externalName: example.com}
 
 #[test]
 fn small_kinds_get_upstreams_defaults() {
-    check("{apiVersion: v1, kind: Namespace, metadata: {generateName: team-}}", expect![[r#"
+    check(
+        "{apiVersion: v1, kind: Namespace, metadata: {generateName: team-}}",
+        expect![[r#"
         apiVersion: v1
         kind: Namespace
         metadata:
@@ -292,7 +295,8 @@ fn small_kinds_get_upstreams_defaults() {
           - kubernetes
         status:
           phase: Active
-    "#]]);
+    "#]],
+    );
     check(
         "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: YQ==}, stringData: {b: bb}}",
         expect![[r#"

@@ -76,23 +76,29 @@ fn changes_move_to_their_writer() {
         map["data"].as_object_mut().expect("data").shift_remove("y");
         map["metadata"]["labels"] = json!({"a": "b"});
     });
-    check(&map, expect![[r#"
+    check(
+        &map,
+        expect![[r#"
         test Update v1 - 2026-11-23T17:00:00Z
           {"f:data":{".":{},"f:z":{}}}
         other Update v1 - 2026-11-23T18:00:00Z
           {"f:data":{"f:x":{}},"f:metadata":{"f:labels":{".":{},"f:a":{}}}}
-    "#]]);
+    "#]],
+    );
     // The same values again: nothing moves, no time does.
     let same = write(&map, "third", "", "2026-11-23T19:00:00Z", |_| {});
     assert_eq!(same, map);
     // A value that the writer owns already: its set stays, so its time does.
     let own = write(&map, "other", "", "2026-11-23T19:00:00Z", |map| map["data"]["x"] = "8".into());
-    check(&own, expect![[r#"
+    check(
+        &own,
+        expect![[r#"
         test Update v1 - 2026-11-23T17:00:00Z
           {"f:data":{".":{},"f:z":{}}}
         other Update v1 - 2026-11-23T18:00:00Z
           {"f:data":{"f:x":{}},"f:metadata":{"f:labels":{".":{},"f:a":{}}}}
-    "#]]);
+    "#]],
+    );
     // A client that sends no managedFields at all doesn't lose them; one empty entry resets them.
     let absent = write(&map, "other", "", "2026-11-23T19:00:00Z", |map| {
         map["metadata"].as_object_mut().expect("metadata").shift_remove("managedFields");
@@ -102,10 +108,13 @@ fn changes_move_to_their_writer() {
         map["metadata"]["managedFields"] = json!([{}]);
         map["data"]["x"] = "7".into();
     });
-    check(&reset, expect![[r#"
+    check(
+        &reset,
+        expect![[r#"
         other Update v1 - 2026-11-23T19:00:00Z
           {"f:data":{"f:x":{}}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -119,12 +128,15 @@ fn subresources_are_apart() {
         pod["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-23T18:00:00Z"}]);
         pod["status"]["containerStatuses"] = json!([{"name": "a", "ready": true}]);
     });
-    check(&pod, expect![[r#"
+    check(
+        &pod,
+        expect![[r#"
         test Update v1 - 2026-11-23T17:00:00Z
           {"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:image":{},"f:imagePullPolicy":{},"f:name":{},"f:terminationMessagePath":{},"f:terminationMessagePolicy":{}}},"f:dnsPolicy":{},"f:enableServiceLinks":{},"f:preemptionPolicy":{},"f:priority":{},"f:restartPolicy":{},"f:schedulerName":{},"f:securityContext":{},"f:terminationGracePeriodSeconds":{}}}
         windlass Update v1 status 2026-11-23T18:00:00Z
           {"f:status":{"f:conditions":{".":{},"k:{\"type\":\"Ready\"}":{".":{},"f:lastTransitionTime":{},"f:status":{},"f:type":{}}},"f:containerStatuses":{},"f:phase":{},"f:podIPs":{".":{},"k:{\"ip\":\"127.64.0.1\"}":{".":{},"f:ip":{}}}}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -136,7 +148,9 @@ fn old_managers_are_merged() {
             map["data"][format!("k{number}")] = "v".into();
         });
     }
-    check(&map, expect![[r#"
+    check(
+        &map,
+        expect![[r#"
         ancient-changes Update v1 - 2026-11-23T18:00:02Z
           {"f:data":{".":{},"f:k0":{},"f:k1":{},"f:k2":{}}}
         m3 Update v1 - 2026-11-23T18:00:03Z
@@ -157,7 +171,8 @@ fn old_managers_are_merged() {
           {"f:data":{"f:k10":{}}}
         m11 Update v1 - 2026-11-23T18:00:11Z
           {"f:data":{"f:k11":{}}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -28,7 +28,10 @@ fn rows_of_each_kind() {
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {a: b}, binaryData: {c: ''}}",
         expect!["a | 2 | 5m"],
     );
-    check("{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: ''}}", expect!["a | Opaque | 1 | 5m"]);
+    check(
+        "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: ''}}",
+        expect!["a | Opaque | 1 | 5m"],
+    );
     check("{apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}", expect!["a | 5m"]);
     check(
         "
@@ -41,7 +44,9 @@ status:
   addresses: [{type: InternalIP, address: 127.0.0.1}]
   nodeInfo: {kubeletVersion: v1.37.0, osImage: Debian, kernelVersion: '6.1', architecture: amd64}
 ",
-        expect!["n | Ready,SchedulingDisabled | agent,worker | 5m | v1.37.0 | 127.0.0.1 | <none> | Debian | 6.1 (amd64) | <unknown>"],
+        expect![
+            "n | Ready,SchedulingDisabled | agent,worker | 5m | v1.37.0 | 127.0.0.1 | <none> | Debian | 6.1 (amd64) | <unknown>"
+        ],
     );
     check(
         "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {selector: {b: c, a: b}, ports: [{name: a, port: 80}, {name: b, port: 81, protocol: UDP}]}}",
@@ -163,7 +168,8 @@ fn the_status_of_a_pod_is_one_word() {
         a | 0/2 | Evicted | 0 | 5m | <none> | <none> | <none> | <none>
         a | 0/2 | Terminating | 0 | 5m | <none> | <none> | <none> | <none>
         a | 0/2 | Unknown | 0 | 5m | <none> | <none> | <none> | <none>
-        a | 0/2 | Running | 0 | 5m | <none> | n | m | 1/2"#]].assert_eq(&all.join("\n"));
+        a | 0/2 | Running | 0 | 5m | <none> | n | m | 1/2"#]]
+    .assert_eq(&all.join("\n"));
 }
 
 #[test]

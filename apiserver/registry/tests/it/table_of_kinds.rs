@@ -49,7 +49,8 @@ fn every_row_is_there() {
         authorization.k8s.io/v1 localsubjectaccessreviews LocalSubjectAccessReview  [] 0 namespaced
         authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview  [] 0 cluster
         authorization.k8s.io/v1 selfsubjectrulesreviews SelfSubjectRulesReview  [] 0 cluster
-        authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview  [] 0 cluster"#]].assert_eq(&lines.join("\n"));
+        authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview  [] 0 cluster"#]]
+    .assert_eq(&lines.join("\n"));
 }
 
 #[test]

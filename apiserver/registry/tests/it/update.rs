@@ -48,7 +48,8 @@ fn status_and_spec_are_apart() {
             pod["metadata"]["annotations"]
         )
     };
-    expect![[r#""a:2" {"phase":"Pending","qosClass":"BestEffort"} 2 {"x":"y"}"#]].assert_eq(&show(update("", &pod, both).expect("valid")));
+    expect![[r#""a:2" {"phase":"Pending","qosClass":"BestEffort"} 2 {"x":"y"}"#]]
+        .assert_eq(&show(update("", &pod, both).expect("valid")));
     expect![[r#""a:1" {"phase":"Running","qosClass":"BestEffort","podIP":"127.64.0.9","podIPs":[{"ip":"127.64.0.9"}]} 1 {"x":"y"}"#]].assert_eq(&show(update("status", &pod, both).expect("valid")));
 }
 
@@ -74,13 +75,24 @@ fn system_metadata_is_the_systems() {
         creationTimestamp: 2026-11-23T17:00:00Z
         generation: 1
         resourceVersion: '5'
-    "#]].assert_eq(&text(&metadata));
-    refused("", &pod, |pod| pod["metadata"]["uid"] = "v".into(), expect![[r#"
+    "#]]
+    .assert_eq(&text(&metadata));
+    refused(
+        "",
+        &pod,
+        |pod| pod["metadata"]["uid"] = "v".into(),
+        expect![[r#"
         409 Operation cannot be fulfilled on pods "a": Precondition failed: UID in precondition: v, UID in object meta: u
-    "#]]);
-    refused("", &pod, |pod| pod["metadata"]["resourceVersion"] = "4".into(), expect![[r#"
+    "#]],
+    );
+    refused(
+        "",
+        &pod,
+        |pod| pod["metadata"]["resourceVersion"] = "4".into(),
+        expect![[r#"
         409 Operation cannot be fulfilled on pods "a": the object has been modified; please apply your changes to the latest version and try again
-    "#]]);
+    "#]],
+    );
     refused(
         "",
         &pod,
@@ -92,31 +104,51 @@ fn system_metadata_is_the_systems() {
     );
     let lease =
         stored("{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: a}, spec: {}}");
-    refused("", &lease, |lease| lease["metadata"]["resourceVersion"] = "".into(), expect![[r#"
+    refused(
+        "",
+        &lease,
+        |lease| lease["metadata"]["resourceVersion"] = "".into(),
+        expect![[r#"
         422 Lease.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: "": must be specified for an update
           FieldValueInvalid metadata.resourceVersion
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn most_of_a_pod_is_immutable() {
     let pod = stored(POD);
-    refused("", &pod, |pod| pod["spec"]["nodeName"] = "n".into(), expect![[r#"
+    refused(
+        "",
+        &pod,
+        |pod| pod["spec"]["nodeName"] = "n".into(),
+        expect![[r#"
         422 Pod "a" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
         - spec.nodeName: null
         + spec.nodeName: "n"
 
           FieldValueForbidden spec
-    "#]]);
-    refused("", &pod, |pod| pod["spec"]["containers"] = json!([]), expect![[r#"
+    "#]],
+    );
+    refused(
+        "",
+        &pod,
+        |pod| pod["spec"]["containers"] = json!([]),
+        expect![[r#"
         422 Pod "a" is invalid: [spec.containers: Required value, spec.containers: Forbidden: pod updates may not add or remove containers]
           FieldValueRequired spec.containers
           FieldValueForbidden spec.containers
-    "#]]);
-    refused("", &pod, |pod| pod["spec"]["tolerations"] = json!([]), expect![[r#"
+    "#]],
+    );
+    refused(
+        "",
+        &pod,
+        |pod| pod["spec"]["tolerations"] = json!([]),
+        expect![[r#"
         422 Pod "a" is invalid: spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
           FieldValueForbidden spec.tolerations
-    "#]]);
+    "#]],
+    );
     refused(
         "",
         &pod,
@@ -129,10 +161,15 @@ fn most_of_a_pod_is_immutable() {
             accepted
         "#]],
     );
-    refused("status", &pod, |pod| pod["status"]["qosClass"] = "Guaranteed".into(), expect![[r#"
+    refused(
+        "status",
+        &pod,
+        |pod| pod["status"]["qosClass"] = "Guaranteed".into(),
+        expect![[r#"
         422 Pod "a" is invalid: status.qosClass: Invalid value: "Guaranteed": field is immutable
           FieldValueInvalid status.qosClass
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -189,12 +226,18 @@ fn what_may_not_change() {
         type: ExternalName
         internalTrafficPolicy: Cluster
         externalName: example.com
-    "#]].assert_eq(&text(&away.expect("valid")["spec"]));
+    "#]]
+    .assert_eq(&text(&away.expect("valid")["spec"]));
     let secret = stored("{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: YQ==}}");
-    refused("", &secret, |object| object["type"] = "x".into(), expect![[r#"
+    refused(
+        "",
+        &secret,
+        |object| object["type"] = "x".into(),
+        expect![[r#"
         422 Secret "a" is invalid: type: Invalid value: "x": field is immutable
           FieldValueInvalid type
-    "#]]);
+    "#]],
+    );
     let frozen = stored(
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, immutable: true, data: {a: b}}",
     );
@@ -214,10 +257,15 @@ fn what_may_not_change() {
     let binding = stored(
         "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: a}, roleRef: {kind: Role, name: a}}",
     );
-    refused("", &binding, |object| object["roleRef"]["name"] = "b".into(), expect![[r#"
+    refused(
+        "",
+        &binding,
+        |object| object["roleRef"]["name"] = "b".into(),
+        expect![[r#"
         422 RoleBinding.rbac.authorization.k8s.io "a" is invalid: roleRef: Invalid value: {"kind":"Role","name":"b","apiGroup":"rbac.authorization.k8s.io"}: field is immutable
           FieldValueInvalid roleRef
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -258,7 +306,8 @@ fn scale_is_a_view() {
         status:
           replicas: 1
           selector: app=web
-    "#]].assert_eq(&text(&scale));
+    "#]]
+    .assert_eq(&text(&scale));
     let write = |change: Value| {
         let (mut object, mut scale) = (deployment.clone(), scale.clone());
         merge_patch(&mut scale, &change).expect("a patch");
@@ -292,15 +341,18 @@ fn binding_gives_a_node_once() {
           - type: PodScheduled
             status: 'True'
             lastTransitionTime: 2026-11-23T17:00:00Z
-    "#]].assert_eq(&text(&json!([pod["spec"]["nodeName"], pod["status"]])));
+    "#]]
+    .assert_eq(&text(&json!([pod["spec"]["nodeName"], pod["status"]])));
     let mut again = |binding: Value| refusal(bind(&mut pod, &binding, &cx).map(|()| Value::Null));
     expect![[r#"
         409 Operation cannot be fulfilled on pods/binding "a": pod a is already assigned to node "n"
-    "#]].assert_eq(&again(target("m")));
+    "#]]
+    .assert_eq(&again(target("m")));
     expect![[r#"
         422 Binding "a" is invalid: target.name: Required value
           FieldValueRequired target.name
-    "#]].assert_eq(&again(target("")));
+    "#]]
+    .assert_eq(&again(target("")));
     expect![[r#"
         409 Operation cannot be fulfilled on pods "a": Precondition failed: UID in precondition: x, UID in object meta: u
     "#]].assert_eq(&again(json!({"metadata": {"uid": "x"}, "target": {"name": "m"}})));
@@ -323,13 +375,15 @@ fn patches_apply_or_say_why() {
     "#]].assert_eq(&refusal(json(json!([{"op": "test", "path": "/a/b", "value": 2}]))));
     expect![[r#"
         400 error decoding patch: invalid type: map, expected a sequence
-    "#]].assert_eq(&refusal(json(json!({"a": 1}))));
+    "#]]
+    .assert_eq(&refusal(json(json!({"a": 1}))));
     let mut target = json!({"a": {"b": 1, "c": 2}});
     merge_patch(&mut target, &json!({"a": {"b": null, "d": [1]}})).expect("applies");
     assert_eq!(target, json!({"a": {"c": 2, "d": [1]}}));
     expect![[r#"
         400 error decoding patch: a merge patch must be an object
-    "#]].assert_eq(&refusal(merge_patch(&mut target, &json!([])).map(|()| Value::Null)));
+    "#]]
+    .assert_eq(&refusal(merge_patch(&mut target, &json!([])).map(|()| Value::Null)));
 }
 
 #[test]

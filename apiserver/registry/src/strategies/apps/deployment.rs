@@ -119,7 +119,11 @@ fn strategy_rules(strategy: &Value, path: Path<'_>, causes: &mut Causes) {
                 causes.invalid(field, unavailable, "must not be greater than 100%");
             }
         }
-        _ => causes.not_supported(path, strategy, &["Recreate", "RollingUpdate"]),
+        _ => {
+            let shown =
+                json!({"Type": strategy["type"], "RollingUpdate": strategy["rollingUpdate"]});
+            causes.not_supported(path, &shown, &["Recreate", "RollingUpdate"]);
+        }
     }
 }
 

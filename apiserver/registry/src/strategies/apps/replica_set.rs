@@ -6,7 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use super::workload;
 use crate::{
     cause::{Causes, Path},
-    strategy::{ScalePaths, Separation, Strategy},
+    strategy::{Context, ScalePaths, Separation, Strategy},
     table::{Cells, age, name},
     tree,
 };
@@ -19,6 +19,10 @@ pub struct ReplicaSet;
 impl Strategy for ReplicaSet {
     fn default(&self, object: &mut Value) {
         workload::default_template(object);
+    }
+
+    fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
+        tree::set(tree::child(object, "status"), "replicas", 0);
     }
 
     fn separation(&self) -> Separation {

@@ -36,18 +36,21 @@ pub fn validate_selector_and_template(object: &Value, causes: &mut Causes) {
     }
     let (template, path) = (&spec["template"], path.child("template"));
     let labels = &template["metadata"]["labels"];
-    match Selector::from_json(selector) {
+    let why = "`selector` does not match template `labels`";
+    let parsed = Selector::from_json(selector);
+    let fits = |parsed: &Selector| {
+        tree::has(spec, "selector") && parsed.matches_labels(&Labels::from_json(labels))
+    };
+    match parsed {
         Err(_) => {
             let spec = Path::Root.child("spec");
             causes.invalid(spec.child("selector"), selector, "invalid label selector");
         }
-        Ok(parsed) if !parsed.matches_labels(&Labels::from_json(labels)) => {
-            let field = path.child("metadata");
-            causes.invalid(
-                field.child("labels"),
-                labels,
-                "`selector` does not match template `labels`",
-            );
+        Ok(parsed) if !fits(&parsed) && labels.is_null() => {
+            causes.invalid_null(path.child("metadata").child("labels"), why);
+        }
+        Ok(parsed) if !fits(&parsed) => {
+            causes.invalid(path.child("metadata").child("labels"), labels, why);
         }
         Ok(_) => {}
     }

@@ -24,12 +24,6 @@ impl Strategy for Lease {
             let why = "must be greater than or equal to 0";
             causes.invalid(path.child("leaseTransitions"), &spec["leaseTransitions"], why);
         }
-        if !tree::text(spec, "preferredHolder").is_empty()
-            && tree::text(spec, "strategy").is_empty()
-        {
-            let why = "may only be specified if `strategy` is defined";
-            causes.forbidden(path.child("preferredHolder"), why);
-        }
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

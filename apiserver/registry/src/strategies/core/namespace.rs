@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 
 use crate::{
     cause::{Causes, Path},
+    metadata::{STANDARD_FINALIZERS, UNKNOWN_FINALIZER},
     names::{self, NameRule},
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
@@ -56,11 +57,9 @@ impl Strategy for Namespace {
         for finalizer in tree::list(&object["spec"], "finalizers").iter().filter_map(Value::as_str)
         {
             let mut complaints = names::qualified(finalizer);
-            if complaints.is_empty() && !finalizer.contains('/') && finalizer != FINALIZER {
-                complaints.push(
-                    "name is neither a standard finalizer name nor is it fully qualified"
-                        .to_owned(),
-                );
+            let standard = STANDARD_FINALIZERS.contains(&finalizer);
+            if complaints.is_empty() && !finalizer.contains('/') && !standard {
+                complaints.push(UNKNOWN_FINALIZER.to_owned());
             }
             causes.complaints(spec.child("finalizers"), finalizer, complaints);
         }

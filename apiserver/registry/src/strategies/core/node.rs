@@ -1,6 +1,6 @@
 //! Node: a machine as its agent describes it. It may be created with its status.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use windlass_sdk_meta::{Quantity, Timestamp};
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
-const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 #[derive(Debug)]
 pub struct Node;
@@ -45,7 +45,7 @@ impl Strategy for Node {
                 let parsed = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
                 if parsed.is_some_and(|amount| amount.is_negative()) {
                     let why = "must be greater than or equal to 0";
-                    causes.invalid(path.key(resource), amount, why);
+                    causes.invalid(path.child(resource), amount, why);
                 }
             }
         }
@@ -125,7 +125,9 @@ fn taints(taints: &[Value], path: Path<'_>, causes: &mut Causes) {
             _ => {}
         }
         if taints[..at].iter().any(|earlier| identity(earlier) == identity(taint)) {
-            causes.duplicate(item, taint);
+            let shown = json!({"Key": key, "Value": value, "Effect": taint["effect"],
+                "TimeAdded": taint["timeAdded"]});
+            causes.duplicate_of(item, &shown, "taints must be unique by key and effect pair");
         }
     }
 }

@@ -65,7 +65,7 @@ impl Strategy for Service {
     }
 
     fn name_rule(&self) -> NameRule {
-        NameRule::Label1035
+        NameRule::Label
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {

@@ -36,6 +36,7 @@ pub fn validate(object: &Value, causes: &mut Causes) {
     let external = path.child("externalIPs");
     for (at, address) in tree::list(spec, "externalIPs").iter().enumerate() {
         is_address(address, external.index(at), causes);
+        is_endpoint(address, external.index(at), causes);
     }
     if !TYPES.contains(&kind) {
         causes.not_supported(path.child("type"), &spec["type"], &TYPES);
@@ -51,7 +52,9 @@ pub fn validate(object: &Value, causes: &mut Causes) {
                 && other["protocol"] == port["protocol"]
         };
         if ports[..at].iter().any(|other| same(&other)) {
-            let key = json!({"protocol": port["protocol"], "port": port["port"], "targetPort": 0});
+            // The form that upstream's messages have it in.
+            let key = json!({"Name": "", "Protocol": port["protocol"], "AppProtocol": null,
+                "Port": port["port"], "TargetPort": 0, "NodePort": 0});
             causes.duplicate(ports_path.index(at), &key);
         }
     }
@@ -221,6 +224,13 @@ fn traffic(spec: &Value, kind: &str, path: Path<'_>, causes: &mut Causes) {
     if !tree::is_empty(&spec["loadBalancerSourceRanges"]) && kind != "LoadBalancer" {
         causes.forbidden(path.child("LoadBalancerSourceRanges"), only_balancer);
     }
+    let ranges = path.child("LoadBalancerSourceRanges");
+    for (at, range) in tree::list(spec, "loadBalancerSourceRanges").iter().enumerate() {
+        if !is_cidr(range.as_str().unwrap_or_default().trim()) {
+            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            causes.invalid(ranges.index(at), range, why);
+        }
+    }
     for key in ["internalTrafficPolicy", "externalTrafficPolicy"] {
         if !tree::text(spec, key).is_empty()
             && !["Cluster", "Local"].contains(&tree::text(spec, key))
@@ -233,6 +243,49 @@ fn traffic(spec: &Value, kind: &str, path: Path<'_>, causes: &mut Causes) {
     if !tree::text(spec, "externalTrafficPolicy").is_empty() && !reachable {
         let why = "may only be set for externally-accessible services";
         causes.invalid(path.child("externalTrafficPolicy"), &spec["externalTrafficPolicy"], why);
+    }
+}
+
+fn is_cidr(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+}
+
+/// An address that traffic may be sent to: not unspecified, and not of a range that means the
+/// sender itself, unless it is one of the cluster's own (README lists the deviation).
+pub fn is_endpoint(address: &Value, path: Path<'_>, causes: &mut Causes) {
+    let Ok(parsed) = address.as_str().unwrap_or_default().parse::<IpAddr>() else { return };
+    let (loopback, link_local, multicast) = match parsed {
+        IpAddr::V4(v4) => {
+            let [first, second, third, _] = v4.octets();
+            let own = first == 127 && (64..128).contains(&second);
+            (v4.is_loopback() && !own, v4.is_link_local(), [first, second, third] == [224, 0, 0])
+        }
+        IpAddr::V6(v6) => {
+            let head = v6.segments()[0];
+            (v6.is_loopback(), head & 0xffc0 == 0xfe80, head & 0xff0f == 0xff02)
+        }
+    };
+    if parsed.is_unspecified() {
+        let text = format!("may not be unspecified ({parsed})");
+        causes.invalid(path, address, text);
+    }
+    if loopback {
+        let why = "may not be in the loopback range (127.0.0.0/8, ::1/128)";
+        causes.invalid(path, address, why);
+    }
+    if link_local {
+        let why = "may not be in the link-local range (169.254.0.0/16, fe80::/10)";
+        causes.invalid(path, address, why);
+    }
+    if multicast {
+        let why = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
+        causes.invalid(path, address, why);
     }
 }
 

@@ -1,12 +1,14 @@
 //! EndpointSlice: a part of the addresses behind a Service.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
     cause::{Causes, Path},
     names,
-    strategies::core::service_rules::{PROTOCOLS, is_address},
+    strategies::core::service_rules::{PROTOCOLS, is_address, is_endpoint},
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -107,14 +109,12 @@ fn endpoints(object: &Value, kind: &str, causes: &mut Causes) {
         let addresses = tree::list(endpoint, "addresses");
         let field = item.child("addresses");
         if addresses.is_empty() {
-            causes.required(field, "must contain at least 1 address");
+            causes.required(field, "");
         } else if addresses.len() > MAX_ADDRESSES {
             causes.too_many(field, addresses.len(), MAX_ADDRESSES);
         }
-        if kind != "FQDN" {
-            for (at, address) in addresses.iter().enumerate() {
-                is_address(address, field.index(at), causes);
-            }
+        for (at, address) in addresses.iter().enumerate() {
+            address_rules(address, kind, field, at, causes);
         }
         let node = tree::text(endpoint, "nodeName");
         if !node.is_empty() {
@@ -124,6 +124,23 @@ fn endpoints(object: &Value, kind: &str, causes: &mut Causes) {
         if !hostname.is_empty() {
             causes.complaints(item.child("hostname"), hostname, names::label(hostname));
         }
+    }
+}
+
+/// Rules of an address of the slice's type.
+fn address_rules(address: &Value, kind: &str, list: Path<'_>, at: usize, causes: &mut Causes) {
+    let text = address.as_str().unwrap_or_default();
+    match (kind, text.parse::<IpAddr>()) {
+        ("IPv4" | "IPv6", Err(_)) => is_address(address, list.index(at), causes),
+        ("IPv4" | "IPv6", Ok(parsed)) => {
+            if parsed.is_ipv4() != (kind == "IPv4") {
+                let which = if kind == "IPv4" { "an IPv4" } else { "an IPv6" };
+                causes.invalid(list, address, format!("must be {which} address"));
+            }
+            is_endpoint(address, list.index(at), causes);
+        }
+        ("FQDN", _) => causes.complaints(list.index(at), text, names::subdomain(text)),
+        _ => {}
     }
 }
 

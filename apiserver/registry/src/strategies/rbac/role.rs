@@ -46,7 +46,7 @@ impl Role {
     fn rule(&self, rule: &Value, path: Path<'_>, causes: &mut Causes) {
         let empty = |key: &str| tree::list(rule, key).is_empty();
         if empty("verbs") {
-            causes.required(path.child("verbs"), "verbs must contain at least one value");
+            causes.required(path.child("verbs"), "");
         }
         if !empty("nonResourceURLs") {
             let (field, urls) = (path.child("nonResourceURLs"), &rule["nonResourceURLs"]);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use windlass_sdk_meta::Quantity;
 
-use super::volumes;
+use super::volumes::validate_mounts;
 use crate::{
     cause::{Causes, Path},
     names,
@@ -25,17 +25,33 @@ const FIELD_PATHS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
+/// Known, but not for environment variables.
+const OTHER_FIELD_PATHS: [&str; 5] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "status.phase",
+];
+const RESOURCES: [&str; 6] = [
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// Rules of `containers`.
-pub fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+pub fn validate(spec: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
     let containers = tree::list(spec, "containers");
     if containers.is_empty() {
         return causes.required(path, "");
     }
     for (at, container) in containers.iter().enumerate() {
         let item = path.index(at);
-        common(container, spec, item, causes);
+        common(container, volumes, item, causes);
         unique_name(container, &containers[..at], item, causes);
         probes(container, item, causes);
         restart_policy(container, item, causes);
@@ -44,11 +60,11 @@ pub fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 /// Rules of `initContainers`; only those that run on may have probes and hooks.
-pub fn validate_init(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+pub fn validate_init(spec: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
     let containers = tree::list(spec, "initContainers");
     for (at, container) in containers.iter().enumerate() {
         let item = path.index(at);
-        common(container, spec, item, causes);
+        common(container, volumes, item, causes);
         unique_name(container, tree::list(spec, "containers"), item, causes);
         unique_name(container, &containers[..at], item, causes);
         if tree::text(container, "restartPolicy") == "Always" {
@@ -72,7 +88,7 @@ fn unique_name(container: &Value, others: &[Value], path: Path<'_>, causes: &mut
     }
 }
 
-fn common(container: &Value, spec: &Value, path: Path<'_>, causes: &mut Causes) {
+fn common(container: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
     match tree::text(container, "name") {
         "" => causes.required(path.child("name"), ""),
         name => causes.complaints(path.child("name"), name, names::label(name)),
@@ -96,12 +112,7 @@ fn common(container: &Value, spec: &Value, path: Path<'_>, causes: &mut Causes) 
     }
     ports(container, path.child("ports"), causes);
     environment(container, path, causes);
-    volumes::validate_mounts(
-        container,
-        tree::list(spec, "volumes"),
-        path.child("volumeMounts"),
-        causes,
-    );
+    validate_mounts(container, volumes, path.child("volumeMounts"), causes);
     resources(&container["resources"], path.child("resources"), causes);
 }
 
@@ -170,13 +181,18 @@ fn environment(container: &Value, path: Path<'_>, causes: &mut Causes) {
     let all = path.child("envFrom");
     for (at, source) in tree::list(container, "envFrom").iter().enumerate() {
         let item = all.index(at);
+        let prefix = tree::text(source, "prefix");
+        if !prefix.is_empty() {
+            causes.complaints(item.child("prefix"), prefix, names::env_name(prefix));
+        }
         let given: Vec<&str> = ["configMapRef", "secretRef"]
             .into_iter()
             .filter(|key| tree::has(source, key))
             .collect();
         match given.as_slice() {
             [] => {
-                causes.invalid_text(item, "", "must specify one of: `configMapRef` or `secretRef`")
+                let why = "must specify one of: `configMapRef` or `secretRef`";
+                causes.invalid_text(all, "", why);
             }
             [one] if tree::text(&source[*one], "name").is_empty() => {
                 causes.required(item.child(one).child("name"), "");
@@ -199,6 +215,7 @@ fn value_from(variable: &Value, path: Path<'_>, causes: &mut Causes) {
         let reference = &source[*key];
         match *key {
             "fieldRef" => field_ref(reference, path.child(key), causes),
+            "resourceFieldRef" => resource_ref(reference, path.child(key), causes),
             "configMapKeyRef" | "secretKeyRef" => {
                 for part in ["name", "key"] {
                     if tree::text(reference, part).is_empty() {
@@ -234,8 +251,21 @@ fn field_ref(reference: &Value, path: Path<'_>, causes: &mut Causes) {
         causes.complaints(path, &key, names::qualified(&key.to_ascii_lowercase()));
     } else if let Some(key) = subscript("metadata.labels") {
         causes.complaints(path, &key, names::qualified(&key));
+    } else if !FIELD_PATHS.contains(&field) && !OTHER_FIELD_PATHS.contains(&field) {
+        let why = format!("error converting fieldPath: field label not supported: {field}");
+        causes.invalid_text(path.child("fieldPath"), field, why);
     } else if !FIELD_PATHS.contains(&field) {
         causes.not_supported(path.child("fieldPath"), &reference["fieldPath"], &FIELD_PATHS);
+    }
+}
+
+fn resource_ref(reference: &Value, path: Path<'_>, causes: &mut Causes) {
+    let resource = tree::text(reference, "resource");
+    let huge = ["requests.hugepages-", "limits.hugepages-"];
+    if resource.is_empty() {
+        causes.required(path.child("resource"), "");
+    } else if !RESOURCES.contains(&resource) && !huge.iter().any(|one| resource.starts_with(one)) {
+        causes.not_supported(path.child("resource"), &reference["resource"], &RESOURCES);
     }
 }
 
@@ -255,16 +285,33 @@ fn resources(resources: &Value, path: Path<'_>, causes: &mut Causes) {
         }
     }
     let requests = path.child("requests");
+    let mut unlimited = false;
     for (name, request) in tree::entries(resources, "requests") {
         let limit = &resources["limits"][name];
-        if let (Some(asked), Some(most)) = (parse(request), parse(limit))
-            && asked > most
-        {
-            let most = limit.as_str().unwrap_or_default();
-            let why = format!("must be less than or equal to {name} limit of {most}");
+        let shared = may_overcommit(name);
+        let (Some(asked), Some(most)) = (parse(request), parse(limit)) else {
+            unlimited |= limit.is_null() && !shared;
+            continue;
+        };
+        let most_text = limit.as_str().unwrap_or_default();
+        if asked != most && !shared {
+            let why = format!("must be equal to {name} limit of {most_text}");
+            causes.invalid(requests, request, why);
+        } else if asked > most {
+            let why = format!("must be less than or equal to {name} limit of {most_text}");
             causes.invalid(requests, request, why);
         }
     }
+    if unlimited {
+        let why = "Limit must be set for non overcommitable resources";
+        causes.required(path.child("limits"), why);
+    }
+}
+
+/// Only what the system itself can take back may be promised twice.
+fn may_overcommit(resource: &str) -> bool {
+    let native = !resource.contains('/') || resource.contains("kubernetes.io/");
+    native && !resource.starts_with("hugepages-")
 }
 
 fn probes(container: &Value, path: Path<'_>, causes: &mut Causes) {

@@ -63,8 +63,11 @@ pub fn default_spec(spec: &mut Value) {
     }
 }
 
-/// A moving tag is pulled always.
+/// A moving tag is pulled always. What is no image name has no tag.
 fn pull_policy(image: &str) -> &'static str {
+    if image.is_empty() || image.contains(char::is_whitespace) {
+        return "IfNotPresent";
+    }
     let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
     let last = name.rsplit('/').next().unwrap_or(name);
     match last.split_once(':') {

@@ -14,9 +14,10 @@ const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Rules of a PodTemplateSpec.
 pub fn validate_template(template: &Value, path: Path<'_>, causes: &mut Causes) {
-    let (metadata, here) = (&template["metadata"], path.child("metadata"));
-    validate_labels(&metadata["labels"], here.child("labels"), causes);
-    validate_annotations(&metadata["annotations"], here.child("annotations"), causes);
+    // The paths lack `metadata`, as upstream's do.
+    let metadata = &template["metadata"];
+    validate_labels(&metadata["labels"], path.child("labels"), causes);
+    validate_annotations(&metadata["annotations"], path.child("annotations"), causes);
     let (spec, here) = (&template["spec"], path.child("spec"));
     validate_spec(spec, here, causes);
     if !tree::list(spec, "ephemeralContainers").is_empty() {
@@ -41,9 +42,9 @@ pub fn validate_pod(spec: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 fn validate_spec(spec: &Value, path: Path<'_>, causes: &mut Causes) {
-    volumes::validate(tree::list(spec, "volumes"), path.child("volumes"), causes);
-    containers::validate(spec, path.child("containers"), causes);
-    containers::validate_init(spec, path.child("initContainers"), causes);
+    let volumes = volumes::validate(tree::list(spec, "volumes"), path.child("volumes"), causes);
+    containers::validate(spec, &volumes, path.child("containers"), causes);
+    containers::validate_init(spec, &volumes, path.child("initContainers"), causes);
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, causes);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     one_of(spec, "dnsPolicy", &policies, path, causes);
@@ -103,12 +104,6 @@ fn named(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         let name = tree::text(spec, key);
         if !name.is_empty() {
             causes.complaints(path.child(key), name, names::label(name));
-        }
-    }
-    let secrets = path.child("imagePullSecrets");
-    for (at, secret) in tree::list(spec, "imagePullSecrets").iter().enumerate() {
-        if tree::text(secret, "name").is_empty() {
-            causes.required(secrets.index(at).child("name"), "");
         }
     }
 }

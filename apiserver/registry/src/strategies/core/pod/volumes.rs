@@ -7,61 +7,60 @@ use crate::{
     names, tree,
 };
 
-/// Rules of `spec.volumes`.
-pub fn validate(volumes: &[Value], path: Path<'_>, causes: &mut Causes) {
+/// Rules of `spec.volumes`. Returns the names of those that are fine: mounts may name only these.
+pub fn validate<'a>(volumes: &'a [Value], path: Path<'_>, causes: &mut Causes) -> Vec<&'a str> {
+    let mut fine: Vec<&str> = Vec::new();
     for (at, volume) in volumes.iter().enumerate() {
         let item = path.index(at);
-        let sources: Vec<&String> = volume
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(key, value)| *key != "name" && !value.is_null())
-            .map(|(key, _)| key)
-            .collect();
-        if sources.is_empty() {
-            causes.required(item, "must specify a volume type");
+        let mut own = Causes::default();
+        one(volume, item, &mut own);
+        let name = tree::text(volume, "name");
+        match name {
+            "" => own.required(item.child("name"), ""),
+            name => own.complaints(item.child("name"), name, names::label(name)),
         }
-        for extra in sources.iter().skip(1) {
-            causes.forbidden(item.child(extra), "may not specify more than 1 volume type");
+        if fine.contains(&name) {
+            own.duplicate(item.child("name"), &volume["name"]);
         }
-        match tree::text(volume, "name") {
-            "" => causes.required(item.child("name"), ""),
-            name => {
-                causes.complaints(item.child("name"), name, names::label(name));
-                if volumes[..at].iter().any(|other| tree::text(other, "name") == name) {
-                    causes.duplicate(item.child("name"), &volume["name"]);
-                }
-            }
+        if own.is_empty() {
+            fine.push(name);
         }
-        source(volume, item, causes);
+        causes.extend(own);
+    }
+    fine
+}
+
+fn one(volume: &Value, path: Path<'_>, causes: &mut Causes) {
+    let sources = volume.as_object().into_iter().flatten();
+    let mut sources = sources.filter(|(key, value)| *key != "name" && !value.is_null());
+    match sources.next() {
+        None => causes.required(path, "must specify a volume type"),
+        Some((first, _)) => source(volume, first, path, causes),
+    }
+    for (extra, _) in sources {
+        causes.forbidden(path.child(extra), "may not specify more than 1 volume type");
     }
 }
 
-/// What the sources must name.
-fn source(volume: &Value, path: Path<'_>, causes: &mut Causes) {
-    for (kind, key) in [
+/// What a source must name.
+fn source(volume: &Value, kind: &str, path: Path<'_>, causes: &mut Causes) {
+    let here = path.child(kind);
+    let of = &volume[kind];
+    for (known, key) in [
         ("secret", "secretName"),
         ("configMap", "name"),
         ("hostPath", "path"),
         ("persistentVolumeClaim", "claimName"),
     ] {
-        let source = &volume[kind];
-        if source.is_object() && tree::text(source, key).is_empty() {
-            causes.required(path.child(kind).child(key), "");
+        if kind == known && tree::text(of, key).is_empty() {
+            causes.required(here.child(key), "");
         }
     }
-    for kind in ["secret", "configMap", "projected", "downwardAPI"] {
-        let mode = tree::number(&volume[kind], "defaultMode");
-        if mode.is_some_and(|mode| !(0..=0o777).contains(&mode)) {
-            let why = "must be a number between 0 and 0777 (octal), both inclusive";
-            causes.invalid(
-                path.child(kind).child("defaultMode"),
-                &volume[kind]["defaultMode"],
-                why,
-            );
-        }
-        for_items(&volume[kind], path.child(kind), causes);
+    if tree::number(of, "defaultMode").is_some_and(|mode| !(0..=0o777).contains(&mode)) {
+        let why = "must be a number between 0 and 0777 (octal), both inclusive";
+        causes.invalid(here.child("defaultMode"), &of["defaultMode"], why);
     }
+    for_items(of, here, causes);
     let host_path = tree::text(&volume["hostPath"], "path");
     if host_path.split('/').any(|part| part == "..") {
         let field = path.child("hostPath");
@@ -88,7 +87,7 @@ fn for_items(source: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 /// Rules of a container's `volumeMounts`.
-pub fn validate_mounts(container: &Value, volumes: &[Value], path: Path<'_>, causes: &mut Causes) {
+pub fn validate_mounts(container: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
     let mounts = tree::list(container, "volumeMounts");
     for (at, mount) in mounts.iter().enumerate() {
         let item = path.index(at);
@@ -96,7 +95,7 @@ pub fn validate_mounts(container: &Value, volumes: &[Value], path: Path<'_>, cau
         if name.is_empty() {
             causes.required(item.child("name"), "");
         }
-        if !volumes.iter().any(|volume| tree::text(volume, "name") == name) {
+        if !volumes.contains(&name) {
             causes.not_found(item.child("name"), &Value::from(name));
         }
         let point = tree::text(mount, "mountPath");
