@@ -13,7 +13,7 @@ use windlass_apiserver_access::{
 };
 use windlass_sdk_meta::{Clock, SystemClock, Timestamp};
 
-fn authority() -> (tempfile::TempDir, Authority) {
+fn new_authority() -> (tempfile::TempDir, Authority) {
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::open_or_create(&folder.path().join("pki"), Arc::new(SystemClock));
     (folder, authority.expect("an authority"))
@@ -53,7 +53,7 @@ fn names(names: &[&str]) -> Vec<String> {
 
 #[test]
 fn an_authority_is_made_once_and_kept() {
-    let (folder, first) = authority();
+    let (folder, first) = new_authority();
     let dir = folder.path().join("pki");
     let again = Authority::open_or_create(&dir, Arc::new(SystemClock)).expect("open");
     assert_eq!(first.certificate_pem(), again.certificate_pem());
@@ -62,7 +62,7 @@ fn an_authority_is_made_once_and_kept() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
 
-    let (_other, stranger) = authority();
+    let (_other, stranger) = new_authority();
     fs::write(dir.join("ca.crt"), stranger.certificate_pem()).expect("write");
     let Err(error) = Authority::open_or_create(&dir, Arc::new(SystemClock)) else {
         panic!("the key belongs to another certificate")
@@ -77,7 +77,7 @@ fn an_authority_is_made_once_and_kept() {
 
 #[test]
 fn certificates_name_users() {
-    let (_folder, authority) = authority();
+    let (_folder, authority) = new_authority();
     let authenticator = Authenticator::new(authority.certificate_der().clone());
     let admin = authority.issue_client("kubernetes-admin", &["system:masters"]).expect("issue");
     assert_eq!(
@@ -88,7 +88,7 @@ fn certificates_name_users() {
     let user = authenticator.certificate(&node.cert_der).expect("valid");
     assert_eq!(user.node_name(), Some("a"));
 
-    let (_other, stranger) = authority();
+    let (_other, stranger) = new_authority();
     let forged = stranger.issue_client("kubernetes-admin", &["system:masters"]).expect("issue");
     assert!(authenticator.certificate(&forged.cert_der).is_err());
     assert!(authenticator.certificate(b"no certificate").is_err());
@@ -117,7 +117,7 @@ fn certificates_end() {
 
 #[test]
 fn wrong_names_are_named() {
-    let (_folder, authority) = authority();
+    let (_folder, authority) = new_authority();
     for wrong in ["a b", "", "-x", "höst", "a..b"] {
         let error = authority.issue_server(&names(&["localhost", wrong])).expect_err(wrong);
         assert!(matches!(&error, PkiError::Name(name) if name == wrong), "{wrong}: {error}");
@@ -129,7 +129,7 @@ fn wrong_names_are_named() {
 
 #[tokio::test]
 async fn the_api_server_lets_everybody_in_and_sees_who_it_is() {
-    let (_folder, authority) = authority();
+    let (_folder, authority) = new_authority();
     let own = authority.issue_server(&names(&["127.0.0.1", "localhost"])).expect("issue");
     let config = || authority.server_config(&own).expect("config");
     let dial = |key: &CertifiedKey| authority.client_config(key).expect("config");
@@ -140,7 +140,7 @@ async fn the_api_server_lets_everybody_in_and_sees_who_it_is() {
     }
     connect(config(), dial(&jane), "elsewhere").await.expect_err("not its name");
 
-    let (_other, stranger) = authority();
+    let (_other, stranger) = new_authority();
     let forged = stranger.issue_client("jane", &[]).expect("issue");
     let seen = connect(config(), dial(&forged), "localhost").await.expect("judged later, with 401");
     // The client may keep a certificate back that the server didn't ask for.
@@ -149,7 +149,7 @@ async fn the_api_server_lets_everybody_in_and_sees_who_it_is() {
 
 #[tokio::test]
 async fn a_kubelet_listens_to_the_api_server_only() {
-    let (_folder, authority) = authority();
+    let (_folder, authority) = new_authority();
     let own = authority.issue_server(&names(&["localhost"])).expect("issue");
     let config = || authority.private_server_config(&own, KUBELET_CLIENT).expect("config");
     let dial = |user: &str| {
@@ -162,7 +162,7 @@ async fn a_kubelet_listens_to_the_api_server_only() {
 
 #[test]
 fn a_kubeconfig_holds_everything() {
-    let (_folder, authority) = authority();
+    let (_folder, authority) = new_authority();
     let admin = authority.issue_client("kubernetes-admin", &["system:masters"]).expect("issue");
     let text = kubeconfig("https://127.0.0.1:6443", authority.certificate_pem(), &admin);
     let shape: Vec<&str> =
