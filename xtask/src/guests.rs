@@ -135,6 +135,7 @@ fn debian_cargo(linkers: &Path) -> Result<Command> {
     Ok(command)
 }
 
+#[allow(clippy::disallowed_methods, reason = "waits for a process of the real machine")]
 /// True once the target is installed. A rustup that is absent or can't fetch is no error.
 fn rustup_add(root: &Path, target: &str) -> bool {
     eprintln!("xtask: installing the Rust target {target} with rustup");

@@ -57,6 +57,9 @@ pub struct Ending {
 
 /// How long a container that ends by a trap lets other requests finish.
 const DRAIN_AFTER_TRAP: Duration = Duration::from_secs(1);
+/// More traps than that are logged without it: whoever can send bad requests could fill the disk.
+const BACKTRACES_A_SECOND: u64 = 3;
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a container is made in.
 #[derive(Clone)]
@@ -115,22 +118,32 @@ impl Container {
 
     /// A guest failed at a request: said in the log, counted and told.
     pub fn request_failed(&self, failure: &Failure) {
-        match failure {
-            Failure::Trap { message, backtrace } => {
-                self.log.note(&format!("request trapped: {message}\n{backtrace}"));
-            }
-            Failure::Exit(_) | Failure::Memory(_) => {
-                self.log.note(&format!("request failed: {}", failure.message()));
-            }
+        if matches!(failure, Failure::NoRoom(_)) {
             // The caller is told; the guest did nothing wrong.
-            Failure::NoRoom(_) => return,
+            return;
         }
-        self.traps.count(failure.message());
+        let message = failure.message();
+        let recent = self.traps.count(message.clone());
+        self.log.note(&format!("request failed: {message}"));
+        if let Failure::Trap { backtrace, .. } = failure
+            && recent <= BACKTRACES_A_SECOND
+        {
+            self.log.note(backtrace);
+        }
+    }
+
+    /// For the people who own the pod.
+    pub fn notice(&self, reason: &'static str, message: String) {
+        let (pod_uid, container) = (self.pod.uid.clone(), self.spec.name.clone());
+        let notice = RuntimeEvent::Notice { pod_uid, container, reason, message };
+        // Nobody listens: then nobody wants to know.
+        let _ = self.events.send(notice);
     }
 
     /// Ends the container, once its log is written. The first call decides.
     pub async fn end(&self, exit_code: i32, reason: &str, message: String) {
-        self.log.flush().await;
+        // A disk that hangs must not keep the container from ending.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.log.flush()).await;
         {
             let mut state = self.state.lock();
             let ContainerState::Running { started_at } = *state else { return };

@@ -210,9 +210,9 @@ mod tests {
     fn the_epoch_advances_only_while_a_guest_is_polled() {
         let engine = Engine::new(Config::new().epoch_interruption(true)).expect("engine");
         let ticker = Ticker::start(engine).expect("thread");
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         while !ticker.shared.parked.load(SeqCst) {
-            assert!(std::time::Instant::now() < deadline, "the thread never parked");
+            assert!(tokio::time::Instant::now() < deadline, "the thread never parked");
             thread::yield_now();
         }
         let shared = ticker.shared.clone();
@@ -220,7 +220,7 @@ mod tests {
         let _ = ticker.poll(
             std::pin::pin!(async move {
                 while shared.parked.load(SeqCst) {
-                    assert!(std::time::Instant::now() < deadline, "the thread never woke");
+                    assert!(tokio::time::Instant::now() < deadline, "the thread never woke");
                     thread::yield_now();
                 }
             }),

@@ -30,6 +30,9 @@ use crate::{container::Container, failure::Failure, guest::Guest};
 /// How long a request waits for a free instance slot.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a guest may work on when its answer is complete or its client is gone.
+const AFTERWARDS: Duration = Duration::from_secs(60);
+
 /// A container whose component handles HTTP requests.
 pub struct Handler {
     pub container: Arc<Container>,
@@ -237,8 +240,8 @@ impl Drop for Working {
         let (abort, tasks) = (container.ending.abort.clone(), container.ending.tasks.clone());
         tasks.spawn(async move {
             let rest = poll_fn(|cx| container.host.ticker.poll(call.as_mut(), cx));
-            // Aborted: the container is being ended.
-            let _ = abort.run_until_cancelled(rest).await;
+            // Cut short: the container is being ended, or nobody will see what it does any more.
+            let _ = tokio::time::timeout(AFTERWARDS, abort.run_until_cancelled(rest)).await;
         });
     }
 }

@@ -18,7 +18,9 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep, timeout};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode,
+};
 use windlass_runtime_net::ConnectError;
 
 use crate::container::Container;
@@ -51,6 +53,14 @@ impl Outgoing {
 }
 
 impl WasiHttpHooks for Outgoing {
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        match error {
+            error if error.is_incomplete_message() => ErrorCode::HttpResponseIncomplete,
+            error if error.is_closed() || error.is_canceled() => ErrorCode::ConnectionTerminated,
+            _ => ErrorCode::HttpProtocolError,
+        }
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,

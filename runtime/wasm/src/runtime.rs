@@ -172,14 +172,11 @@ impl Runtime for WasmRuntime {
     }
 
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError> {
-        let pods = self.inner.pods.lock();
-        let observed = pods.values().map(|pod| ObservedSandbox {
-            pod_uid: pod.sandbox.uid.clone(),
-            name: pod.sandbox.name.clone(),
-            namespace: pod.sandbox.namespace.clone(),
-            containers: pod.containers.values().map(|c| c.container().observed()).collect(),
-        });
-        Ok(observed.collect())
+        Ok(self.inner.pods.lock().values().map(Pod::observed).collect())
+    }
+
+    async fn observe(&self, pod_uid: &str) -> Result<Option<ObservedSandbox>, RuntimeError> {
+        Ok(self.inner.pods.lock().get(pod_uid).map(Pod::observed))
     }
 
     fn events(&self) -> BoxStream<'static, RuntimeEvent> {
@@ -286,7 +283,7 @@ impl Inner {
                 ListenError::Unsupported(..) => RuntimeError::new(CREATE_ERROR, error.to_string()),
             })?;
             if let Some(error) = listener.host_error() {
-                tracing::warn!(pod = %container.pod.name, port, error, "port only inside the cluster");
+                container.notice("PortUnavailableOnHost", error.to_string());
             }
             listeners.push(listener);
         }
@@ -314,6 +311,17 @@ impl Inner {
         let now = self.around.clock.now().as_nanosecond();
         let seed = format!("{}/{}/{}/{now}/{serial}", spec.pod.uid, spec.name, spec.attempt);
         hex(&Sha256::digest(seed))
+    }
+}
+
+impl Pod {
+    fn observed(&self) -> ObservedSandbox {
+        ObservedSandbox {
+            pod_uid: self.sandbox.uid.clone(),
+            name: self.sandbox.name.clone(),
+            namespace: self.sandbox.namespace.clone(),
+            containers: self.containers.values().map(|c| c.container().observed()).collect(),
+        }
     }
 }
 

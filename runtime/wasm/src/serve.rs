@@ -59,13 +59,14 @@ pub async fn drain(container: &Container, grace: Duration) {
         ending.tasks.wait().await;
     })
     .await;
-    if drained.is_ok() {
-        return container.end(0, "Completed", String::new()).await;
-    }
     ending.closing.cancel();
     ending.listeners.close();
     ending.listeners.wait().await;
+    // Also where nothing is left to drop: idle outgoing connections end by this.
     ending.abort.cancel();
+    if drained.is_ok() {
+        return container.end(0, "Completed", String::new()).await;
+    }
     let why =
         format!("requests were still running {} s after it was asked to end", grace.as_secs());
     container.end(137, "Error", why).await;

@@ -35,13 +35,15 @@ impl Traps {
         Arc::new(Self { pod_uid, container, events, told: Mutex::default() })
     }
 
-    /// Counts one trap. Must be called on a tokio runtime.
-    pub fn count(self: &Arc<Self>, message: String) {
+    /// Counts one trap, and returns how many there were since the last time the agent was told.
+    /// Must be called on a tokio runtime.
+    pub fn count(self: &Arc<Self>, message: String) -> u64 {
         let mut told = self.told.lock();
         told.untold += 1;
         told.message = message;
+        let untold = told.untold;
         if told.scheduled {
-            return;
+            return untold;
         }
         match told.last.map(|last| last + INTERVAL).filter(|next| *next > Instant::now()) {
             None => self.tell(&mut told),
@@ -56,6 +58,7 @@ impl Traps {
                 });
             }
         }
+        untold
     }
 
     fn tell(&self, told: &mut Told) {

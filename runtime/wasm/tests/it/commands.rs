@@ -1,7 +1,8 @@
 //! Commands: what they print, how they end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use windlass_runtime_api::{ContainerState, Limits, Runtime};
 
 use crate::node::{Node, guest};

@@ -1,11 +1,9 @@
 //! HTTP handlers: answers, traps, memory, ends.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::join_all};
+use tokio::time::Instant;
 use windlass_runtime_api::{ContainerState, HttpProbe, Limits, OnTrap, Runtime, RuntimeEvent};
 
 use crate::node::{Node, committed, get_on, guest, socket, until};

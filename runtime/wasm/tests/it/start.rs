@@ -1,11 +1,13 @@
 //! What a start costs, and what is refused at it, with words that name the thing.
 
-use std::{fs, sync::Arc, time::Instant};
+use std::{fs, sync::Arc};
 
 use expect_test::{Expect, expect};
-use windlass_runtime_api::{Port, Protocol, Sandbox};
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+use windlass_runtime_api::{Port, Protocol, Runtime, RuntimeEvent, Sandbox};
 
-use crate::node::{Node, committed, guest, image};
+use crate::node::{Node, committed, guest, image, socket, until};
 
 async fn refused(name: &str, bytes: &[u8], expected: Expect) {
     let node = Node::new();
@@ -141,4 +143,20 @@ async fn an_annotation_picks_the_port() {
     assert!(node.get(&spec, "/").await.is_err());
     spec.ports.remove(0);
     assert_eq!(node.get(&spec, "/").await.expect("answers").status, 200);
+}
+
+#[tokio::test]
+async fn a_port_that_the_host_refuses_is_said_and_still_answers_inside() {
+    let node = Node::new();
+    let mut events = node.runtime.events();
+    let spec = node.pod("taken", &committed("v1"));
+    let _holder = tokio::net::TcpListener::bind(socket(&spec)).await.expect("binds");
+    let spec = node.started(spec).await;
+    assert_eq!(node.get(&spec, "/").await.expect("answers").status, 200);
+    let notice = until("the agent is told", || match events.next().now_or_never().flatten() {
+        Some(RuntimeEvent::Notice { reason, message, .. }) => Some(format!("{reason}: {message}")),
+        _ => None,
+    });
+    let notice = notice.await;
+    assert!(notice.starts_with("PortUnavailableOnHost") && notice.contains("8080"), "{notice}");
 }
