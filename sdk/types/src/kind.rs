@@ -238,3 +238,71 @@ pub fn path<K: Kind>(namespace: &str, name: &str, subresource: &str) -> String {
     }
     path
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(line: &str, expected: Expect) {
+        let told = match decode_watch_event::<core::v1::Pod>(line.as_bytes()) {
+            Ok(WatchEvent::Applied(pod)) => format!("applied {}", pod.name()),
+            Ok(WatchEvent::Deleted(pod)) => format!("deleted {}", pod.name()),
+            Ok(WatchEvent::Bookmark { resource_version, initial_events_end }) => {
+                format!("bookmark {resource_version} {initial_events_end}")
+            }
+            Ok(WatchEvent::Failed(status)) => format!("failed {status}"),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&told);
+    }
+
+    #[test]
+    fn watch_events() {
+        let pod = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#;
+        check(&format!(r#"{{"type":"ADDED","object":{pod}}}"#), expect!["applied a"]);
+        check(&format!(r#"{{"object":{pod},"type":"DELETED"}}"#), expect!["deleted a"]);
+        check(
+            r#"{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":"7"}}}"#,
+            expect!["bookmark 7 false"],
+        );
+        check(r#"{"type":"ERROR","object":{"code":410}}"#, expect![[r#"failed {"code":410}"#]]);
+        check(
+            r#"{"type":"ADDED","object":{"apiVersion":"v1","kind":"Node"}}"#,
+            expect![[r#"not the expected kind: invalid value: string "Node", expected Pod at line 1 column 33"#]],
+        );
+    }
+
+    #[test]
+    fn paths() {
+        let all = [
+            path::<core::v1::Pod>("", "", ""),
+            path::<core::v1::Pod>("n", "a", "status"),
+            path::<core::v1::Node>("", "x", ""),
+            path::<apps::v1::Deployment>("n", "a", ""),
+        ];
+        expect![[r#"
+            /api/v1/pods
+            /api/v1/namespaces/n/pods/a/status
+            /api/v1/nodes/x
+            /apis/apps/v1/namespaces/n/deployments/a"#]]
+        .assert_eq(&all.join("\n"));
+    }
+
+    #[test]
+    fn lists_and_owners() {
+        let list = r#"{"kind":"PodList","metadata":{"resourceVersion":"5","continue":"t"},"items":[{"metadata":{"name":"a"}}]}"#;
+        let (pods, version, token) = decode_list::<core::v1::Pod>(list.as_bytes()).unwrap();
+        assert_eq!((pods.len(), &*version, &*token), (1, "5", "t"));
+        let empty = decode_list::<core::v1::Pod>(br#"{"metadata":{},"items":null}"#).unwrap();
+        assert_eq!(empty, (vec![], String::new(), String::new()));
+        let mut owner = apps::v1::ReplicaSet::default();
+        owner.metadata.name = Some("r".into());
+        let mut pod = pods[0].clone();
+        assert_eq!(pod.controller(), None);
+        pod.metadata.owner_references = Some(vec![owner.as_controller()]);
+        let found = pod.controller().map(|owner| (owner.api_version.as_str(), owner.kind.as_str()));
+        assert_eq!(found, Some(("apps/v1", "ReplicaSet")));
+    }
+}

@@ -5,8 +5,10 @@
 //! pays about 0.15 s of compile time for it, so the kinds implement `Kind` here with concrete
 //! functions, and generic code elsewhere (informers, requests) calls those.
 
+mod descriptions;
 mod kind;
 
+pub use descriptions::Descriptions;
 pub use k8s_openapi::{ByteString, Metadata, Resource, api, apimachinery};
 pub use kind::{DecodeError, Kind, WatchEvent, decode_list, decode_watch_event, path};
 
