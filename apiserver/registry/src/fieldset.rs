@@ -2,7 +2,7 @@
 //! object that yields them. How a field is owned (as a whole, by member, by the key of a list's
 //! items) is in the facts table.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde_json::{Map, Value, json};
 use windlass_apiserver_schema::{Field, Shape, Type};
@@ -111,12 +111,13 @@ impl Delta {
         let resets_status = sub.is_empty()
             && matches!(separation, Separation::Status | Separation::StatusAndGeneration);
         let mut delta = Self::default();
-        for (key, old, new, field) in members(old, new, root) {
+        // Upstream compares with an object of the kind that is empty, but there.
+        let old = if old.is_null() { &*EMPTY } else { old };
+        for (key, old, new, field) in members(Some(old), Some(new), root) {
             match key {
                 "apiVersion" | "kind" => {}
                 "status" if resets_status => {}
                 "metadata" => {
-                    let (old, new) = (old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null));
                     let mut inner = Self::default();
                     for (key, old, new, field) in members(old, new, field) {
                         if !SYSTEM_METADATA.contains(&key) {
@@ -142,7 +143,7 @@ impl Delta {
         }
         let mut inner = Self::default();
         if as_.has_parts(old, new) {
-            inner.walk(old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null), as_);
+            inner.walk(old, new, as_);
             inner.changed.member = old.is_none();
         } else {
             inner.changed.member = new.is_some();
@@ -151,7 +152,7 @@ impl Delta {
         self.absorb(element, inner);
     }
 
-    fn walk(&mut self, old: &Value, new: &Value, as_: Ownership) {
+    fn walk(&mut self, old: Option<&Value>, new: Option<&Value>, as_: Ownership) {
         match as_ {
             Ownership::Items(field) => {
                 let (before, after) = (items(old, field), items(new, field));
@@ -190,6 +191,9 @@ impl Delta {
         }
     }
 }
+
+static NULL: Value = Value::Null;
+static EMPTY: LazyLock<Value> = LazyLock::new(|| json!({}));
 
 /// How a field is owned.
 #[derive(Clone, Copy, Debug)]
@@ -230,8 +234,6 @@ impl Ownership {
     /// How a member is owned, and what it counts as where it is absent: Go writes struct values
     /// always, and slices and maps without `omitempty` as null, so these were there before.
     fn member(self, key: &str) -> (Self, Option<&'static Value>) {
-        static NULL: Value = Value::Null;
-        static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| json!({}));
         match self {
             Self::Struct(of) => of.field(key).map_or((Self::Open, None), |field| {
                 let absent = match &field.shape {
@@ -268,29 +270,33 @@ impl Ownership {
 
 type Member<'a> = (&'a str, Option<&'a Value>, Option<&'a Value>, Ownership);
 
-/// The members of either object that differ.
-fn members<'a>(old: &'a Value, new: &'a Value, as_: Ownership) -> Vec<Member<'a>> {
-    let present = |of: &'a Value, key: &str| of.get(key).filter(|value| !value.is_null());
+/// The members of either object that differ. What an absent member counts as holds only inside an
+/// object that is there.
+fn members<'a>(old: Option<&'a Value>, new: Option<&'a Value>, as_: Ownership) -> Vec<Member<'a>> {
+    let present = |of: Option<&'a Value>, key: &str| {
+        of.and_then(|of| of.get(key)).filter(|value| !value.is_null())
+    };
+    let keys = |of: Option<&'a Value>| of.and_then(Value::as_object).into_iter().flatten();
     let mut found = Vec::new();
-    for (key, _) in new.as_object().into_iter().flatten() {
+    for (key, _) in keys(new) {
         let (before, after) = (present(old, key), present(new, key));
         if after.is_some() && before != after {
             let (field, absent) = as_.member(key);
-            found.push((key.as_str(), before.or(absent), after, field));
+            found.push((key.as_str(), before.or(absent.filter(|_| old.is_some())), after, field));
         }
     }
-    for (key, _) in old.as_object().into_iter().flatten() {
+    for (key, _) in keys(old) {
         let before = present(old, key);
         if before.is_some() && present(new, key).is_none() {
             let (field, absent) = as_.member(key);
-            found.push((key.as_str(), before, absent, field));
+            found.push((key.as_str(), before, absent.filter(|_| new.is_some()), field));
         }
     }
     found
 }
 
 /// The items of a keyed list by path element; of doubles the last counts.
-fn items<'a>(list: &'a Value, field: &Field) -> BTreeMap<String, &'a Value> {
+fn items<'a>(list: Option<&'a Value>, field: &Field) -> BTreeMap<String, &'a Value> {
     let mut keys = field.list_map_keys.clone();
     keys.sort_unstable();
     let element = |item: &Value| {
@@ -301,9 +307,10 @@ fn items<'a>(list: &'a Value, field: &Field) -> BTreeMap<String, &'a Value> {
             .collect();
         format!("k:{}", Value::Object(key))
     };
-    list.as_array().into_iter().flatten().map(|item| (element(item), item)).collect()
+    let list = list.and_then(Value::as_array);
+    list.into_iter().flatten().map(|item| (element(item), item)).collect()
 }
 
-fn set_items(list: &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().map(|one| format!("v:{one}")).collect()
+fn set_items(list: Option<&Value>) -> Vec<String> {
+    list.and_then(Value::as_array).into_iter().flatten().map(|one| format!("v:{one}")).collect()
 }
