@@ -1,10 +1,12 @@
 //! Request bodies as trees: JSON, YAML and protobuf come out alike, held to the facts about their
 //! kind as strictly as the client asked.
 
-use windlass_apiserver_registry::{GroupVersion, Kind};
-use windlass_apiserver_schema::{FieldValidation, Format, Target, decode, decode_protobuf, decode_value};
-use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
 use serde_json::Value;
+use windlass_apiserver_registry::{GroupVersion, Kind};
+use windlass_apiserver_schema::{
+    FieldValidation, Format, Target, decode, decode_protobuf, decode_value,
+};
+use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
 
 use crate::{content::BodyType, request::Query};
 

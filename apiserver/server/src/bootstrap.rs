@@ -24,9 +24,8 @@ const AT_ONCE: usize = 64;
 
 /// Makes what is missing.
 pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
-    let namespaces = NAMESPACES.map(|name| {
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    });
+    let namespaces = NAMESPACES
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     ensure_all(server, namespaces.to_vec()).await?;
     let mut rest = bootstrap_objects();
     rest.push(service(server));

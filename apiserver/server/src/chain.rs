@@ -12,7 +12,7 @@ use windlass_apiserver_access::{Attributes, User};
 use windlass_sdk_meta::{Reason, Status};
 
 use crate::{
-    ApiServer, content, discovery, health,
+    ApiServer, content, discovery, health, impersonation,
     limits::Class,
     local::Caller,
     openapi,
@@ -48,7 +48,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
     response
 }
 
-/// The chain: authentication, authorisation, limits, bounds on time, then the verb.
+/// The chain: authentication, impersonation, authorisation, limits, bounds on time, then the verb.
 async fn filters(
     server: &Arc<ApiServer>,
     info: &RequestInfo,
@@ -56,10 +56,12 @@ async fn filters(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let user = authenticate(server, &parts)?;
+    let user = impersonation::act_as(server, user, &parts.headers)?;
     authorize(server, &user, info)?;
     let class = Class::of(info);
     let permit = server.limits().admit(class).await?;
-    let verb = dispatch(server, Call { server: server.clone(), user, parts, info: info.clone() }, body);
+    let verb =
+        dispatch(server, Call { server: server.clone(), user, parts, info: info.clone() }, body);
     if class == Class::LongRunning {
         let response = verb.await?;
         // The permit is given back when the client stops reading.

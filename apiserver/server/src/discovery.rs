@@ -167,9 +167,7 @@ fn group_document(group: &str, versions: &[String]) -> Value {
 }
 
 fn group_entry(group: &str, versions: &[String]) -> Value {
-    let version = |version: &String| {
-        json!({"groupVersion": format!("{group}/{version}"), "version": version})
-    };
+    let version = |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
     let all: Vec<Value> = versions.iter().map(version).collect();
     json!({"name": group, "versions": all, "preferredVersion": all.first()})
 }

@@ -31,9 +31,7 @@ pub(crate) fn serve(
     let (first, check, more) = (parts.next()?, parts.next(), parts.next());
     match (first, check, more) {
         ("version", None, None) => Some(Ok(version())),
-        (name @ ("livez" | "readyz" | "healthz"), None, None) => {
-            Some(Ok(all(server, info, name)))
-        }
+        (name @ ("livez" | "readyz" | "healthz"), None, None) => Some(Ok(all(server, info, name))),
         (name @ ("livez" | "readyz" | "healthz"), Some(check), None) => one(server, name, check),
         _ => None,
     }
@@ -59,7 +57,9 @@ fn all(server: &ApiServer, info: &RequestInfo, endpoint: &str) -> Response<Body>
         }
     }
     match (failed, info.query.get("verbose").is_some()) {
-        (true, _) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n")),
+        (true, _) => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n"))
+        }
         (false, true) => text(StatusCode::OK, format!("{lines}{endpoint} check passed\n")),
         (false, false) => text(StatusCode::OK, "ok".into()),
     }

@@ -11,6 +11,7 @@ mod chain;
 mod content;
 mod discovery;
 mod health;
+mod impersonation;
 mod limits;
 mod local;
 mod metrics;

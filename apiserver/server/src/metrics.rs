@@ -80,7 +80,16 @@ impl Metrics {
             "Writes that were tried again because the object had changed",
             write_conflicts.clone(),
         );
-        Self { registry, requests, latency, in_flight, objects, watchers, revision, write_conflicts }
+        Self {
+            registry,
+            requests,
+            latency,
+            in_flight,
+            objects,
+            watchers,
+            revision,
+            write_conflicts,
+        }
     }
 
     /// Counts an answered request. Paths that name no served resource share one label, so clients

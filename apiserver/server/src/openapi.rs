@@ -89,6 +89,9 @@ pub(crate) fn serve(
     info: &RequestInfo,
     headers: &HeaderMap,
 ) -> Option<Result<Response<Body>, Status>> {
+    if info.path == "/openapi/v2" {
+        return Some(Ok(version_2(headers)));
+    }
     let rest = info.path.strip_prefix("/openapi/v3")?.trim_matches('/');
     if !accepts_json(headers) {
         let why = format!("only the following media types are accepted: {JSON}");
@@ -113,6 +116,32 @@ pub(crate) fn serve(
     };
     response.headers_mut().insert(header::ETAG, document.etag);
     Some(Ok(response))
+}
+
+/// Clients that miss a kind in version 3 look it up in version 2 before they say that it is unknown.
+/// Everything served is described in version 3, so this one describes nothing.
+fn version_2(headers: &HeaderMap) -> Response<Body> {
+    const BINARY: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let accept = content::joined(headers, &header::ACCEPT);
+    if !accept.contains("proto-openapi.spec.v2") {
+        let document = json!({"swagger": "2.0", "paths": {}, "definitions": {},
+            "info": {"title": "Kubernetes", "version": Schema::builtin().version()}});
+        return content::respond_value(StatusCode::OK, &document);
+    }
+    // The fields `swagger`, `info`, `paths` and `definitions` of gnostic's Document.
+    let text = |out: &mut Vec<u8>, tag: u8, text: &[u8]| {
+        // Every text here is shorter than 128 bytes, so its length is one byte.
+        out.extend_from_slice(&[tag, text.len() as u8]);
+        out.extend_from_slice(text);
+    };
+    let (mut info, mut document) = (Vec::new(), Vec::new());
+    text(&mut info, 0x0a, b"Kubernetes");
+    text(&mut info, 0x12, Schema::builtin().version().as_bytes());
+    text(&mut document, 0x0a, b"2.0");
+    text(&mut document, 0x12, &info);
+    text(&mut document, 0x42, b"");
+    text(&mut document, 0x4a, b"");
+    content::plain(StatusCode::OK, BINARY, document)
 }
 
 fn accepts_json(headers: &HeaderMap) -> bool {

@@ -32,16 +32,24 @@ pub(crate) enum ListState {
     NotOlderThan(u64),
     Exact(u64),
     /// From behind a key, at a revision.
-    Continue { revision: u64, after: (String, String) },
+    Continue {
+        revision: u64,
+        after: (String, String),
+    },
     /// From behind a key, in the newest state: after a token has expired.
-    ContinueAnyhow { after: (String, String) },
+    ContinueAnyhow {
+        after: (String, String),
+    },
 }
 
 /// Where a watch starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchStart {
     /// Synthetic ADDED events of the state now; most recent where asked for.
-    State { not_older_than: Option<u64>, most_recent: bool },
+    State {
+        not_older_than: Option<u64>,
+        most_recent: bool,
+    },
     After(u64),
 }
 
@@ -199,8 +207,7 @@ pub(crate) fn continue_token(revision: Option<u64>, key: (&str, &str)) -> String
 }
 
 fn read_token(text: &str) -> Result<ListState, Status> {
-    let invalid =
-        |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let invalid = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
         .map_err(|error| invalid(&error.to_string()))?;

@@ -59,10 +59,9 @@ pub(crate) fn filter(
         filter.namespace = Some(namespace.into());
     }
     for (label, equal, value) in written.0 {
-        let path = kind.field_path(&at.group, &label).ok_or_else(|| {
-            let why = format!("field label not supported: {label}");
-            Status::bad_request(format!("Unable to find {:?} that match label selector {:?}, field selector {:?}: {why}", format!("{}/{}, Resource={}", at.group, at.version, kind.plural).trim_start_matches('/'), options.label_selector, options.field_selector))
-        })?;
+        let path = kind
+            .field_path(&at.group, &label)
+            .ok_or_else(|| Status::bad_request(format!("field label not supported: {label}")))?;
         match (path, equal) {
             ("metadata.name", true) => filter.name = Some(value.into()),
             // A list inside one namespace that selects another finds nothing.

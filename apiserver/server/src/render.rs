@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use windlass_apiserver_registry::{GroupVersion, IncludeObject, Kind, partial_metadata};
-use windlass_sdk_meta::{Object, Status, Timestamp};
+use windlass_sdk_meta::{Clock, Object, Status};
 
 use crate::{
     cache::Form,
@@ -30,7 +30,7 @@ pub(crate) struct Renderer {
     pub at: GroupVersion,
     pub accepted: Accepted,
     include: IncludeObject,
-    now: Timestamp,
+    clock: Arc<dyn Clock>,
 }
 
 /// `metadata` of a list.
@@ -47,13 +47,13 @@ impl Renderer {
         at: GroupVersion,
         accepted: Accepted,
         query: &Query,
-        now: Timestamp,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, Status> {
         let include = query.get("includeObject").unwrap_or_default();
         let include = IncludeObject::parse(include).ok_or_else(|| {
             Status::bad_request(format!("unrecognized includeObject value: {include:?}"))
         })?;
-        Ok(Self { kind, at, accepted, include, now })
+        Ok(Self { kind, at, accepted, include, clock })
     }
 
     /// Requests with equal forms get equal bytes.
@@ -89,7 +89,7 @@ impl Renderer {
             Shape::Metadata => partial_metadata(&tree),
             Shape::Table => {
                 let metadata = json!({"resourceVersion": revision.to_string()});
-                let row = self.kind.row(&tree, self.include, self.now);
+                let row = self.kind.row(&tree, self.include, self.clock.now());
                 self.kind.table(vec![row], metadata, headers)
             }
         };
@@ -106,7 +106,7 @@ impl Renderer {
         let value = match self.accepted.shape {
             Shape::Object => tree,
             Shape::Metadata => partial_metadata(&tree),
-            Shape::Table => self.kind.row(&tree, self.include, self.now),
+            Shape::Table => self.kind.row(&tree, self.include, self.clock.now()),
         };
         to_json(&value, out);
     }
@@ -204,7 +204,8 @@ impl Pieces {
         if gzip {
             self.gzip = Some(GzEncoder::new(Vec::new(), Compression::fast()));
         }
-        let pieces = futures::stream::iter(self.map(|piece| Ok::<_, axum::Error>(Bytes::from(piece))));
+        let pieces =
+            futures::stream::iter(self.map(|piece| Ok::<_, axum::Error>(Bytes::from(piece))));
         let mut response = content::plain(StatusCode::OK, "application/json", Bytes::new());
         *response.body_mut() = Body::from_stream(pieces);
         if gzip {

@@ -85,7 +85,9 @@ impl RequestInfo {
 
     fn refine_verb(&mut self, watched: bool) {
         let on_collection = self.name.is_empty();
-        if watched || (self.verb == "get" && self.subresource.is_empty() && self.query.flag("watch")) {
+        if watched
+            || (self.verb == "get" && self.subresource.is_empty() && self.query.flag("watch"))
+        {
             // `?watch` on one object is a watch of its collection, narrowed to the name.
             self.verb = "watch";
         } else if on_collection {

@@ -72,8 +72,7 @@ impl ApiServer {
     /// Reads the store, starts to follow it, and makes what every cluster has. Must be called
     /// inside a tokio runtime.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        let cache =
-            Cache::load(config.store, &config.registry, config.clock.clone()).await?;
+        let cache = Cache::load(config.store, &config.registry, config.clock.clone()).await?;
         let following = CancellationToken::new();
         tokio::spawn(cache.clone().follow_until(following.clone()));
         let server = Arc::new(Self {
@@ -112,8 +111,8 @@ impl ApiServer {
         &self.registry
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     pub(crate) fn rng(&self) -> &Rng {
@@ -169,6 +168,8 @@ pub(crate) fn store_status(error: StoreError) -> Status {
         | StoreError::Unavailable(_)
         | StoreError::Lagged { .. } => Status::unavailable(error.to_string()),
         StoreError::Compacted { .. } => Status::new(Reason::Expired, error.to_string()),
-        StoreError::Future { .. } | StoreError::Damaged { .. } | StoreError::Invalid(_) => Status::internal(error),
+        StoreError::Future { .. } | StoreError::Damaged { .. } | StoreError::Invalid(_) => {
+            Status::internal(error)
+        }
     }
 }

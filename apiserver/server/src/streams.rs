@@ -61,10 +61,9 @@ impl Kubelets {
     ) -> Result<Response<Body>, String> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address));
         let stream = connecting.await.map_err(|_| "connecting took too long".to_owned())??;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
         tokio::spawn(async move {
             // An error ends the answer's body, where its reader sees it.
             let _ = connection.await;
@@ -185,9 +184,7 @@ fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
     let known = plain.iter().chain(&init).chain(&names("ephemeralContainers")).any(|c| c == asked);
     match known {
         true => Ok(asked.to_owned()),
-        false => {
-            Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
-        }
+        false => Err(Status::bad_request(format!("container {asked} is not valid for pod {name}"))),
     }
 }
 
@@ -195,7 +192,8 @@ fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
 fn kubelet_address(server: &ApiServer, node: &str) -> Result<Address, Status> {
     use windlass_apiserver_access::Lookup as _;
     let nodes = GroupResource::new("", "nodes");
-    let object = server.cache().get(&nodes, "", node).ok_or_else(|| Status::not_found(&nodes, node))?;
+    let object =
+        server.cache().get(&nodes, "", node).ok_or_else(|| Status::not_found(&nodes, node))?;
     let status = &object.tree()["status"];
     let of_type = |wanted: &str| {
         let mut all = status["addresses"].as_array().into_iter().flatten();
@@ -219,7 +217,10 @@ async fn kubelet_error(response: Response<Body>) -> Status {
     let text = text.unwrap_or_default();
     match code.as_u16() {
         400 => Status::bad_request(text),
-        404 => Status::new(Reason::NotFound, format!("the server could not find the requested resource: {text}")),
+        404 => Status::new(
+            Reason::NotFound,
+            format!("the server could not find the requested resource: {text}"),
+        ),
         429 => Status::new(Reason::TooManyRequests, text),
         503 => Status::unavailable(text),
         code => Status::internal(format!("the kubelet answered {code}: {text}")),

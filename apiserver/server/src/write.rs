@@ -11,7 +11,9 @@ use windlass_apiserver_registry::{
     Context, DeleteOptions, Deletion, Kind, Manager, generated_name_taken, record_manager,
 };
 use windlass_apiserver_store::{Compare, Op, Txn, TxnOutcome};
-use windlass_sdk_meta::{Encoded, GroupResource, GroupVersionKind, Object, Reason, Status, Timestamp};
+use windlass_sdk_meta::{
+    Encoded, GroupResource, GroupVersionKind, Object, Reason, Status, Timestamp,
+};
 
 use crate::{
     ApiServer,
@@ -71,7 +73,11 @@ pub(crate) enum Proposal {
     /// What the object shall be, in the stored version.
     Update(Value),
     /// An object of another kind that acts on the stored one once it is admitted.
-    Review { kind: GroupVersionKind, object: Value, apply: Apply },
+    Review {
+        kind: GroupVersionKind,
+        object: Value,
+        apply: Apply,
+    },
     Delete(DeleteOptions),
 }
 
@@ -221,8 +227,7 @@ impl Run<'_> {
     }
 
     fn exists(&self, existing: &Object) -> Status {
-        let mut status =
-            Status::already_exists(&self.write.kind.group_resource(), &existing.name);
+        let mut status = Status::already_exists(&self.write.kind.group_resource(), &existing.name);
         if existing.deleting {
             status.message = format!("object is being deleted: {}", status.message);
         }
@@ -281,11 +286,7 @@ impl Run<'_> {
         self.commit(object, Some(stored), Outcome::Updated).await
     }
 
-    async fn delete(
-        mut self,
-        options: &DeleteOptions,
-        stored: &Stored,
-    ) -> Result<Attempt, Status> {
+    async fn delete(mut self, options: &DeleteOptions, stored: &Stored) -> Result<Attempt, Status> {
         let (kind, old) = (self.write.kind, &stored.tree);
         self.mutating_admission(&kind.gvk(), None, Some(old)).await?;
         self.validating_admission(&kind.gvk(), None, Some(old)).await?;

@@ -189,8 +189,9 @@ impl ResourceCache {
         let mut state = self.state.write();
         let found: Root = objects.into_iter().map(|object| (key_of(&object), object)).collect();
         let gone = state.now.keys().filter(|key| !found.contains_key(*key)).cloned();
-        let mut changes: Vec<Change> =
-            gone.map(|(namespace, name)| Change::deleted(&namespace, &name, revision, at)).collect();
+        let mut changes: Vec<Change> = gone
+            .map(|(namespace, name)| Change::deleted(&namespace, &name, revision, at))
+            .collect();
         let newer = found.iter().filter(|(key, object)| {
             state.now.get(*key).is_none_or(|known| known.revision != object.revision)
         });

@@ -1,10 +1,7 @@
 //! Who watches a resource and what they are told. Filters are evaluated where a change is applied,
 //! so a watcher wakes only for what concerns it, and a change that many see is encoded once a form.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -210,7 +207,8 @@ impl Watchers {
             object.as_ref().and_then(|object| object.field(field)).map(Box::<str>::from)
         };
         let (before, now) = (value(&change.before), value(&change.now));
-        for value in [before.as_ref().filter(|_| before != now), now.as_ref()].into_iter().flatten() {
+        for value in [before.as_ref().filter(|_| before != now), now.as_ref()].into_iter().flatten()
+        {
             if let Some(watchers) = self.by_value.get_mut(value) {
                 watchers.retain(|_, watcher| watcher.offer(&delivery));
             }

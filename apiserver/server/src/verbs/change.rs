@@ -96,9 +96,8 @@ impl Patch {
             PatchType::Strategic => {
                 let schema = windlass_apiserver_schema::Schema::builtin();
                 let facts = schema.kind(&kind.group, &kind.version, &kind.kind);
-                let facts = facts.ok_or_else(|| {
-                    content::unsupported(&[JSON_PATCH, MERGE_PATCH])
-                })?;
+                let facts =
+                    facts.ok_or_else(|| content::unsupported(&[JSON_PATCH, MERGE_PATCH]))?;
                 strategic_merge(tree, &self.patch, facts).map_err(Status::from)
             }
         }
@@ -129,11 +128,7 @@ fn create_proposal(
 }
 
 /// The body, held to its request, in the stored version.
-fn identified(
-    target: &Target,
-    source: &mut Source,
-    name: Option<&str>,
-) -> Result<Value, Status> {
+fn identified(target: &Target, source: &mut Source, name: Option<&str>) -> Result<Value, Status> {
     let mut tree = source.tree()?;
     target.kind.identify(&mut tree, &target.at, &target.namespace, name)?;
     target.kind.convert(&mut tree, target.kind.storage());

@@ -110,8 +110,8 @@ impl Target {
 
     pub fn renderer(&self, call: &Call, shapes: bool) -> Result<Renderer, Status> {
         let accepted = Accepted::negotiate(&call.parts.headers, shapes)?;
-        let (kind, at, now) = (self.kind.clone(), self.at.clone(), call.server.clock().now());
-        Renderer::new(kind, at, accepted, &call.info.query, now)
+        let (kind, at, clock) = (self.kind.clone(), self.at.clone(), call.server.clock().clone());
+        Renderer::new(kind, at, accepted, &call.info.query, clock)
     }
 }
 

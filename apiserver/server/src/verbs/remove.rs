@@ -11,8 +11,9 @@ use windlass_sdk_meta::{GroupVersionKind, Reason, Status};
 
 use super::{Call, Target, finish, success};
 use crate::{
-    body, content,
+    body,
     cache::PageRequest,
+    content,
     options::ListOptions,
     read,
     render::ListMeta,
@@ -113,11 +114,7 @@ async fn delete_found(
 }
 
 /// The options: the body's if there is one, else the query's.
-async fn read_options(
-    call: &Call,
-    target: &Target,
-    body: Body,
-) -> Result<DeleteOptions, Status> {
+async fn read_options(call: &Call, target: &Target, body: Body) -> Result<DeleteOptions, Status> {
     let bytes = content::read_body(body).await?;
     if bytes.is_empty() {
         return Ok(from_query(&call.info.query));

@@ -27,7 +27,9 @@ pub(super) async fn create(
     let status = match &*target.kind.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&call.user)}),
         "SelfSubjectAccessReview" => access(call, &gvk, &review["spec"], &call.user)?,
-        "SubjectAccessReview" => access(call, &gvk, &review["spec"], &subject(&gvk, &review["spec"])?)?,
+        "SubjectAccessReview" => {
+            access(call, &gvk, &review["spec"], &subject(&gvk, &review["spec"])?)?
+        }
         "LocalSubjectAccessReview" => {
             let asked = review["spec"]["resourceAttributes"]["namespace"].as_str();
             if asked.unwrap_or_default() != target.namespace {

@@ -90,11 +90,7 @@ fn scale_kind() -> GroupVersionKind {
     GroupVersionKind::new("autoscaling", "v1", "Scale")
 }
 
-fn respond(
-    target: &Target,
-    object: &Value,
-    accepted: &Accepted,
-) -> Result<Response<Body>, Status> {
+fn respond(target: &Target, object: &Value, accepted: &Accepted) -> Result<Response<Body>, Status> {
     let scale = read_scale(&target.kind, object).ok_or_else(Status::unknown_path)?;
     let bytes = serde_json::to_vec(&scale).unwrap_or_default();
     Ok(content::respond(StatusCode::OK, bytes, accepted))

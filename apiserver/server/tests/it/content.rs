@@ -10,7 +10,12 @@ use crate::Cluster;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-async fn post(cluster: &Cluster, media: &str, accept: &str, body: impl Into<Body>) -> crate::Answer {
+async fn post(
+    cluster: &Cluster,
+    media: &str,
+    accept: &str,
+    body: impl Into<Body>,
+) -> crate::Answer {
     let request = Request::post(MAPS)
         .header(header::CONTENT_TYPE, media)
         .header(header::ACCEPT, accept)
@@ -30,8 +35,14 @@ async fn bodies_in_yaml_and_protobuf() {
     let target = windlass_apiserver_schema::Target::new("", "v1", "ConfigMap");
     let bytes = windlass_apiserver_schema::encode_protobuf(&tree, &target).expect("encodes");
     let media = "application/vnd.kubernetes.protobuf";
-    let answer = post(&cluster, media, "application/vnd.kubernetes.protobuf,application/json", bytes).await;
-    assert_eq!((answer.code, &answer.json()["data"]["k"]), (201, &json!("v")), "{}", answer.summary());
+    let answer =
+        post(&cluster, media, "application/vnd.kubernetes.protobuf,application/json", bytes).await;
+    assert_eq!(
+        (answer.code, &answer.json()["data"]["k"]),
+        (201, &json!("v")),
+        "{}",
+        answer.summary()
+    );
     let answer = post(&cluster, media, "application/json", "rubbish").await;
     assert_eq!(answer.code, 400, "{}", answer.summary());
 }
@@ -80,7 +91,10 @@ async fn tables_and_metadata() {
     assert_eq!(answer.code, 400);
     let metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     let answer = read(metadata, MAPS.into()).await.json();
-    assert_eq!((&answer["kind"], &answer["items"][0]["data"]), (&json!("PartialObjectMetadataList"), &json!(null)));
+    assert_eq!(
+        (&answer["kind"], &answer["items"][0]["data"]),
+        (&json!("PartialObjectMetadataList"), &json!(null))
+    );
     let answer = read("application/yaml", format!("{MAPS}/a")).await;
     assert!(String::from_utf8_lossy(&answer.bytes).contains("name: a"));
 }
@@ -146,7 +160,10 @@ async fn events_are_one_store_with_two_faces() {
     let answer = cluster.run(&format!("POST /api/v1/namespaces/default/events {event}")).await;
     assert_eq!(answer.code, 201, "{}", answer.summary());
     let other = cluster.get("/apis/events.k8s.io/v1/namespaces/default/events/e.1").await;
-    assert_eq!((&other["apiVersion"], &other["note"]), (&json!("events.k8s.io/v1"), &json!("hello")));
+    assert_eq!(
+        (&other["apiVersion"], &other["note"]),
+        (&json!("events.k8s.io/v1"), &json!("hello"))
+    );
     let url = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp";
     assert_eq!(cluster.get(url).await["items"].as_array().map(Vec::len), Some(1));
 }

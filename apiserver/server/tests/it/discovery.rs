@@ -22,7 +22,10 @@ async fn aggregated_discovery_is_negotiated() {
         ("application/json".into(), "application/json"),
     ] {
         let answer = accepting(&cluster, "/apis", &accept).await;
-        assert_eq!((answer.code, &answer.headers[header::CONTENT_TYPE]), (200, &media.parse().expect("media")));
+        assert_eq!(
+            (answer.code, &answer.headers[header::CONTENT_TYPE]),
+            (200, &media.parse().expect("media"))
+        );
     }
     let core = accepting(&cluster, "/api", v2).await;
     let pods = core.json()["items"][0]["versions"][0]["resources"]
@@ -92,7 +95,8 @@ async fn aggregated_discovery_is_negotiated() {
               }
             }
           ]
-        }"#]].assert_eq(&serde_json::to_string_pretty(&pods).expect("JSON"));
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&pods).expect("JSON"));
     let etag = core.headers[header::ETAG].clone();
     let again = Request::builder()
         .uri("/api")

@@ -74,7 +74,8 @@ impl Store for Faulty {
     }
 }
 
-const CREATE: &str = r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"generateName":"a"}}"#;
+const CREATE: &str =
+    r#"POST /api/v1/namespaces/default/configmaps {"metadata":{"generateName":"a"}}"#;
 
 #[tokio::test(start_paused = true)]
 async fn a_read_only_store_is_503_and_not_ready() {

@@ -5,6 +5,7 @@ mod content;
 mod discovery;
 mod faults;
 mod lists;
+mod network;
 mod stages;
 mod watches;
 mod writes;
@@ -84,7 +85,9 @@ impl Answer {
         let mut line = match json["kind"].as_str() {
             None => format!("{code} {}", String::from_utf8_lossy(&self.bytes).trim()),
             Some("Status") if json["status"] == "Success" => format!("{code} Success"),
-            Some("Status") => format!("{code} {}: {}", text(&json["reason"]), text(&json["message"])),
+            Some("Status") => {
+                format!("{code} {}: {}", text(&json["reason"]), text(&json["message"]))
+            }
             Some(kind) if json["items"].is_array() => {
                 let items = json["items"].as_array().into_iter().flatten();
                 let names: Vec<String> = items.map(|i| text(&i["metadata"]["name"])).collect();
@@ -123,9 +126,19 @@ impl Cluster {
     }
 
     pub async fn on(store: Arc<dyn Store>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca = Authority::open_or_create(folder.path(), Arc::new(SystemClock)).expect("a CA");
+        Self::with(store, &ca, None).await
+    }
+
+    pub async fn with(
+        store: Arc<dyn Store>,
+        ca: &Authority,
+        kubelet_client: Option<Arc<rustls::ClientConfig>>,
+    ) -> Self {
         let start = "2026-11-23T17:20:00Z".parse().expect("a time");
         let clock = Arc::new(TestClock(Mutex::new(start)));
-        let server = start_server(store, clock.clone()).await;
+        let server = start_server(store, clock.clone(), ca, kubelet_client).await;
         let user = User::authenticated("admin", &["system:masters"]);
         let mut cluster = Self { server, clock, user, base: 0 };
         let list = cluster.get("/api/v1/namespaces").await;
@@ -195,9 +208,12 @@ impl Cluster {
     }
 }
 
-async fn start_server(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<ApiServer> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let ca = Authority::open_or_create(folder.path(), Arc::new(SystemClock)).expect("a CA");
+async fn start_server(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    ca: &Authority,
+    kubelet_client: Option<Arc<rustls::ClientConfig>>,
+) -> Arc<ApiServer> {
     let authorizer = Arc::new(Authorizer::new());
     let options = AdmissionOptions { authorizer: authorizer.clone(), ..Default::default() };
     ApiServer::start(Config {
@@ -210,7 +226,7 @@ async fn start_server(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<ApiSe
         admission: Admission::new(options),
         service_range: (Ipv4Addr::new(127, 96, 0, 0), 24),
         service_endpoint: "127.96.0.254:6443".parse().ok(),
-        kubelet_client: None,
+        kubelet_client,
         descriptions: Arc::new(windlass_apiserver_schema::NoDescriptions),
     })
     .await

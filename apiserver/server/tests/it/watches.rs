@@ -129,7 +129,8 @@ async fn from_the_beginning_and_from_a_revision() {
         ADDED b rv=+1 {"x":"1"} 
         MODIFIED a rv=+2 {"x":"2"} 
         DELETED b rv=+3 {"x":"1"} 
-    "#]].assert_eq(&relative(&both.replace('\n', " \n"), base));
+    "#]]
+    .assert_eq(&relative(&both.replace('\n', " \n"), base));
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,14 +148,16 @@ async fn selectors_turn_changes_into_arrivals_and_departures() {
         DELETED a rv=+2 {"x":"2"} 
         ADDED a rv=+3 {"x":"2"} 
         DELETED a rv=+4 {"x":"2"} 
-    "#]].assert_eq(&relative(&watch.drain().await.replace('\n', " \n"), base));
+    "#]]
+    .assert_eq(&relative(&watch.drain().await.replace('\n', " \n"), base));
 }
 
 #[tokio::test(start_paused = true)]
 async fn streaming_lists_end_with_a_bookmark() {
     let cluster = Cluster::new().await;
     let base = create(&cluster, "a", "1").await;
-    let query = "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let query =
+        "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut watch = Watch::open(&cluster, query).await;
     let mut empty = Watch::open(&cluster, &format!("{query}&labelSelector=no%3Dsuch")).await;
     let both = format!("{}---\n{}", watch.drain().await, empty.drain().await);
@@ -163,7 +166,8 @@ async fn streaming_lists_end_with_a_bookmark() {
         BOOKMARK rv=+0 {"k8s.io/initial-events-end":"true"} 
         --- 
         BOOKMARK rv=+0 {"k8s.io/initial-events-end":"true"} 
-    "#]].assert_eq(&relative(&both.replace('\n', " \n"), base));
+    "#]]
+    .assert_eq(&relative(&both.replace('\n', " \n"), base));
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +185,8 @@ async fn bookmarks_come_each_minute_and_at_the_end() {
     expect![[r#"
         BOOKMARK rv=+1 
         BOOKMARK rv=+1 
-    "#]].assert_eq(&relative(&out.replace('\n', " \n"), base));
+    "#]]
+    .assert_eq(&relative(&out.replace('\n', " \n"), base));
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,7 +227,9 @@ async fn tables_carry_their_columns_once() {
 #[tokio::test(start_paused = true)]
 async fn pods_of_a_node_reach_only_its_watcher() {
     let cluster = Cluster::new().await;
-    cluster.run(r#"POST /api/v1/namespaces/default/serviceaccounts {"metadata":{"name":"default"}}"#).await;
+    cluster
+        .run(r#"POST /api/v1/namespaces/default/serviceaccounts {"metadata":{"name":"default"}}"#)
+        .await;
     let open = |node: &str| {
         let url = format!("/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3D{node}");
         let request = Request::builder().uri(url).body(Body::empty()).expect("a request");
@@ -237,7 +244,9 @@ async fn pods_of_a_node_reach_only_its_watcher() {
         cluster.run(&format!("POST /api/v1/namespaces/default/pods/p/binding {binding}")).await;
     assert_eq!(bound.code, 201);
     cluster.run(r#"DELETE /api/v1/namespaces/default/pods/p {"gracePeriodSeconds":0}"#).await;
-    let types = |text: String| text.lines().map(|l| l.split(' ').next().unwrap_or("").to_owned()).collect::<Vec<_>>();
+    let types = |text: String| {
+        text.lines().map(|l| l.split(' ').next().unwrap_or("").to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(types(one.drain().await), ["ADDED", "DELETED"]);
     assert_eq!(types(two.drain().await), Vec::<String>::new());
 }
