@@ -47,7 +47,7 @@ impl Cache {
         let mut marks = self.marks.lock();
         marks.clear();
         marks.push_back((jiff::Timestamp::MIN, request.revision));
-        self.reached.send_replace(request.revision);
+        self.reached.reset(request.revision);
         Ok(())
     }
 

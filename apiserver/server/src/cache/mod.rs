@@ -8,6 +8,7 @@
 //! compacted, loads everything again and tells watchers the difference.
 
 mod load;
+mod progress;
 mod resource;
 mod watcher;
 
@@ -18,7 +19,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::Lookup;
 use windlass_apiserver_registry::Registry;
@@ -46,7 +46,7 @@ pub(crate) struct Cache {
     clock: Arc<dyn Clock>,
     resources: BTreeMap<GroupResource, Arc<ResourceCache>>,
     /// Everything up to here is in `resources` and handed to their watchers.
-    reached: watch::Sender<u64>,
+    reached: progress::Progress,
     /// Objects of writes under way, by the address of their bytes: when the store's watch brings
     /// the same bytes back, nothing is decoded a second time.
     prepared: Mutex<HashMap<usize, Object>>,
@@ -85,7 +85,7 @@ impl Cache {
             store,
             clock,
             resources,
-            reached: watch::channel(0).0,
+            reached: progress::Progress::default(),
             prepared: Mutex::default(),
             claims: Mutex::default(),
             marks: Mutex::default(),
@@ -108,7 +108,7 @@ impl Cache {
 
     /// Everything up to here is visible.
     pub fn reached(&self) -> u64 {
-        *self.reached.borrow()
+        self.reached.get()
     }
 
     /// Waits until everything that is committed now is visible.
@@ -127,9 +127,7 @@ impl Cache {
         if self.reached() >= revision {
             return true;
         }
-        let mut reached = self.reached.subscribe();
-        let wait = reached.wait_for(|reached| *reached >= revision);
-        matches!(tokio::time::timeout(FRESHNESS_TIMEOUT, wait).await, Ok(Ok(_)))
+        tokio::time::timeout(FRESHNESS_TIMEOUT, self.reached.reach(revision)).await.is_ok()
     }
 
     /// The oldest revision that lists may still name.
@@ -239,11 +237,7 @@ impl Cache {
                 cache.apply(changes);
             }
         }
-        self.reached.send_if_modified(|reached| {
-            let grew = batch.revision > *reached;
-            *reached = batch.revision.max(*reached);
-            grew
-        });
+        self.reached.advance(batch.revision);
     }
 
     fn apply_claim(&self, event: Event) {
