@@ -193,6 +193,9 @@ impl Delta {
 }
 
 static NULL: Value = Value::Null;
+static FALSE: Value = Value::Bool(false);
+static ZERO: LazyLock<Value> = LazyLock::new(|| json!(0));
+static EMPTY_TEXT: LazyLock<Value> = LazyLock::new(|| json!(""));
 static EMPTY: LazyLock<Value> = LazyLock::new(|| json!({}));
 
 /// How a field is owned.
@@ -232,13 +235,17 @@ impl Ownership {
     }
 
     /// How a member is owned, and what it counts as where it is absent: Go writes struct values
-    /// always, and slices and maps without `omitempty` as null, so these were there before.
+    /// always, and what has no `omitempty` also when it is zero, so these were there before.
     fn member(self, key: &str) -> (Self, Option<&'static Value>) {
         match self {
             Self::Struct(of) => of.field(key).map_or((Self::Open, None), |field| {
                 let absent = match &field.shape {
                     Shape::Struct(_) if !field.pointer && !field.omitzero => Some(&*EMPTY),
-                    Shape::List(_) | Shape::Map(_) if !field.omitempty => Some(&NULL),
+                    _ if field.omitempty || field.pointer => None,
+                    Shape::List(_) | Shape::Map(_) => Some(&NULL),
+                    Shape::String => Some(&*EMPTY_TEXT),
+                    Shape::Int32 | Shape::Int64 => Some(&*ZERO),
+                    Shape::Bool => Some(&FALSE),
                     _ => None,
                 };
                 (Self::of_field(field), absent)

@@ -10,7 +10,6 @@ mod kind;
 mod managed;
 mod metadata;
 mod names;
-mod normal;
 mod patch;
 mod registry;
 mod rows;

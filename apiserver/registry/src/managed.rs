@@ -34,6 +34,10 @@ pub fn record(
     by: Manager<'_>,
     now: Timestamp,
 ) {
+    if by.subresource == "binding" {
+        // The scheduler's answer is nobody's field.
+        return;
+    }
     let mut entries = entries(object, old);
     let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
     if !delta.is_empty() {

@@ -4,12 +4,13 @@
 //! read again and run all of them anew.
 
 use serde_json::{Value, json};
+use windlass_apiserver_schema::apply_defaults;
 use windlass_sdk_meta::{Reason, Status, format_time};
 
 use crate::{
     cause::{Causes, Path},
     kind::{GroupVersion, Kind},
-    metadata, normal,
+    metadata,
     strategy::{Allocator, Context, Separation},
     tree,
 };
@@ -64,7 +65,7 @@ impl Kind {
     /// Fills in what the (stored) form leaves open: first what is data, then what needs thought.
     pub fn default(&self, object: &mut Value) {
         if let Some(of) = self.schema() {
-            normal::normalize(object, of);
+            apply_defaults(object, of);
         }
         self.strategy.default(object);
     }
@@ -127,7 +128,9 @@ impl Kind {
         }
         self.strategy.prepare_for_update(sub, new, old, cx);
         let counts = matches!(separation, Separation::StatusAndGeneration | Separation::Generation);
-        if counts && sub != "status" && differs_outside_status(new, old) {
+        // A binding is no change of what its user wants.
+        let wishes = sub != "status" && sub != "binding";
+        if counts && wishes && differs_outside_status(new, old) {
             let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
             tree::set(&mut new["metadata"], "generation", generation + 1);
         }

@@ -79,6 +79,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     /// The object is about to be deleted but stays for now (a Namespace turns Terminating).
     fn prepare_for_deletion(&self, _object: &mut Value) {}
 
+    /// How long an object stays after it was last written; None: until somebody deletes it.
+    fn lifetime(&self) -> Option<std::time::Duration> {
+        None
+    }
+
     /// Paths of the replica count and the pod selector where the kind has `/scale`.
     fn scale(&self) -> Option<ScalePaths> {
         None

@@ -30,8 +30,8 @@ spec:
   volumes: [{name: scratch}, {name: conf, configMap: {name: c}}]
 ",
         expect![[r#"
-            apiVersion: v1
             kind: Pod
+            apiVersion: v1
             metadata:
               name: a
               namespace: default
@@ -39,28 +39,19 @@ spec:
               creationTimestamp: 2026-11-23T17:00:00Z
               generation: 1
             spec:
+              volumes:
+              - name: scratch
+                emptyDir: {}
+              - name: conf
+                configMap:
+                  name: c
+                  defaultMode: 420
               containers:
               - name: web
                 image: windlass.dev/hello:v1
                 ports:
                 - containerPort: 8080
                   protocol: TCP
-                readinessProbe:
-                  httpGet:
-                    port: 8080
-                    path: /
-                    scheme: HTTP
-                  failureThreshold: 3
-                  periodSeconds: 10
-                  successThreshold: 1
-                  timeoutSeconds: 1
-                resources:
-                  limits:
-                    memory: 512Mi
-                    cpu: '1'
-                  requests:
-                    memory: 512Mi
-                    cpu: '1'
                 env:
                 - name: POD
                   valueFrom:
@@ -72,16 +63,25 @@ spec:
                     resourceFieldRef:
                       resource: limits.memory
                       divisor: '0'
+                resources:
+                  limits:
+                    cpu: '1'
+                    memory: 512Mi
+                  requests:
+                    cpu: '1'
+                    memory: 512Mi
+                readinessProbe:
+                  httpGet:
+                    port: 8080
+                    path: /
+                    scheme: HTTP
+                  failureThreshold: 3
+                  periodSeconds: 10
+                  successThreshold: 1
+                  timeoutSeconds: 1
                 terminationMessagePath: /dev/termination-log
                 terminationMessagePolicy: File
                 imagePullPolicy: IfNotPresent
-              volumes:
-              - name: scratch
-                emptyDir: {}
-              - name: conf
-                configMap:
-                  name: c
-                  defaultMode: 420
               dnsPolicy: ClusterFirst
               restartPolicy: Always
               schedulerName: default-scheduler
@@ -132,8 +132,8 @@ spec:
     spec: {containers: [{name: web, image: a}]}
 ",
         expect![[r#"
-            apiVersion: apps/v1
             kind: Deployment
+            apiVersion: apps/v1
             metadata:
               name: web
               namespace: default
@@ -161,14 +161,14 @@ spec:
                   schedulerName: default-scheduler
                   securityContext: {}
                   terminationGracePeriodSeconds: 30
-              progressDeadlineSeconds: 600
-              replicas: 1
-              revisionHistoryLimit: 10
               strategy:
                 type: RollingUpdate
                 rollingUpdate:
                   maxUnavailable: 25%
                   maxSurge: 25%
+              progressDeadlineSeconds: 600
+              replicas: 1
+              revisionHistoryLimit: 10
             status: {}
         "#]],
     );
@@ -188,25 +188,25 @@ spec:
         .replace("ports: [{port: 80}", "ports: [{name: one, port: 80}")
         .as_str(),
         expect![[r#"
-            apiVersion: v1
             kind: Service
+            apiVersion: v1
             metadata:
               name: web
               namespace: default
               uid: u
               creationTimestamp: 2026-11-23T17:00:00Z
             spec:
-              selector:
-                app: web
               ports:
               - name: one
                 port: 80
-                protocol: TCP
                 targetPort: 80
+                protocol: TCP
               - name: two
                 port: 81
                 targetPort: web
                 protocol: TCP
+              selector:
+                app: web
               sessionAffinity: None
               type: ClusterIP
               internalTrafficPolicy: Cluster
@@ -228,17 +228,17 @@ metadata: {name: none}
 spec: {clusterIP: None, selector: {app: web}}
 ",
         expect![[r#"
-            apiVersion: v1
             kind: Service
+            apiVersion: v1
             metadata:
               name: none
               namespace: default
               uid: u
               creationTimestamp: 2026-11-23T17:00:00Z
             spec:
-              clusterIP: None
               selector:
                 app: web
+              clusterIP: None
               sessionAffinity: None
               type: ClusterIP
               internalTrafficPolicy: Cluster
@@ -259,8 +259,8 @@ metadata: {name: away}
 spec: {type: ExternalName, externalName: example.com}
 ",
         expect![[r#"
-            apiVersion: v1
             kind: Service
+            apiVersion: v1
             metadata:
               name: away
               namespace: default
@@ -281,27 +281,27 @@ fn small_kinds_get_upstreams_defaults() {
     check(
         "{apiVersion: v1, kind: Namespace, metadata: {generateName: team-}}",
         expect![[r#"
-        apiVersion: v1
-        kind: Namespace
-        metadata:
-          generateName: team-
-          name: team-cgzp9
-          uid: u
-          creationTimestamp: 2026-11-23T17:00:00Z
-          labels:
-            kubernetes.io/metadata.name: team-cgzp9
-        spec:
-          finalizers:
-          - kubernetes
-        status:
-          phase: Active
-    "#]],
+            kind: Namespace
+            apiVersion: v1
+            metadata:
+              generateName: team-
+              name: team-cgzp9
+              uid: u
+              creationTimestamp: 2026-11-23T17:00:00Z
+              labels:
+                kubernetes.io/metadata.name: team-cgzp9
+            spec:
+              finalizers:
+              - kubernetes
+            status:
+              phase: Active
+        "#]],
     );
     check(
         "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: YQ==}, stringData: {b: bb}}",
         expect![[r#"
-            apiVersion: v1
             kind: Secret
+            apiVersion: v1
             metadata:
               name: s
               namespace: default
@@ -321,23 +321,34 @@ metadata: {name: n}
 status: {capacity: {cpu: 2, memory: 24Gi}}
 ",
         expect![[r#"
-            apiVersion: v1
             kind: Node
+            apiVersion: v1
             metadata:
               name: n
               uid: u
               creationTimestamp: 2026-11-23T17:00:00Z
+            spec: {}
             status:
               capacity:
                 cpu: '2'
                 memory: 24Gi
               daemonEndpoints:
-                kubeletEndpoint: {}
-              nodeInfo: {}
+                kubeletEndpoint:
+                  Port: 0
+              nodeInfo:
+                machineID: ''
+                systemUUID: ''
+                bootID: ''
+                kernelVersion: ''
+                osImage: ''
+                containerRuntimeVersion: ''
+                kubeletVersion: ''
+                kubeProxyVersion: ''
+                operatingSystem: ''
+                architecture: ''
               allocatable:
                 cpu: '2'
                 memory: 24Gi
-            spec: {}
         "#]],
     );
     check(
@@ -350,8 +361,8 @@ ports: [{port: 80}]
 endpoints: [{addresses: [127.64.0.1]}]
 ",
         expect![[r#"
-            apiVersion: discovery.k8s.io/v1
             kind: EndpointSlice
+            apiVersion: discovery.k8s.io/v1
             metadata:
               name: e
               namespace: default
@@ -359,14 +370,14 @@ endpoints: [{addresses: [127.64.0.1]}]
               creationTimestamp: 2026-11-23T17:00:00Z
               generation: 1
             addressType: IPv4
-            ports:
-            - port: 80
-              name: ''
-              protocol: TCP
             endpoints:
             - addresses:
               - 127.64.0.1
               conditions: {}
+            ports:
+            - port: 80
+              name: ''
+              protocol: TCP
         "#]],
     );
     check(
@@ -378,16 +389,12 @@ roleRef: {kind: ClusterRole, name: admin}
 subjects: [{kind: User, name: ann}, {kind: ServiceAccount, name: s, namespace: n}]
 ",
         expect![[r#"
-            apiVersion: rbac.authorization.k8s.io/v1
             kind: ClusterRoleBinding
+            apiVersion: rbac.authorization.k8s.io/v1
             metadata:
               name: system:b
               uid: u
               creationTimestamp: 2026-11-23T17:00:00Z
-            roleRef:
-              kind: ClusterRole
-              name: admin
-              apiGroup: rbac.authorization.k8s.io
             subjects:
             - kind: User
               name: ann
@@ -395,8 +402,30 @@ subjects: [{kind: User, name: ann}, {kind: ServiceAccount, name: s, namespace: n
             - kind: ServiceAccount
               name: s
               namespace: n
+            roleRef:
+              apiGroup: rbac.authorization.k8s.io
+              kind: ClusterRole
+              name: admin
         "#]],
     );
+}
+
+#[test]
+fn defaults_settle_at_once() {
+    let bodies = [
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {hostNetwork: true, containers: [{name: a, image: a, ports: [{containerPort: 80}]}], volumes: [{name: v}]}}",
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: LoadBalancer, sessionAffinity: ClientIP, ports: [{port: 80}]}}",
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: a}]}}}}",
+        "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {a: b}}",
+        "{apiVersion: v1, kind: Node, metadata: {name: a}, status: {capacity: {cpu: 1}}}",
+        "{apiVersion: v1, kind: Namespace, metadata: {name: a}}",
+        "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: a}, spec: {}}",
+    ];
+    for body in bodies {
+        let old = crate::stored(body);
+        let same = crate::update("", &old, |_| {}).unwrap_or_else(|why| panic!("{}", why.message));
+        assert_eq!(same, old);
+    }
 }
 
 #[test]

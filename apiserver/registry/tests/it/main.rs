@@ -15,6 +15,7 @@ use serde_json::Value;
 use windlass_apiserver_registry::{
     Allocator, Context, GroupVersion, Kind, Manager, Registry, record_manager,
 };
+use windlass_apiserver_schema::{FieldValidation, Target, decode_value};
 use windlass_sdk_meta::{GroupVersionKind, Rng, Status, Timestamp, parse_time};
 
 /// The time at which everything in these tests happens.
@@ -28,6 +29,14 @@ pub fn at(time: &str) -> Timestamp {
 
 pub fn yaml(text: &str) -> Value {
     serde_yaml_ng::from_str(text).expect("YAML")
+}
+
+/// A body as the server hands it on: held to the facts about its kind.
+pub fn body(text: &str) -> Value {
+    let object = yaml(text);
+    let gvk = kind_of(&object).gvk();
+    let target = Target::new(&gvk.group, &gvk.version, &gvk.kind);
+    decode_value(&object, &target, FieldValidation::Strict).expect("a valid body").value
 }
 
 /// An object as text, without what differs from run to run.
@@ -59,8 +68,8 @@ impl Allocator for OneAddress {
 }
 
 /// Runs the stages of a create, without admission.
-pub fn create(body: &str) -> Result<Value, Status> {
-    let mut object = yaml(body);
+pub fn create(text: &str) -> Result<Value, Status> {
+    let mut object = body(text);
     let kind = kind_of(&object);
     let rng = Rng::seeded(7);
     let cx = Context { now: now(), rng: &rng, user: "ann" };

@@ -173,6 +173,62 @@ fn most_of_a_pod_is_immutable() {
 }
 
 #[test]
+fn gated_pods_open_and_nodes_keep_what_they_were_given() {
+    let gated = stored(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {schedulingGates: [{name: x.y/a}], nodeSelector: {a: b}, containers: [{name: a, image: a}]}}",
+    );
+    refused(
+        "",
+        &gated,
+        |pod| {
+            pod["spec"]["schedulingGates"] = json!([]);
+            pod["spec"]["nodeSelector"]["c"] = "d".into();
+        },
+        expect![[r#"
+            accepted
+        "#]],
+    );
+    refused(
+        "",
+        &gated,
+        |pod| {
+            pod["spec"]["schedulingGates"] = json!([{"name": "x.y/b"}]);
+            pod["spec"]["nodeSelector"]["a"] = "c".into();
+        },
+        expect![[r#"
+            422 Pod "a" is invalid: [spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'x.y/b', spec.nodeSelector: Invalid value: {"a":"c"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)]
+              FieldValueForbidden spec.schedulingGates[0].name
+              FieldValueInvalid spec.nodeSelector
+        "#]],
+    );
+    let node = stored(
+        "{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {providerID: a, podCIDRs: [10.0.0.0/24]}}",
+    );
+    refused("", &node, |node| node["spec"] = json!({"unschedulable": true}), expect![[r#"
+        422 Node "n" is invalid: [spec.providerID: Invalid value: null: field cannot be cleared once set, spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid]
+          FieldValueInvalid spec.providerID
+          FieldValueForbidden spec.podCIDRs
+    "#]]);
+    let ended = {
+        let mut pod = stored(
+            "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}",
+        );
+        pod["status"]["containerStatuses"] =
+            json!([{"name": "a", "state": {"terminated": {"exitCode": 3}}}]);
+        pod
+    };
+    refused(
+        "status",
+        &ended,
+        |pod| pod["status"]["containerStatuses"][0]["state"] = json!({"running": {}}),
+        expect![[r#"
+            422 Pod "a" is invalid: status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state
+              FieldValueForbidden status.containerStatuses[0].state
+        "#]],
+    );
+}
+
+#[test]
 fn what_may_not_change() {
     let deployment = stored(DEPLOYMENT);
     refused(
@@ -220,8 +276,8 @@ fn what_may_not_change() {
     expect![[r#"
         ports:
         - port: 80
-          protocol: TCP
           targetPort: 80
+          protocol: TCP
         sessionAffinity: None
         type: ExternalName
         internalTrafficPolicy: Cluster
@@ -262,9 +318,9 @@ fn what_may_not_change() {
         &binding,
         |object| object["roleRef"]["name"] = "b".into(),
         expect![[r#"
-        422 RoleBinding.rbac.authorization.k8s.io "a" is invalid: roleRef: Invalid value: {"kind":"Role","name":"b","apiGroup":"rbac.authorization.k8s.io"}: field is immutable
-          FieldValueInvalid roleRef
-    "#]],
+            422 RoleBinding.rbac.authorization.k8s.io "a" is invalid: roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"b"}: field is immutable
+              FieldValueInvalid roleRef
+        "#]],
     );
 }
 

@@ -31,6 +31,11 @@ const MAX_NOTE_BYTES: usize = 1024;
 pub struct Event;
 
 impl Strategy for Event {
+    /// Upstream's default of `--event-ttl`.
+    fn lifetime(&self) -> Option<std::time::Duration> {
+        Some(std::time::Duration::from_secs(3600))
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         if tree::has(object, "eventTime") {
             new_style(object, causes);

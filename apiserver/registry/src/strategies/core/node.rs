@@ -56,10 +56,12 @@ impl Strategy for Node {
         let spec = Path::Root.child("spec");
         if sub.is_empty() {
             let before = tree::text(&old["spec"], "providerID");
-            if !before.is_empty() && before != tree::text(&new["spec"], "providerID") {
-                causes.forbidden(
+            let after = tree::text(&new["spec"], "providerID");
+            if !before.is_empty() && before != after {
+                let how = if after.is_empty() { "cleared" } else { "modified" };
+                causes.invalid_null(
                     spec.child("providerID"),
-                    "node updates may not change providerID except from \"\" to valid",
+                    &format!("field cannot be {how} once set"),
                 );
             }
             let before = &old["spec"]["podCIDRs"];

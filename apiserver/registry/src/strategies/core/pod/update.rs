@@ -72,10 +72,12 @@ fn tolerations(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
 /// They may only be taken away.
 fn gates(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
     let before = tree::list(old, "schedulingGates");
-    for gate in tree::list(new, "schedulingGates").iter().filter(|gate| !before.contains(gate)) {
-        let name = tree::text(gate, "name");
-        let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
-        causes.forbidden(path, why);
+    for (at, gate) in tree::list(new, "schedulingGates").iter().enumerate() {
+        if !before.contains(gate) {
+            let name = tree::text(gate, "name");
+            let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            causes.forbidden(path.index(at).child("name"), why);
+        }
     }
 }
 
@@ -101,7 +103,7 @@ fn nothing_else(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
         let kept = tree::entries(old, "nodeSelector")
             .all(|(key, value)| new["nodeSelector"][key] == *value);
         if !kept {
-            let why = "only additions are allowed to nodeSelector (no mutations or deletions)";
+            let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
             causes.invalid(path.child("nodeSelector"), &new["nodeSelector"], why);
         }
         tree::keep(&mut munged, old, "nodeSelector");
