@@ -17,7 +17,7 @@ use windlass_sdk_meta::GroupVersionKind;
 use crate::{ApiServer, StartError};
 
 /// Upstream's name for the server's requests to itself.
-const OWN_NAME: &str = "system:apiserver";
+pub(crate) const OWN_NAME: &str = "system:apiserver";
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 /// Objects that are created at once, so that they share flushes.
 const AT_ONCE: usize = 64;

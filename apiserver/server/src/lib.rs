@@ -10,6 +10,7 @@ mod cache;
 mod chain;
 mod content;
 mod discovery;
+mod expiry;
 mod health;
 mod impersonation;
 mod limits;
@@ -28,6 +29,5 @@ mod verbs;
 mod write;
 
 pub use local::LocalService;
-pub use request::{Query, RequestInfo};
 pub use server::{ApiServer, Config, StartError};
 pub use write::{Stage, Stages};

@@ -16,7 +16,7 @@ use windlass_apiserver_store::{Store, StoreError};
 use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
-    bootstrap, cache::Cache, limits::Limits, metrics::Metrics, openapi::Documents,
+    bootstrap, cache::Cache, expiry, limits::Limits, metrics::Metrics, openapi::Documents,
     services::ServiceRange, streams::Kubelets,
 };
 
@@ -74,6 +74,7 @@ impl ApiServer {
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
         let cache = Cache::load(config.store, &config.registry, config.clock.clone()).await?;
         let following = CancellationToken::new();
+        let following_too = following.clone();
         tokio::spawn(cache.clone().follow_until(following.clone()));
         let server = Arc::new(Self {
             cache,
@@ -92,6 +93,7 @@ impl ApiServer {
             stopping: CancellationToken::new(),
             _following: following.drop_guard(),
         });
+        tokio::spawn(expiry::run(Arc::downgrade(&server), following_too));
         bootstrap::run(&server).await?;
         server.bootstrapped.store(true, Ordering::Release);
         Ok(server)

@@ -121,6 +121,7 @@ enum Attempt {
 struct Run<'a> {
     write: &'a Write<'a>,
     now: Timestamp,
+    operation: Operation,
     stages: Stages,
     warnings: Vec<String>,
 }
@@ -156,6 +157,7 @@ impl Write<'_> {
         let mut run = Run {
             write: self,
             now: self.server.clock().now(),
+            operation: self.operation,
             stages: Stages::default(),
             warnings: Vec::new(),
         };
@@ -206,6 +208,8 @@ impl Run<'_> {
     }
 
     async fn create(mut self, mut object: Value) -> Result<Attempt, Status> {
+        // A PUT may create too.
+        self.operation = Operation::Create;
         let kind = self.write.kind;
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
@@ -363,7 +367,7 @@ impl Run<'_> {
         // The write outlives every run of it.
         let write = self.write;
         AdmissionRequest {
-            operation: write.operation,
+            operation: self.operation,
             kind,
             resource,
             subresource: write.subresource,

@@ -44,9 +44,7 @@ impl Cache {
         for (resource, cache) in &self.resources {
             cache.replace(objects.remove(resource).unwrap_or_default(), request.revision, at);
         }
-        let mut marks = self.marks.lock();
-        marks.clear();
-        marks.push_back((jiff::Timestamp::MIN, request.revision));
+        self.marks.lock().push_back((at, request.revision));
         self.reached.reset(request.revision);
         Ok(())
     }

@@ -33,6 +33,8 @@ pub(crate) const HISTORY_REVISIONS: u64 = 10_000;
 pub(crate) const HISTORY: Duration = Duration::from_secs(300);
 /// How often old history is dropped and the store is compacted.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// Marks that are kept: those of a bit more than an hour.
+const MARKS: usize = 65;
 /// How long a read waits for the cache to reach the revision it asks for, as upstream's does.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where one watch of the whole store begins.
@@ -51,7 +53,7 @@ pub(crate) struct Cache {
     /// the same bytes back, nothing is decoded a second time.
     prepared: Mutex<HashMap<usize, Object>>,
     claims: Mutex<BTreeMap<Arc<str>, Claim>>,
-    /// (when, reached then), oldest first: tells which revision is `HISTORY` old.
+    /// (when, reached then), oldest first, a minute apart: tells how old a revision is.
     marks: Mutex<VecDeque<(Timestamp, u64)>>,
 }
 
@@ -132,16 +134,17 @@ impl Cache {
 
     /// The oldest revision that lists may still name.
     pub fn oldest_exact(&self) -> u64 {
-        let reached = self.reached();
-        let horizon = self.horizon();
-        let by_time = self
-            .marks
-            .lock()
-            .iter()
-            .rev()
-            .find(|(at, _)| *at <= horizon)
-            .map_or(0, |(_, revision)| *revision);
-        by_time.max(reached.saturating_sub(HISTORY_REVISIONS))
+        let by_time = self.reached_before(HISTORY);
+        by_time.max(self.reached().saturating_sub(HISTORY_REVISIONS))
+    }
+
+    /// What was reached so long ago, as far as `MARKS` tell: whatever was not changed since has a
+    /// revision up to this one.
+    pub fn reached_before(&self, age: Duration) -> u64 {
+        let horizon = self.before_now(age);
+        let marks = self.marks.lock();
+        let mark = marks.iter().rev().find(|(at, _)| *at <= horizon);
+        mark.map_or(0, |(_, revision)| *revision)
     }
 
     /// Announces an object that is about to be committed with exactly these bytes.
@@ -166,7 +169,7 @@ impl Cache {
 
     async fn follow(&self) {
         let mut backoff =
-            windlass_sdk_meta::Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+            windlass_sdk_meta::Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         loop {
             let before = self.reached();
             match self.follow_once().await {
@@ -235,6 +238,7 @@ impl Cache {
         for (resource, changes) in changes {
             if let Some(cache) = self.resources.get(resource) {
                 cache.apply(changes);
+                cache.trim(Timestamp::MIN, batch.revision.saturating_sub(HISTORY_REVISIONS));
             }
         }
         self.reached.advance(batch.revision);
@@ -279,12 +283,11 @@ impl Cache {
     /// Drops history that is too old, here and in the store.
     async fn trim(&self) {
         let (now, reached) = (self.clock.now(), self.reached());
-        let horizon = self.horizon();
+        let horizon = self.before_now(HISTORY);
         {
             let mut marks = self.marks.lock();
             marks.push_back((now, reached));
-            // The youngest of the old marks is what `oldest_exact` answers with.
-            while marks.get(1).is_some_and(|(at, _)| *at <= horizon) {
+            if marks.len() > MARKS {
                 marks.pop_front();
             }
         }
@@ -299,9 +302,10 @@ impl Cache {
         }
     }
 
-    fn horizon(&self) -> Timestamp {
+    fn before_now(&self, age: Duration) -> Timestamp {
         let now = self.clock.now();
-        now.checked_sub(jiff::SignedDuration::from_secs(HISTORY.as_secs() as i64)).unwrap_or(now)
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        now.checked_sub(jiff::SignedDuration::from_secs(age)).unwrap_or(now)
     }
 }
 

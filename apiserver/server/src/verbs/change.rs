@@ -150,7 +150,10 @@ pub(super) async fn update(
     let upsert = target.kind.create_on_update && call.info.subresource.is_empty();
     let written = write
         .run(&mut |old| match old {
-            None if upsert => create_proposal(target, &mut source, Some(name)),
+            None if upsert => {
+                call.may_create()?;
+                create_proposal(target, &mut source, Some(name))
+            }
             None => Err(Status::not_found(&target.kind.group_resource(), name)),
             Some(_) => identified(target, &mut source, Some(name)).map(Proposal::Update),
         })

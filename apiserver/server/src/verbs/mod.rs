@@ -17,7 +17,7 @@ use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
 use windlass_sdk_meta::Status;
 
 use crate::{
-    ApiServer,
+    ApiServer, chain,
     content::{self, Accepted},
     options::ListOptions,
     read,
@@ -51,8 +51,17 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
     }
     let target = Target::find(&call)?;
     let kind = &target.kind;
+    if !info.tail.is_empty() && info.subresource != "proxy" {
+        return Err(Status::unknown_path());
+    }
     if info.subresource.is_empty() {
-        if !kind.has_verb(info.verb) || !target.scope_fits(info) {
+        let named = !info.name.is_empty();
+        let fits = match info.verb {
+            "create" => !named,
+            "get" | "update" | "patch" | "delete" => named,
+            _ => true,
+        };
+        if !fits || !kind.has_verb(info.verb) || !target.scope_fits(info) {
             return Err(Status::method_not_allowed());
         }
         return match info.verb {
@@ -121,6 +130,12 @@ impl Call {
         let agent = self.parts.headers.get(header::USER_AGENT);
         let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
         manager_name(field_manager, agent)
+    }
+
+    /// A PUT of something that doesn't exist needs the right to create, too.
+    fn may_create(&self) -> Result<(), Status> {
+        let info = RequestInfo { verb: "create", ..self.info.clone() };
+        chain::authorize(&self.server, &self.user, &info)
     }
 
     pub fn write<'a>(

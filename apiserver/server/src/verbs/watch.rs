@@ -39,7 +39,9 @@ struct Watch {
     missed: VecDeque<Arc<Change>>,
     /// The revision of the initial state, until its closing bookmark is sent.
     initial_end: Option<u64>,
-    /// Nothing up to this revision is sent (again).
+    /// The revision that the client named, if any: nothing up to it is sent.
+    after: u64,
+    /// Everything up to here has been sent.
     last: u64,
     bookmarks: bool,
     next_bookmark: Instant,
@@ -76,7 +78,8 @@ pub(crate) async fn serve(
         return Ok(stream_of_error(&Status::new(Reason::Expired, why)));
     };
     let mut watch = Watch::new(call, renderer, filter, subscription, options);
-    watch.last = from.unwrap_or(0);
+    watch.after = from.unwrap_or(0);
+    watch.last = watch.after;
     watch.start(options.send_initial_events == Some(true));
     let stream = futures::stream::unfold(watch, |mut watch| async move {
         watch.next().await.map(|piece| (Ok::<_, axum::Error>(piece), watch))
@@ -116,6 +119,7 @@ impl Watch {
             initial: Vec::new().into_iter(),
             missed: VecDeque::new(),
             initial_end: None,
+            after: 0,
             last: 0,
             bookmarks: options.allow_bookmarks,
             next_bookmark: now + BOOKMARK_EVERY,
@@ -198,10 +202,10 @@ impl Watch {
     /// The frame of a change that has just happened, shared with watchers of the same form.
     fn live(&mut self, delivery: &Delivery) -> Option<Bytes> {
         let change = &delivery.change;
-        if change.revision <= self.last {
+        if change.revision <= self.after {
             return None;
         }
-        self.last = change.revision;
+        self.last = self.last.max(change.revision);
         let event = self.filter.event(change)?;
         let object = change.object(event)?;
         // The first Table of a watch carries the columns, so it is nobody else's.

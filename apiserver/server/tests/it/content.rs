@@ -166,4 +166,14 @@ async fn events_are_one_store_with_two_faces() {
     );
     let url = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp";
     assert_eq!(cluster.get(url).await["items"].as_array().map(Vec::len), Some(1));
+    // They go an hour after they were last written.
+    for minute in 0..75 {
+        cluster.clock.advance(60);
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        let left = cluster.get(url).await["items"].as_array().map(Vec::len);
+        if minute < 58 {
+            assert_eq!(left, Some(1), "after {minute} minutes");
+        }
+    }
+    assert_eq!(cluster.get(url).await["items"].as_array().map(Vec::len), Some(0));
 }
