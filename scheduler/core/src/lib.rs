@@ -188,6 +188,24 @@ mod tests {
     }
 
     #[test]
+    fn what_helps_may_come_in_steps() {
+        let mut all = scheduler();
+        all.waiting(&pod("a", "cpu: 1"), SECOND);
+        check(&mut all, 1, expect!["a: no nodes available to schedule pods"]);
+        // A node comes without resources and cordoned; each is cured by itself.
+        let mut x = node("x", "{}");
+        x.spec.get_or_insert_default().unschedulable = Some(true);
+        all.node(&x);
+        check(&mut all, 1, expect!["nothing"]);
+        x.status = node("x", "cpu: 1").status;
+        all.node(&x);
+        check(&mut all, 1, expect!["nothing"]);
+        x.spec = None;
+        all.node(&x);
+        check(&mut all, 1, expect!["a -> x"]);
+    }
+
+    #[test]
     fn priority_then_order() {
         let mut all = scheduler();
         all.node(&node("x", "cpu: 8"));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    plugins::{Causes, admits},
+    plugins::{Causes, refuser},
     pod::PodInfo,
     snapshot::Snapshot,
 };
@@ -93,28 +93,28 @@ impl Queue {
         }
     }
 
-    /// Puts back the refused pods that something helped: a pod fits a node now exactly where no
-    /// plugin refuses one of the nodes on which something happened.
+    /// Puts back the refused pods that something helped: one that fits a node now on which something
+    /// happened. Every node that doesn't fit is refused by a plugin whose helpful causes the pod
+    /// waits for; where the plugin that refuses a node is another one now, those are added.
     pub fn wake(&mut self, now: Duration, snapshot: &Snapshot) {
         let happened = std::mem::take(&mut self.happened);
-        let helped: Vec<Arc<str>> = if happened.is_empty() {
-            Vec::new()
-        } else {
-            let helped = |uid: &Arc<str>| self.is_helped(uid, &happened, snapshot);
-            self.refused.iter().map(|(_, uid)| uid.clone()).filter(helped).collect()
-        };
-        let waited = now.saturating_sub(LONGEST_WAIT);
-        let long =
-            self.refused.iter().take_while(|(since, _)| now >= LONGEST_WAIT && *since <= waited);
-        let long: Vec<Arc<str>> = long.map(|(_, uid)| uid.clone()).collect();
-        for uid in helped.into_iter().chain(long) {
-            let Some(entry) = self.pods.remove(&uid) else { continue };
-            self.take_out(&entry);
-            let state = match entry.state {
+        let waited = now.checked_sub(LONGEST_WAIT);
+        let mut back = Vec::new();
+        for (since, uid) in &self.refused {
+            let Some(entry) = self.pods.get_mut(uid) else { continue };
+            if waited.is_some_and(|waited| *since <= waited) || entry.is_helped(&happened, snapshot)
+            {
+                back.push(uid.clone());
+            } else if happened.is_empty() {
+                // The oldest come first: no other has waited long enough.
+                break;
+            }
+        }
+        for uid in back {
+            self.move_to(&uid, |entry| match entry.state {
                 State::Refused { since, .. } => backoff(entry.attempts, since, now, true),
                 other => other,
-            };
-            self.put(entry, state);
+            });
         }
         self.end_backoffs(now);
     }
@@ -149,21 +149,6 @@ impl Queue {
         let backoff = self.backoff.first().map(|(until, _)| *until);
         let refused = self.refused.first().map(|(since, _)| *since + LONGEST_WAIT);
         backoff.into_iter().chain(refused).min()
-    }
-
-    fn is_helped(
-        &self,
-        uid: &Arc<str>,
-        happened: &BTreeMap<Arc<str>, Causes>,
-        snapshot: &Snapshot,
-    ) -> bool {
-        let Some(Entry { pod, state: State::Refused { helped_by, .. }, .. }) = self.pods.get(uid)
-        else {
-            return false;
-        };
-        happened.iter().any(|(node, causes)| {
-            causes.meets(*helped_by) && snapshot.node(node).is_some_and(|node| admits(pod, node))
-        })
     }
 
     fn end_backoffs(&mut self, now: Duration) {
@@ -224,6 +209,23 @@ impl Queue {
             }
             State::Decided => {}
         }
+    }
+}
+
+impl Entry {
+    fn is_helped(&mut self, happened: &BTreeMap<Arc<str>, Causes>, snapshot: &Snapshot) -> bool {
+        let State::Refused { helped_by, .. } = &mut self.state else { return false };
+        for (name, causes) in happened {
+            if causes.meets(*helped_by)
+                && let Some(node) = snapshot.node(name)
+            {
+                match refuser(&self.pod, node) {
+                    Some(filter) => *helped_by = *helped_by | filter.helped_by,
+                    None => return true,
+                }
+            }
+        }
+        false
     }
 }
 

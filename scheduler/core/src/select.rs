@@ -6,7 +6,7 @@ use windlass_sdk_meta::Rng;
 
 use crate::{
     node::NodeInfo,
-    plugins::{Causes, Filter, Normalise, PLUGINS, Score},
+    plugins::{COUNT, Causes, Filter, Normalise, PLUGINS, Score},
     pod::PodInfo,
     snapshot::Snapshot,
 };
@@ -158,9 +158,8 @@ impl fmt::Display for Why {
 }
 
 /// The filters that could refuse this pod anything.
-fn concerned(pod: &PodInfo) -> [Option<&'static Filter>; PLUGINS.len()] {
-    static ALL: [crate::plugins::Plugin; PLUGINS.len()] = PLUGINS;
-    std::array::from_fn(|at| ALL[at].filter.as_ref().filter(|filter| (filter.concerns)(pod)))
+fn concerned(pod: &PodInfo) -> [Option<&'static Filter>; COUNT] {
+    std::array::from_fn(|at| PLUGINS[at].filter.as_ref().filter(|filter| (filter.concerns)(pod)))
 }
 
 /// How many nodes that would do are enough to choose from.

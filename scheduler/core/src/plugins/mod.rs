@@ -90,8 +90,10 @@ impl BitOr for Causes {
     }
 }
 
+pub const COUNT: usize = 7;
+
 /// All rules, in the order in which nodes are asked.
-pub const PLUGINS: [Plugin; 7] = [
+pub static PLUGINS: [Plugin; COUNT] = [
     name::PLUGIN,
     unschedulable::PLUGIN,
     taints::PLUGIN,
@@ -101,12 +103,10 @@ pub const PLUGINS: [Plugin; 7] = [
     balanced::PLUGIN,
 ];
 
-/// True where no plugin refuses the node.
-pub fn admits(pod: &PodInfo, node: &NodeInfo) -> bool {
-    PLUGINS
-        .iter()
-        .filter_map(|plugin| plugin.filter.as_ref())
-        .all(|filter| !(filter.concerns)(pod) || (filter.refuses)(pod, node).is_none())
+/// The first plugin that refuses the node; None where the pod may go there.
+pub fn refuser(pod: &PodInfo, node: &NodeInfo) -> Option<&'static Filter> {
+    let mut filters = PLUGINS.iter().filter_map(|plugin| plugin.filter.as_ref());
+    filters.find(|filter| (filter.concerns)(pod) && (filter.refuses)(pod, node).is_some())
 }
 
 fn always(_: &PodInfo) -> bool {

@@ -1,7 +1,8 @@
 //! The scheduler against a server that is played by the test: it streams nodes and pods, takes
-//! bindings, and writes down what it is asked.
+//! bindings, and writes down what it is asked; and against our own over the memory store.
 
 mod fake;
+mod server;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_sdk_client::{Cluster, Informers};
 use windlass_sdk_meta::{Clock, Rng, Timestamp};
 
+/// A clock that stands still.
 #[derive(Debug)]
 struct Stopped;
 
