@@ -196,8 +196,7 @@ impl Controller for Deployments {
 fn patch_of(set: &Set) -> serde_json::Value {
     let mut patch = write::guarded(&set.seen.metadata);
     patch["metadata"]["annotations"] = json!(set.annotations);
-    patch["spec"] = json!({
-        "replicas": set.replicas, "minReadySeconds": set.min_ready_seconds.unwrap_or_default(),
-    });
+    // null removes the field.
+    patch["spec"] = json!({"replicas": set.replicas, "minReadySeconds": set.min_ready_seconds});
     patch
 }

@@ -105,6 +105,11 @@ impl Writes {
         *known = revision.max(*known);
     }
 
+    /// The key is gone, and what was written for it concerns nobody.
+    pub fn forget(&self, key: &Key) {
+        self.0.lock().remove(key);
+    }
+
     /// Whether everything noted for the key is within `revision`.
     pub fn are_within(&self, key: &Key, revision: u64) -> bool {
         let mut latest = self.0.lock();

@@ -13,7 +13,7 @@ pub mod write;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{sync::oneshot, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use windlass_sdk_client::{Job, Key, Queue};
@@ -27,6 +27,10 @@ const WORKERS: usize = 8;
 /// The least time from the end of one reconcile of a key to the next. A thousand pods that become
 /// ready at once are a few passes of their ReplicaSet and not a thousand; the first is not delayed.
 const PACE: Duration = Duration::from_millis(10);
+/// A pass that takes long (a Service of a thousand pods) is followed by a longer pause: at most
+/// one part in five of the time goes into one key, and no pause is longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_FACTOR: u32 = 4;
 /// When to look again for an own write that isn't observed yet. Its event usually comes first.
 pub const RECHECK: Duration = Duration::from_millis(100);
 
@@ -105,6 +109,7 @@ async fn work(controller: Arc<dyn Controller>, queue: Queue<Key>) {
 }
 
 async fn pass(controller: &dyn Controller, queue: &Queue<Key>, job: Job<Key>) {
+    let begun = Instant::now();
     match controller.reconcile(&job).await {
         Ok(next) => {
             queue.forget(&job);
@@ -124,8 +129,9 @@ async fn pass(controller: &dyn Controller, queue: &Queue<Key>, job: Job<Key>) {
         }
     }
     // The key counts as being worked on until then, and this worker is free.
+    let pause = (begun.elapsed() * PAUSE_FACTOR).clamp(PACE, LONGEST_PAUSE);
     tokio::spawn(async move {
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(pause).await;
         drop(job);
     });
 }

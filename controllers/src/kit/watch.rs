@@ -1,6 +1,6 @@
 //! Where a controller's keys come from: each change of a watched kind names the keys to look at.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -8,6 +8,9 @@ use windlass_sdk_client::{Change, Informer, Key, Queue};
 use windlass_sdk_types::Kind;
 
 use super::index::Index;
+
+/// How long an index goes without a look at how far its informer is.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Feeds a queue for as long as it is polled. It reports once when it has taken in all that existed
 /// at its start: no decision is made before.
@@ -75,8 +78,10 @@ pub fn indexed<K: Kind, S: Ord + Send + 'static>(
         take(None, &mut changes);
         let _ = ready.send(());
         loop {
-            let first = changes.next_change().await;
-            take(Some(first), &mut changes);
+            // A list taken anew can move the informer on without a change to tell of: the index
+            // still has to say that it is complete up to there.
+            let first = tokio::time::timeout(IDLE, changes.next_change()).await.ok();
+            take(first, &mut changes);
         }
     })
 }

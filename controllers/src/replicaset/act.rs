@@ -260,6 +260,7 @@ impl Controller for ReplicaSets {
         }
         let Some(set) = self.sets.find(key) else {
             self.deleted.lock().remove(key);
+            self.created.forget(key);
             return Ok(Requeue::No);
         };
         let is_current = self.created.are_within(key, self.pods.revision());

@@ -177,8 +177,7 @@ async fn delayed(
     let Ok(answer) = service.oneshot(request).await;
     let lag = if is_watch { lag } else { Duration::ZERO };
     answer.map(|body| {
-        let pieces =
-            BodyDataStream::new(body).map(move |piece| (piece, Instant::now()));
+        let pieces = BodyDataStream::new(body).map(move |piece| (piece, Instant::now()));
         // Stamped as they come by a buffer of its own, so that the delay is a lag and not a pace.
         let pieces = pieces.map(move |(piece, at)| async move {
             tokio::time::sleep_until(at + lag).await;
