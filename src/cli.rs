@@ -39,7 +39,10 @@ pub struct UpArgs {
     /// Also deploys the demo microservice and prints the URL that answers
     #[arg(long)]
     pub demo: bool,
-    /// Pods that a lost node held are replaced after this long (Kubernetes: 300)
+    /// How long pods stay on a node that is not ready, where they don't say (Kubernetes: 300)
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub default_not_ready_toleration_seconds: i64,
+    /// How long pods stay on a node that is lost, where they don't say (Kubernetes: 300)
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub default_unreachable_toleration_seconds: i64,
 }
@@ -82,7 +85,7 @@ pub struct UsageError(pub String);
 impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Up(args) => up::run(args),
+            Command::Up(args) => up::run(&args),
             Command::Image(ImageCommand::Import(args)) => image::import(&args),
             Command::Reset(args) => reset::run(&args),
         }

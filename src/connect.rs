@@ -4,22 +4,45 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use kube::{
-    Client, Config,
+    Config,
+    client::ConfigExt,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneService};
 
 use crate::cli::{UsageError, default_data_dir};
 
-/// A client of the cluster that is meant.
-pub async fn client(flag: Option<&Path>) -> anyhow::Result<Client> {
+/// A body that may be a stream; `kube::Client` only sends what is in memory.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// Sends requests with the credentials of a kubeconfig.
+pub type Connection = BoxCloneService<Request<Body>, Response<hyper::body::Incoming>, BoxError>;
+
+/// The cluster that is meant.
+pub async fn connect(flag: Option<&Path>) -> anyhow::Result<Connection> {
     let path = kubeconfig(flag)?;
-    let kubeconfig = Kubeconfig::read_from(&path)
-        .map_err(|why| UsageError(format!("can't read the kubeconfig {}: {why}", path.display())))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|why| UsageError(format!("the kubeconfig {} is of no use: {why}", path.display())))?;
-    Client::try_from(config).with_context(|| format!("no client from {}", path.display()))
+    let kubeconfig = Kubeconfig::read_from(&path).map_err(|why| {
+        UsageError(format!("can't read the kubeconfig {}: {why}", path.display()))
+    })?;
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(
+            |why| UsageError(format!("the kubeconfig {} is of no use: {why}", path.display())),
+        )?;
+    let prepare = || -> kube::Result<Connection> {
+        let https = config.rustls_https_connector()?;
+        let client = Client::builder(TokioExecutor::new()).build(https);
+        let service = ServiceBuilder::new()
+            .layer(config.base_uri_layer())
+            .option_layer(config.auth_layer()?)
+            .map_err(BoxError::from)
+            .service(client);
+        Ok(service.boxed_clone())
+    };
+    prepare().with_context(|| format!("can't use the credentials of {}", path.display()))
 }
 
 fn kubeconfig(flag: Option<&Path>) -> anyhow::Result<PathBuf> {

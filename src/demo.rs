@@ -62,6 +62,6 @@ async fn create<K: Kind>(api: &Api, manifest: &str) -> anyhow::Result<()> {
 
 fn is_available(deployment: &Deployment) -> bool {
     let status = deployment.status.as_ref();
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let wanted = deployment.spec.replicas;
     status.and_then(|status| status.available_replicas) >= wanted
 }

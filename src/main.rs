@@ -4,7 +4,10 @@
 mod cli;
 mod connect;
 mod demo;
+mod files;
 mod image;
+mod node;
+mod plane;
 mod reset;
 mod up;
 

@@ -12,16 +12,17 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::{
     Admission, AdmissionOptions, Authenticator, Authorizer, User,
-    pki::{self, Authority},
+    pki::{self, Authority, KUBELET_CLIENT},
 };
 use windlass_apiserver_registry::Registry;
+use windlass_apiserver_schema::Descriptions;
 use windlass_apiserver_server::{ApiServer, Config};
 use windlass_apiserver_store::SledStore;
 use windlass_runtime_net::Blocks;
 use windlass_sdk_client::{Cluster, Informers};
 use windlass_sdk_meta::{Clock, Rng};
 
-use crate::{cli::UpArgs, describe::FromOpenApi};
+use crate::{cli::UpArgs, files};
 
 /// The namespace of the controllers' service accounts.
 const SYSTEM: &str = "kube-system";
@@ -30,6 +31,19 @@ const READER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
 /// Port of the `kubernetes` Service's endpoint.
 const SERVICE_ENDPOINT_PORT: u16 = 6443;
+
+/// The texts of `kubectl explain`: the schema crate has none of its own.
+struct Texts;
+
+impl Descriptions for Texts {
+    fn type_description(&self, type_name: &str) -> Option<&str> {
+        windlass_sdk_types::Descriptions.type_description(type_name)
+    }
+
+    fn field_description(&self, type_name: &str, json_field: &str) -> Option<&str> {
+        windlass_sdk_types::Descriptions.field_description(type_name, json_field)
+    }
+}
 
 /// What the rest of the process needs of the control plane.
 pub struct ControlPlane {
@@ -48,23 +62,25 @@ impl ControlPlane {
         clock: Arc<dyn Clock>,
         rng: Rng,
     ) -> anyhow::Result<Self> {
-        let kubelet_client =
-            authority.client_config(&authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"])?)?;
+        let kubelet_client = authority
+            .client_config(&authority.issue_client(KUBELET_CLIENT, &["system:masters"])?)?;
+        let authorizer = Arc::new(Authorizer::new());
         let server = ApiServer::start(Config {
             store: Arc::new(SledStore::open(&args.data_dir.join("store"))?),
             registry: Arc::new(Registry::builtin()),
             clock: clock.clone(),
             rng: rng.clone(),
-            authenticator: Authenticator::new(authority.certificate_der()),
-            authorizer: Arc::new(Authorizer::new()),
+            authenticator: Authenticator::new(authority.certificate_der().clone()),
             admission: Admission::new(AdmissionOptions {
+                not_ready_toleration_seconds: args.default_not_ready_toleration_seconds,
                 unreachable_toleration_seconds: args.default_unreachable_toleration_seconds,
-                ..AdmissionOptions::default()
+                authorizer: authorizer.clone(),
             }),
+            authorizer,
             service_range: (blocks.services.first(), blocks.services.prefix()),
             service_endpoint: Some(service_endpoint(blocks)),
             kubelet_client: Some(Arc::new(kubelet_client)),
-            descriptions: Arc::new(FromOpenApi),
+            descriptions: Arc::new(Texts),
         })
         .await?;
         let reader = windlass_sdk_client::client(server.local(User::authenticated(READER, &[])));
@@ -84,12 +100,17 @@ impl ControlPlane {
         let names = names(listener.local_addr()?, blocks);
         let tls = Arc::new(authority.server_config(&authority.issue_server(&names)?)?);
         let endpoint = service_endpoint(blocks);
-        let second = TcpListener::bind(endpoint)
-            .await
-            .with_context(|| format!("can't listen on {endpoint}, where the kubernetes Service leads"))?;
+        let second = TcpListener::bind(endpoint).await.with_context(|| {
+            format!("can't listen on {endpoint}, where the kubernetes Service leads")
+        })?;
         for listener in [listener, second] {
             let server = self.server.clone();
-            tasks.spawn(server.serve(listener, tls.clone(), shutdown.clone()));
+            let (tls, shutdown) = (tls.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                if let Err(error) = server.serve(listener, tls, shutdown).await {
+                    tracing::error!(%error, "a listener of the API server ended");
+                }
+            });
         }
         Ok(())
     }
@@ -102,6 +123,10 @@ impl ControlPlane {
             let cluster = self.cluster(User::service_account(SYSTEM, row.name));
             tasks.spawn((row.run)(cluster, shutdown.clone()));
         }
+    }
+
+    pub fn informers(&self) -> &Informers {
+        &self.informers
     }
 
     /// What a component works with: a client of its own identity, the shared informers.
@@ -124,14 +149,21 @@ impl ControlPlane {
 }
 
 /// The kubeconfig of the cluster's administrator, mode 0600.
-pub fn write_kubeconfig(path: &Path, listen: SocketAddr, authority: &Authority) -> anyhow::Result<()> {
+pub fn write_kubeconfig(
+    path: &Path,
+    listen: SocketAddr,
+    authority: &Authority,
+) -> anyhow::Result<()> {
     let admin = authority.issue_client("kubernetes-admin", &["system:masters"])?;
     let reachable = match listen.ip() {
-        IpAddr::V4(address) if address.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),
+        IpAddr::V4(address) if address.is_unspecified() => {
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port())
+        }
         _ => listen,
     };
-    let text = pki::kubeconfig(&format!("https://{reachable}"), authority.certificate_pem(), &admin);
-    crate::files::write_private(path, text.as_bytes())
+    let text =
+        pki::kubeconfig(&format!("https://{reachable}"), authority.certificate_pem(), &admin);
+    files::write_private(path, text.as_bytes())
 }
 
 /// The last address of the service block, which is never allocated otherwise.
@@ -141,8 +173,18 @@ fn service_endpoint(blocks: &Blocks) -> SocketAddr {
 
 /// Every name under which the API server is called.
 fn names(listen: SocketAddr, blocks: &Blocks) -> Vec<String> {
-    let services = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-    let addresses = [listen.ip(), Ipv4Addr::LOCALHOST.into(), blocks.services.nth(1).into(), blocks.services.last().into()];
+    let services = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
+    let addresses = [
+        listen.ip(),
+        Ipv4Addr::LOCALHOST.into(),
+        blocks.services.nth(1).into(),
+        blocks.services.last().into(),
+    ];
     let mut names: Vec<String> = services.map(String::from).into();
     names.push("localhost".into());
     names.extend(addresses.map(|address| address.to_string()));

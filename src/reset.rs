@@ -7,11 +7,13 @@ use crate::cli::{ResetArgs, UsageError};
 pub fn run(args: &ResetArgs) -> anyhow::Result<()> {
     let folder = &args.data_dir;
     if !folder.join("kubeconfig").is_file() || !folder.join("pki").is_dir() {
-        let why = format!("{} is no data folder of windlass: nothing was removed", folder.display());
+        let why =
+            format!("{} is no data folder of windlass: nothing was removed", folder.display());
         return Err(UsageError(why).into());
     }
-    let _lock = crate::up::lock(folder)?;
-    std::fs::remove_dir_all(folder).with_context(|| format!("can't remove {}", folder.display()))?;
+    let _lock = crate::files::lock(folder)?;
+    std::fs::remove_dir_all(folder)
+        .with_context(|| format!("can't remove {}", folder.display()))?;
     println!("removed {}", folder.display());
     Ok(())
 }

@@ -1,39 +1,35 @@
 //! `windlass up`: a whole cluster in this process. Starts the parts in the order in which they
 //! need each other, says when it is ready, and ends them in reverse.
 
-use std::{
-    fs,
-    net::{IpAddr, SocketAddr},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
-use windlass_apiserver_access::{
-    Admission, AdmissionOptions, Authenticator, Authorizer, User,
-    pki::{self, Authority},
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
 };
-use windlass_apiserver_registry::Registry;
-use windlass_apiserver_server::{ApiServer, Config};
-use windlass_apiserver_store::SledStore;
-use windlass_runtime_net::{Blocks, PodNet};
-use windlass_sdk_client::{Cluster, Informers};
+use tokio_util::sync::CancellationToken;
+use windlass_apiserver_access::{User, pki::Authority};
+use windlass_runtime_net::Blocks;
 use windlass_sdk_meta::{Clock, Rng, SystemClock};
 
-use crate::{cli::UpArgs, demo, node};
+use crate::{
+    cli::UpArgs,
+    demo, files,
+    node::NodeAgent,
+    plane::{ControlPlane, write_kubeconfig},
+};
 
 /// Everything has to end within this after SIGTERM; what has not is cut.
-const STOP_SECONDS: u64 = 4;
+const STOP: Duration = Duration::from_millis(4500);
 
 /// Runs until SIGTERM or SIGINT.
-pub fn run(args: UpArgs) -> anyhow::Result<()> {
+pub fn run(args: &UpArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(up(&args));
-    runtime.shutdown_timeout(Duration::from_millis(500));
+    let result = runtime.block_on(up(args));
+    // What still blocks (a compile, a look-up of a name) is left behind.
+    runtime.shutdown_background();
     result
 }
 
@@ -42,46 +38,59 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     let data_dir = &args.data_dir;
     fs::create_dir_all(data_dir).with_context(|| format!("can't make {}", data_dir.display()))?;
     fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
-    let _lock = lock(data_dir)?;
+    let _lock = files::lock(data_dir)?;
     let (clock, rng): (Arc<dyn Clock>, Rng) = (Arc::new(SystemClock), Rng::from_system());
     let blocks = Blocks::claim(data_dir, &rng)?;
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("can't listen on {} (--listen)", args.listen))?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!("can't listen on {}: choose another address by --listen", args.listen)
+    })?;
     let listen = listener.local_addr()?;
     let authority = Authority::open_or_create(&data_dir.join("pki"), clock.clone())?;
+    let kubeconfig = data_dir.join("kubeconfig");
+    write_kubeconfig(&kubeconfig, listen, &authority)?;
 
-    let plane = ControlPlane::start(args, &authority, &blocks, clock.clone(), rng.clone()).await?;
-    let tls = Arc::new(authority.server_config(&authority.issue_server(&names(listen, &blocks))?)?);
     let mut tasks = JoinSet::new();
-    tasks.spawn(plane.server.clone().serve(listener, tls.clone(), shutdown.clone()));
-    tasks.spawn(plane.server.clone().serve(
-        TcpListener::bind(service_endpoint(&blocks)).await?,
-        tls,
-        shutdown.clone(),
-    ));
-    write_kubeconfig(data_dir, listen, &authority)?;
-
-    let net = PodNet::loopback(vec![blocks.pods, blocks.services], Default::default(), rng.clone());
-    for component in plane.components() {
-        tasks.spawn((component.run)(component.cluster, shutdown.clone()));
-    }
-    let node = node::start(args, &plane, &authority, net, &blocks, shutdown.clone()).await?;
-    plane.wait_ready(&args.node_name).await?;
-    println!("ready  https://{listen}  KUBECONFIG={}", data_dir.join("kubeconfig").display());
-    if args.demo {
-        demo::deploy(&plane.client_of(User::authenticated("windlass:demo", &["system:masters"])), data_dir).await?;
+    let plane = ControlPlane::start(args, &authority, &blocks, clock, rng).await?;
+    plane.serve(listener, &authority, &blocks, &mut tasks, &shutdown).await?;
+    plane.run_components(&mut tasks, &shutdown);
+    let node = NodeAgent::start(args, &plane, &authority, &blocks, &mut tasks, &shutdown).await?;
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        () = node.ready() => {
+            println!("ready  https://{listen}  export KUBECONFIG={}", kubeconfig.display());
+            if args.demo {
+                let admin = plane.cluster(User::authenticated("kubernetes-admin", &["system:masters"]));
+                demo::deploy(&admin.api("windlass-demo"), &kubeconfig).await?;
+            }
+        }
     }
 
+    // A part that ends by itself has failed, but the others go on: pods keep serving.
     shutdown.cancelled().await;
     tracing::info!("stopping");
     let ended = async {
-        node.stop().await;
         while tasks.join_next().await.is_some() {}
         plane.server.stop();
     };
-    if tokio::time::timeout(Duration::from_secs(STOP_SECONDS), ended).await.is_err() {
-        tracing::warn!(seconds = STOP_SECONDS, "some parts did not end in time and were cut");
+    if tokio::time::timeout(STOP, ended).await.is_err() {
+        tracing::warn!(within = ?STOP, "some parts did not end in time and were cut");
     }
     Ok(())
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let cancel = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(shutdown)
 }

@@ -20,3 +20,6 @@ mod serve;
 mod traps;
 
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
+
+/// The wasmtime inside, as `containerRuntimeVersion` names it.
+pub const ENGINE_VERSION: &str = "48.0.8";

@@ -1,0 +1,124 @@
+//! The node of this process: images, network, WASM runtime, agent.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use windlass_apiserver_access::{
+    User,
+    pki::{Authority, KUBELET_CLIENT},
+};
+use windlass_runtime_agent::{AgentConfig, Kubelet, NodeFacts, Records};
+use windlass_runtime_image::{Builtin, ImageStore};
+use windlass_runtime_net::{Blocks, PodNet};
+use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
+use windlass_sdk_client::Informer;
+use windlass_sdk_types::Node;
+
+use crate::{
+    cli::UpArgs,
+    plane::ControlPlane,
+};
+
+/// Present on every node from the first start.
+const IMAGES: [Builtin; 2] = [
+    Builtin {
+        reference: "windlass.dev/hello:v1",
+        wasm: include_bytes!("../examples/hello/hello-v1.wasm"),
+    },
+    Builtin {
+        reference: "windlass.dev/hello:v2",
+        wasm: include_bytes!("../examples/hello/hello-v2.wasm"),
+    },
+];
+/// How long requests under way may take when the process is told to stop.
+const DRAIN: Duration = Duration::from_secs(4);
+/// Whose eyes the proxy's informers are.
+const PROXY: &str = "system:kube-proxy";
+/// The version of the API that the node speaks.
+const VERSION: &str = concat!("v1.37.2+windlass.", env!("CARGO_PKG_VERSION"));
+
+/// A node that was started.
+pub struct NodeAgent {
+    name: String,
+    nodes: Informer<Node>,
+}
+
+impl NodeAgent {
+    /// Starts the node; it registers itself soon after.
+    pub async fn start(
+        args: &UpArgs,
+        plane: &ControlPlane,
+        authority: &Authority,
+        blocks: &Blocks,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let dir = args.data_dir.join("node");
+        let net = PodNet::loopback(
+            vec![blocks.pods, blocks.services],
+            Default::default(),
+            plane.rng.clone(),
+        );
+        let proxy = plane.cluster(User::authenticated(PROXY, &[]));
+        tasks.spawn(windlass_runtime_net::run(net.clone(), proxy.informers, shutdown.clone()));
+
+        let images = ImageStore::open(&dir.join("images"), &IMAGES)?;
+        let runtime = WasmRuntime::new(WasmConfig {
+            cache_dir: dir.join("compiled"),
+            net,
+            clock: plane.clock.clone(),
+            memory_bytes: None,
+            threads: None,
+        })?;
+        let own = authority.issue_server(&[
+            "localhost".into(),
+            Ipv4Addr::LOCALHOST.to_string(),
+            args.node_name.clone(),
+        ])?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("no port for the kubelet API")?;
+        let config = AgentConfig {
+            node: NodeFacts::of_machine(
+                &args.node_name,
+                Ipv4Addr::LOCALHOST.into(),
+                VERSION,
+                &format!("wasm://{}", windlass_runtime_wasm::ENGINE_VERSION),
+            ),
+            cluster: plane.private_cluster(User::node(&args.node_name)),
+            runtimes: vec![runtime],
+            images: Arc::new(images),
+            pod_block: blocks.pods,
+            records: Records::Dir(dir.join("records")),
+            log_dir: dir.join("logs"),
+            kubelet: Some(Kubelet {
+                listener,
+                tls: Arc::new(authority.private_server_config(&own, KUBELET_CLIENT)?),
+                client_name: KUBELET_CLIENT.into(),
+            }),
+            drain: DRAIN,
+        };
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            if let Err(error) = windlass_runtime_agent::run(config, shutdown).await {
+                tracing::error!(%error, "the node agent ended");
+            }
+        });
+        Ok(Self { name: args.node_name.clone(), nodes: plane.informers().of() })
+    }
+
+    /// Returns once the Node object says Ready=True.
+    pub async fn ready(&self) {
+        let mut changes = self.nodes.changes();
+        while !self.nodes.get("", &self.name).is_some_and(|node| is_ready(&node)) {
+            changes.next().await;
+        }
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
