@@ -193,7 +193,7 @@ fn status(
     let resources = json!({
         "cpu": Quantity::from_millis(facts.cpu_millis).to_string(),
         "memory": Quantity::from_bytes(facts.memory_bytes).to_string(),
-        "pods": facts.pods.to_string(),
+        "pods": Quantity::from_units(facts.pods.into()).to_string(),
     });
     let rows = [
         (

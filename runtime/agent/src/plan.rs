@@ -112,7 +112,8 @@ pub fn plan_pod(
     } else if let Some(trouble) = &state.trouble {
         plan.wake(trouble.retry_at, now);
     }
-    plan.status = Some(status::build(pod, state, &shown, previous, node, now));
+    let is_over = if deleting { !state.any_running() } else { ended };
+    plan.status = Some(status::build(pod, state, &shown, is_over, previous, node, now));
     plan
 }
 
@@ -226,11 +227,11 @@ impl Plan {
         match &memory.state {
             Attempt::Running { id, started_at } => {
                 if is_changed(container, memory) {
-                    self.change(pod, container, memory, now);
+                    self.change(pod, container, memory);
                 }
                 Shown::Running { id: id.clone(), started_at: *started_at }
             }
-            Attempt::Never => self.start(pod, container, memory, state, 0, now),
+            Attempt::Never => self.start(container, memory, state, 0, now),
             Attempt::Ended(ended) => {
                 let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
                 if !restarts(policy.unwrap_or("Always"), container, memory, ended) {
@@ -244,7 +245,7 @@ impl Plan {
                 if memory.starting.is_none() && due > now {
                     return self.back_off(pod, container, delay, due, now);
                 }
-                self.start(pod, container, memory, state, memory.attempt + 1, now)
+                self.start(container, memory, state, memory.attempt + 1, now)
             }
         }
     }
@@ -252,7 +253,6 @@ impl Plan {
     /// Starts the next attempt, as far as everything it needs is there.
     fn start(
         &mut self,
-        pod: &Pod,
         container: &Container,
         memory: &ContainerMemory,
         state: &PodState,
@@ -281,10 +281,7 @@ impl Plan {
             (None, Attempt::Ended(ended)) if ended.reason != NODE_RESTART => {
                 Shown::Terminated(ended.clone())
             }
-            _ => {
-                let _ = pod;
-                Shown::waiting("ContainerCreating", "")
-            }
+            _ => Shown::waiting("ContainerCreating", ""),
         }
     }
 
@@ -334,13 +331,7 @@ impl Plan {
         )
     }
 
-    fn change(
-        &mut self,
-        pod: &Pod,
-        container: &Container,
-        memory: &ContainerMemory,
-        now: Timestamp,
-    ) {
+    fn change(&mut self, pod: &Pod, container: &Container, memory: &ContainerMemory) {
         let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         let grace = Duration::from_secs(seconds.unwrap_or(GRACE_SECONDS).unsigned_abs());
         if memory.stopping.is_none() {
@@ -349,7 +340,6 @@ impl Plan {
             self.say(name, EventType::Normal, "Killing", message);
             self.actions.push(Action::Stop { container: name.clone(), grace });
         }
-        let _ = now;
     }
 
     fn say(&mut self, container: &str, sort: EventType, reason: &'static str, message: String) {
@@ -362,3 +352,6 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,10 +129,6 @@ impl Trouble {
         let delay = doubled(first, most, failures);
         Self { reason: reason.to_owned(), message, since: now, retry_at: now + delay, failures }
     }
-
-    pub fn delay(&self) -> Duration {
-        self.retry_at.duration_since(self.since).unsigned_abs()
-    }
 }
 
 impl ContainerMemory {

@@ -2,10 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
-use windlass_sdk_types::{
-    Kind,
-    api::core::v1::{Container, Pod},
-};
+use windlass_sdk_types::api::core::v1::{Container, Pod};
 
 use crate::{
     plan::NodeView,
@@ -33,17 +30,19 @@ impl Shown {
     }
 }
 
-/// The whole status. `previous` gives the transition times of conditions that don't change.
+/// The whole status. `is_over`: nothing runs and nothing will be started. `previous` gives the
+/// transition times of conditions that don't change.
 pub fn build(
     pod: &Pod,
     state: &PodState,
     rows: &[Row<'_>],
+    is_over: bool,
     previous: &Value,
     node: &NodeView,
     now: Timestamp,
 ) -> Value {
     let generation = pod.metadata.generation.unwrap_or_default();
-    let phase = phase(pod, rows, previous);
+    let phase = phase(is_over, rows, previous);
     let mut status = Map::new();
     if generation > 0 {
         status.insert("observedGeneration".into(), generation.into());
@@ -67,37 +66,22 @@ pub fn build(
 }
 
 /// The rules of upstream's kubelet; a phase that is an end stays.
-fn phase(pod: &Pod, rows: &[Row<'_>], previous: &Value) -> &'static str {
+fn phase(is_over: bool, rows: &[Row<'_>], previous: &Value) -> &'static str {
     match previous["phase"].as_str() {
         Some("Succeeded") => return "Succeeded",
         Some("Failed") => return "Failed",
         _ => {}
     }
-    let (mut waiting, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
-    for (_, memory, shown) in rows {
-        match shown {
-            Shown::Running { .. } => running += 1,
-            Shown::Terminated(ended) => {
-                stopped += 1;
-                succeeded += usize::from(ended.exit_code == 0);
-            }
-            // One that waits for its next attempt counts as stopped.
-            Shown::Waiting { .. } if last(memory, shown).is_some() => stopped += 1,
-            Shown::Waiting { .. } => waiting += 1,
-        }
+    if is_over {
+        let succeeded =
+            |row: &Row<'_>| matches!(&row.2, Shown::Terminated(ended) if ended.exit_code == 0);
+        return if rows.iter().all(succeeded) { "Succeeded" } else { "Failed" };
     }
-    let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
-    match (pod.is_deleting(), policy.unwrap_or("Always")) {
-        (true, _) if running == 0 && waiting == 0 && stopped == succeeded => "Succeeded",
-        (true, _) if running == 0 => "Failed",
-        _ if waiting > 0 => "Pending",
-        _ if running > 0 => "Running",
-        _ if stopped == 0 => "Pending",
-        (_, "Always") => "Running",
-        _ if stopped == succeeded => "Succeeded",
-        (_, "Never") => "Failed",
-        _ => "Running",
-    }
+    // A container that waits for its next attempt doesn't make the pod pending again.
+    let is_new = |(_, memory, shown): &Row<'_>| {
+        matches!(shown, Shown::Waiting { .. }) && last(memory, shown).is_none()
+    };
+    if rows.iter().any(is_new) { "Pending" } else { "Running" }
 }
 
 fn conditions(

@@ -1,0 +1,176 @@
+//! A runtime that only remembers what it was told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream::BoxStream};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use windlass_runtime_agent::{Images, Upload};
+use windlass_runtime_api::{
+    ContainerSpec, ContainerState, HttpProbe, Image, ObservedContainer, ObservedSandbox, Runtime,
+    RuntimeError, RuntimeEvent, Sandbox, Started,
+};
+use windlass_runtime_image::{ImageError, Listed};
+use windlass_sdk_meta::Timestamp;
+
+/// Clones share what runs.
+#[derive(Clone)]
+pub struct FakeRuntime {
+    pub state: Arc<Mutex<State>>,
+    events: broadcast::Sender<RuntimeEvent>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub sandboxes: BTreeMap<String, (Arc<Sandbox>, BTreeMap<String, ObservedContainer>)>,
+    /// What was started, in order.
+    pub started: Vec<ContainerSpec>,
+    pub probe_code: u16,
+    pub stops: Vec<(String, Duration)>,
+}
+
+impl FakeRuntime {
+    pub fn new() -> Self {
+        let state = State { probe_code: 200, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), events: broadcast::channel(64).0 }
+    }
+
+    /// Lets a container end by itself.
+    pub fn exit(&self, uid: &str, container: &str, exit_code: i32) {
+        self.end(uid, container, exit_code);
+        let _ = self.events.send(RuntimeEvent::Changed { pod_uid: uid.to_owned() });
+    }
+
+    pub fn tell(&self, event: RuntimeEvent) {
+        let _ = self.events.send(event);
+    }
+
+    fn end(&self, uid: &str, container: &str, exit_code: i32) {
+        let mut state = self.state.lock().expect("lock");
+        let Some((_, containers)) = state.sandboxes.get_mut(uid) else { return };
+        let Some(container) = containers.get_mut(container) else { return };
+        if let ContainerState::Running { started_at } = container.state {
+            container.state = ContainerState::Exited {
+                started_at,
+                finished_at: now(),
+                exit_code,
+                reason: String::new(),
+                message: String::new(),
+            };
+        }
+    }
+}
+
+/// Virtual time, as the agent's clock has it.
+pub fn now() -> Timestamp {
+    use windlass_sdk_meta::Clock;
+    crate::lifecycle::VirtualClock.now()
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn name(&self) -> &'static str {
+        "wasm"
+    }
+
+    async fn run_sandbox(&self, sandbox: Arc<Sandbox>) -> Result<(), RuntimeError> {
+        let mut state = self.state.lock().expect("lock");
+        state.sandboxes.entry(sandbox.uid.clone()).or_insert((sandbox, BTreeMap::new()));
+        Ok(())
+    }
+
+    async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError> {
+        self.state.lock().expect("lock").sandboxes.remove(pod_uid);
+        Ok(())
+    }
+
+    async fn start_container(&self, spec: ContainerSpec) -> Result<Started, RuntimeError> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if spec.image.reference == "broken" {
+            return Err(RuntimeError::new("CreateContainerError", "no such import"));
+        }
+        let mut state = self.state.lock().expect("lock");
+        let id = format!("{}-{}", spec.name, spec.attempt);
+        let (_, containers) = state.sandboxes.get_mut(&spec.pod.uid).expect("sandbox");
+        let container = ObservedContainer {
+            name: spec.name.clone(),
+            id: id.clone(),
+            attempt: spec.attempt,
+            state: ContainerState::Running { started_at: now() },
+        };
+        containers.insert(spec.name.clone(), container);
+        state.started.push(spec);
+        Ok(Started { id })
+    }
+
+    async fn stop_container(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
+        self.state.lock().expect("lock").stops.push((container.to_owned(), grace));
+        // It takes a second, or the grace where that is shorter.
+        tokio::time::sleep(grace.min(Duration::from_secs(1))).await;
+        self.end(pod_uid, container, 0);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError> {
+        let state = self.state.lock().expect("lock");
+        let observed = state.sandboxes.values().map(|(sandbox, containers)| ObservedSandbox {
+            pod_uid: sandbox.uid.clone(),
+            name: sandbox.name.clone(),
+            namespace: sandbox.namespace.clone(),
+            containers: containers.values().cloned().collect(),
+        });
+        Ok(observed.collect())
+    }
+
+    fn events(&self) -> BoxStream<'static, RuntimeEvent> {
+        BroadcastStream::new(self.events.subscribe())
+            .map(|event| event.unwrap_or(RuntimeEvent::Lagged))
+            .boxed()
+    }
+
+    async fn http_probe(&self, _: &str, _: HttpProbe) -> Result<u16, RuntimeError> {
+        Ok(self.state.lock().expect("lock").probe_code)
+    }
+}
+
+/// Every image is there but the one called `missing`, until it is imported.
+#[derive(Default)]
+pub struct FakeImages(pub Mutex<Vec<String>>);
+
+#[async_trait]
+impl Images for FakeImages {
+    async fn find(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        let imported = self.0.lock().expect("lock").iter().any(|name| name == reference);
+        Ok((reference != "missing" || imported).then(|| Image {
+            reference: reference.to_owned(),
+            digest: "sha256:1".into(),
+            wasm_digest: "sha256:2".into(),
+            wasm_path: "/nowhere".into(),
+        }))
+    }
+
+    async fn list(&self) -> Vec<Listed> {
+        Vec::new()
+    }
+
+    async fn import(
+        &self,
+        reference: &str,
+        _: Upload,
+        bound_bytes: u64,
+    ) -> Result<Image, ImageError> {
+        self.0.lock().expect("lock").push(reference.to_owned());
+        let image = self.find(reference).await.ok().flatten();
+        image.ok_or(ImageError::TooLarge { bound_bytes })
+    }
+}

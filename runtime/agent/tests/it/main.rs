@@ -1,0 +1,6 @@
+//! The agent against a small API in memory and a runtime that only pretends.
+
+mod fake_api;
+mod fake_runtime;
+mod kubelet;
+mod lifecycle;
