@@ -148,19 +148,25 @@ async fn a_broken_template_stops_and_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn late_watches_double_nothing() {
-    let cluster = TestCluster::with_late_watches(3, Duration::from_millis(400)).await;
-    cluster.namespace("ns").await;
-    cluster.create(DEPLOYMENTS, deployment("web", 40, "v1")).await;
-    cluster.until(true, || rolled_out(&cluster, "web")).await;
-    assert_eq!(cluster.node.pods_ever(), 40);
-    assert_eq!(cluster.list(SETS).await.len(), 1);
-    cluster.patch(&format!("{DEPLOYMENTS}/web"), json!({"spec": {"replicas": 10}})).await;
-    cluster.until(10, || async { cluster.list(PODS).await.len() }).await;
-    cluster.until(true, || rolled_out(&cluster, "web")).await;
-    assert_eq!(cluster.node.pods_ever(), 40);
-    cluster.patch(&format!("{DEPLOYMENTS}/web"), json!({"spec": {"replicas": 30}})).await;
-    cluster.until(true, || rolled_out(&cluster, "web")).await;
-    assert_eq!(cluster.node.pods_ever(), 60);
+    for (seed, lag_ms) in [(3, 1), (4, 35), (5, 400), (6, 3000)] {
+        let cluster = TestCluster::with_late_watches(seed, Duration::from_millis(lag_ms)).await;
+        cluster.namespace("ns").await;
+        let path = format!("{DEPLOYMENTS}/web");
+        cluster.create(DEPLOYMENTS, deployment("web", 12, "v1")).await;
+        cluster.until(true, || rolled_out(&cluster, "web")).await;
+        assert_eq!(cluster.node.pods_ever(), 12);
+        assert_eq!(cluster.list(SETS).await.len(), 1);
+        cluster.patch(&path, json!({"spec": {"replicas": 5}})).await;
+        cluster.until(5, || async { cluster.list(PODS).await.len() }).await;
+        cluster.until(true, || rolled_out(&cluster, "web")).await;
+        assert_eq!(cluster.node.pods_ever(), 12);
+        cluster.patch(&path, json!({"spec": {"replicas": 9}})).await;
+        cluster.until(true, || rolled_out(&cluster, "web")).await;
+        assert_eq!(cluster.node.pods_ever(), 16);
+        cluster.patch(&path, image("v2")).await;
+        cluster.until(true, || rolled_out(&cluster, "web")).await;
+        assert_eq!(cluster.node.pods_ever(), 25);
+    }
 }
 
 #[tokio::test(start_paused = true)]
