@@ -121,7 +121,8 @@ pub(crate) fn serve(
 /// Clients that miss a kind in version 3 look it up in version 2 before they say that it is unknown.
 /// Everything served is described in version 3, so this one describes nothing.
 fn version_2(headers: &HeaderMap) -> Response<Body> {
-    const BINARY: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    // Not the type that clients ask for: its `@` is no character of a media type (RFC 9110, 5.6.2).
+    const BINARY: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     let accept = content::joined(headers, &header::ACCEPT);
     if !accept.contains("proto-openapi.spec.v2") {
         let document = json!({"swagger": "2.0", "paths": {}, "definitions": {},

@@ -466,11 +466,12 @@ async fn follow_runtime(
                 }
                 RuntimeEvent::Lagged => all = true,
                 RuntimeEvent::Trapped { pod_uid, container, count, message } => {
-                    let message = format!("{count} requests ended in a trap: {message}");
-                    agent.warn(&pod_uid, &container, "TrappedRequests", message);
+                    let message = format!("A request ended in a trap: {message}");
+                    let times = u32::try_from(count).unwrap_or(u32::MAX);
+                    agent.warn(&pod_uid, &container, "TrappedRequests", times, message);
                 }
                 RuntimeEvent::Notice { pod_uid, container, reason, message } => {
-                    agent.warn(&pod_uid, &container, reason, message);
+                    agent.warn(&pod_uid, &container, reason, 1, message);
                 }
             }
         }
@@ -485,11 +486,11 @@ async fn follow_runtime(
 }
 
 impl Agent {
-    fn warn(&self, uid: &str, container: &str, reason: &str, message: String) {
+    fn warn(&self, uid: &str, container: &str, reason: &str, times: u32, message: String) {
         let key = self.entries.lock().by_uid.get(uid).map(|entry| entry.key.clone());
         if let Some(key) = key {
             let about = self.about(&key, uid, Some(container));
-            self.recorder.record(&about, EventType::Warning, reason, message);
+            self.recorder.record_times(times, &about, EventType::Warning, reason, message);
         }
     }
 

@@ -3,13 +3,17 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use ::http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
+use tokio::sync::Notify;
 use windlass_runtime_net::{Conn, PodListener};
 
 use crate::{
@@ -23,6 +27,10 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// How long a container that is asked to end still takes new connections, at most: those who proxy
 /// to it learn a little later than it does.
 const LAME_TIME: Duration = Duration::from_millis(250);
+
+/// How long a connection that was made before the container closed may take to send its first
+/// request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Accepts connections until the container ends. One parked task is all that an idle port costs.
 pub fn serve(handler: &Arc<Handler>, mut listener: PodListener) {
@@ -85,7 +93,10 @@ fn take(handler: &Arc<Handler>, conn: Conn) {
 async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
     let container = handler.container.clone();
     let (closing, abort) = (&container.ending.closing, &container.ending.abort);
+    let first = Arc::new(FirstRequest::default());
+    let begun = first.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        begun.has_come();
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(answer(&handler, request).await) }
     });
@@ -97,6 +108,13 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
             biased;
             ended = connection.as_mut() => ended,
             () = closing.cancelled() => {
+                // Whoever connected just before may still be about to ask; hyper would hang up.
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => return ended,
+                    () = first.wait() => {}
+                    () = tokio::time::sleep(FIRST_REQUEST) => {}
+                }
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -104,6 +122,28 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
     };
     if let Some(Err(error)) = abort.run_until_cancelled(serving).await {
         tracing::debug!(pod = %container.pod.name, %error, "connection ended");
+    }
+}
+
+/// Whether a connection has sent a request yet.
+#[derive(Default)]
+struct FirstRequest {
+    came: AtomicBool,
+    waiting: Notify,
+}
+
+impl FirstRequest {
+    fn has_come(&self) {
+        if !self.came.load(Relaxed) {
+            self.came.store(true, Relaxed);
+            self.waiting.notify_one();
+        }
+    }
+
+    async fn wait(&self) {
+        if !self.came.load(Relaxed) {
+            self.waiting.notified().await;
+        }
     }
 }
 

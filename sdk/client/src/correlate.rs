@@ -27,6 +27,8 @@ pub struct Note {
     pub sort: EventType,
     pub reason: String,
     pub message: String,
+    /// How often it happened: what the Event's count goes up by.
+    pub times: u32,
     pub at: Timestamp,
 }
 
@@ -128,7 +130,7 @@ impl Correlator {
         }
         let allowed = self.spend(object, note.at);
         let told = self.series.get(&series)?;
-        told.count += 1;
+        told.count += i64::from(note.times);
         told.last = note.at;
         if !allowed {
             return None;
@@ -299,6 +301,7 @@ mod tests {
             ..ObjectReference::default()
         };
         Note {
+            times: 1,
             about,
             sort: EventType::Warning,
             reason: "BackOff".into(),

@@ -56,7 +56,20 @@ impl Recorder {
         reason: &str,
         message: impl Into<String>,
     ) {
+        self.record_times(1, about, sort, reason, message);
+    }
+
+    /// The same for what happened `times` times since it was told last.
+    pub fn record_times(
+        &self,
+        times: u32,
+        about: &ObjectReference,
+        sort: EventType,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         let note = Note {
+            times,
             about: about.clone(),
             sort,
             reason: reason.into(),

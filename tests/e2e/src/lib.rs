@@ -40,7 +40,7 @@ pub fn http_get(url: &str) -> anyhow::Result<(u16, String)> {
 
 /// A WASM guest that `cargo xtask guests` built.
 pub fn guest(name: &str) -> anyhow::Result<PathBuf> {
-    let path = root().join("target/xtask/guests").join(format!("{name}.wasm"));
+    let path = root().join("target/guests").join(format!("{name}.wasm"));
     if !path.is_file() {
         bail!("the guest {name}.wasm is missing: run `cargo xtask guests`");
     }

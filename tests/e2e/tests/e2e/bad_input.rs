@@ -104,7 +104,7 @@ fn an_import_that_the_host_lacks_is_named() -> anyhow::Result<()> {
         let path = "{.status.containerStatuses[0].state.waiting.message}";
         kubectl.jsonpath("pod unknown", path).ok().filter(|message| !message.is_empty())
     });
-    assert!(message.contains("example:missing"), "{message}");
+    assert!(message.contains("acme:gadgets/lathe"), "{message}");
     Ok(())
 }
 

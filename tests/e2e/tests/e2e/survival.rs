@@ -57,7 +57,7 @@ fn sigkill_amid_an_apply_leaves_each_object_whole_or_absent() -> anyhow::Result<
     let kubectl = cluster.kubectl(37)?;
     let filler = "x".repeat(1500);
     let manifests: String = (0..200)
-        .map(|n| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{n}}}\ndata: {{n: \"{n}\", filler: {filler}}}\n"))
+        .map(|n| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{n}}}\ndata: {{number: \"{n}\", filler: {filler}}}\n"))
         .collect();
     let file = cluster.data_dir().join("two-hundred.yaml");
     std::fs::write(&file, manifests)?;
@@ -82,7 +82,7 @@ fn sigkill_amid_an_apply_leaves_each_object_whole_or_absent() -> anyhow::Result<
     for item in list["items"].as_array().context("a list")? {
         let name = item["metadata"]["name"].as_str().context("a name")?;
         if let Some(number) = name.strip_prefix('c').filter(|rest| rest.parse::<u32>().is_ok()) {
-            assert_eq!(item["data"]["n"], *number, "{name} is torn");
+            assert_eq!(item["data"]["number"], *number, "{name} is torn");
             assert_eq!(item["data"]["filler"], *filler, "{name} is torn");
             present.insert(name.to_owned());
         }
