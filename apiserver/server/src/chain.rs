@@ -99,11 +99,7 @@ fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<User>, Status> 
     user.map(Arc::new).ok_or_else(unauthorized)
 }
 
-pub(crate) fn authorize(
-    server: &ApiServer,
-    user: &User,
-    info: &RequestInfo,
-) -> Result<(), Status> {
+pub(crate) fn authorize(server: &ApiServer, user: &User, info: &RequestInfo) -> Result<(), Status> {
     let attributes = Attributes {
         user,
         verb: info.verb,

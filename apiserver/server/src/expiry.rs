@@ -77,7 +77,9 @@ async fn remove(server: &ApiServer, kind: &Kind, object: &Object, cutoff: u64) {
             // Written again meanwhile: it lives on.
             let version = stored.and_then(|stored| stored["metadata"]["resourceVersion"].as_str());
             match version.and_then(|version| version.parse::<u64>().ok()) {
-                Some(version) if version <= cutoff => Ok(Proposal::Delete(DeleteOptions::default())),
+                Some(version) if version <= cutoff => {
+                    Ok(Proposal::Delete(DeleteOptions::default()))
+                }
                 _ => Err(gone()),
             }
         })

@@ -129,3 +129,23 @@ fn too_many() -> Status {
     status.details.get_or_insert_default().retry_after_seconds = 1;
     status
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_told_to_come_again() {
+        let lane = Lane::new(1);
+        let held = lane.admit().await.expect("there is room");
+        let refused = lane.admit().await.expect_err("there is none");
+        let retry = refused.details.map(|details| details.retry_after_seconds);
+        assert_eq!((refused.code, retry), (429, Some(1)));
+        let (admitted, ()) = tokio::join!(lane.admit(), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(held);
+        });
+        assert!(admitted.is_ok());
+        assert_eq!(lane.waiting.load(Ordering::Relaxed), 0);
+    }
+}

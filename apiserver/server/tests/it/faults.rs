@@ -21,6 +21,7 @@ struct Faulty {
     full: AtomicBool,
     short_watches: bool,
     forgetful: AtomicBool,
+    panics: AtomicBool,
 }
 
 impl Faulty {
@@ -30,6 +31,7 @@ impl Faulty {
             full: AtomicBool::new(false),
             short_watches,
             forgetful: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
         })
     }
 }
@@ -66,6 +68,7 @@ impl Store for Faulty {
     }
 
     async fn current_revision(&self) -> Result<Revision, StoreError> {
+        assert!(!self.panics.load(Ordering::Relaxed), "a test says so");
         self.inner.current_revision().await
     }
 
@@ -108,6 +111,43 @@ async fn the_cache_survives_watches_that_end() {
     }
     let list = cluster.get("/api/v1/namespaces/default/configmaps").await;
     assert_eq!(list["items"].as_array().map(Vec::len), Some(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_an_answer_and_not_the_end() {
+    let store = Faulty::new(false);
+    let cluster = Cluster::on(store.clone()).await;
+    store.panics.store(true, Ordering::Relaxed);
+    let answer = cluster.run(CREATE).await;
+    assert_eq!((answer.code, &answer.json()["reason"]), (500, &"InternalError".into()));
+    store.panics.store(false, Ordering::Relaxed);
+    assert_eq!(cluster.run(CREATE).await.code, 201);
+}
+
+/// Watchers that live through a reload see each change once.
+#[tokio::test(start_paused = true)]
+async fn watchers_survive_a_reload() {
+    let store = Faulty::new(true);
+    let cluster = Cluster::on(store.clone()).await;
+    let mut watch = crate::watches::Watch::open(&cluster, "&resourceVersion=0").await;
+    for round in 0..6 {
+        store.forgetful.store(round % 2 == 0, Ordering::Relaxed);
+        let create = CREATE.replace(r#""generateName":"a""#, &format!(r#""name":"m{round}""#));
+        assert_eq!(cluster.run(&create).await.code, 201);
+        if round > 0 {
+            let gone = format!("DELETE /api/v1/namespaces/default/configmaps/m{}", round - 1);
+            assert_eq!(cluster.run(&gone).await.code, 200);
+        }
+    }
+    let text = watch.drain().await;
+    for round in 0..6 {
+        assert_eq!(text.matches(&format!("ADDED m{round} ")).count(), 1, "{text}");
+        assert_eq!(
+            text.matches(&format!("DELETED m{round} ")).count(),
+            usize::from(round < 5),
+            "{text}"
+        );
+    }
 }
 
 /// A second server on the same store finds everything and makes nothing twice.

@@ -13,13 +13,13 @@ use crate::Cluster;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// A watch that is read event by event.
-struct Watch {
+pub struct Watch {
     body: Body,
     rest: Vec<u8>,
 }
 
 impl Watch {
-    async fn open(cluster: &Cluster, query: &str) -> Self {
+    pub async fn open(cluster: &Cluster, query: &str) -> Self {
         Self::open_as(cluster, query, "application/json").await
     }
 
@@ -50,7 +50,7 @@ impl Watch {
     }
 
     /// All events that are there, a line each.
-    async fn drain(&mut self) -> String {
+    pub async fn drain(&mut self) -> String {
         let mut out = String::new();
         while let Some(event) = self.next().await {
             out += &line(&event);
