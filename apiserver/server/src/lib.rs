@@ -1,4 +1,4 @@
-//! The API server: one wildcard route, one filter chain, one read path over the watch cache and
+//! The API server: all paths through one filter chain, one read path over the watch cache and
 //! one write path. It knows HTTP, the store's contract and the kind table's rows, but no kind by
 //! name: what is particular about a kind is in apiserver/registry.
 //!

@@ -14,7 +14,10 @@ mod watcher;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,9 +35,9 @@ pub(crate) use watcher::{Delivery, EventType, Filter, Form, Start, Subscription}
 pub(crate) const HISTORY_REVISIONS: u64 = 10_000;
 pub(crate) const HISTORY: Duration = Duration::from_secs(300);
 /// How often old history is dropped and the store is compacted.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
+const TRIM_EVERY: Duration = windlass_apiserver_store::CHECK_EVERY;
 /// Marks that are kept: those of a bit more than an hour.
-const MARKS: usize = 65;
+const MARKS: usize = 365;
 /// How long a read waits for the cache to reach the revision it asks for, as upstream's does.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where one watch of the whole store begins.
@@ -53,8 +56,10 @@ pub(crate) struct Cache {
     /// the same bytes back, nothing is decoded a second time.
     prepared: Mutex<HashMap<usize, Object>>,
     claims: Mutex<BTreeMap<Arc<str>, Claim>>,
-    /// (when, reached then), oldest first, a minute apart: tells how old a revision is.
+    /// (when, reached then), oldest first, one a trim: tells how old a revision is.
     marks: Mutex<VecDeque<(Timestamp, u64)>>,
+    /// The store was last asked to forget what is older than this.
+    compacting: AtomicU64,
 }
 
 /// A unique name that is taken, and by which object.
@@ -91,6 +96,7 @@ impl Cache {
             prepared: Mutex::default(),
             claims: Mutex::default(),
             marks: Mutex::default(),
+            compacting: AtomicU64::new(0),
         };
         cache.reload().await?;
         Ok(Arc::new(cache))
@@ -205,7 +211,7 @@ impl Cache {
                     Some(Err(error)) => return error,
                     None => return StoreError::Unavailable("the stream ended".into()),
                 },
-                _ = trim.tick() => self.trim().await,
+                _ = trim.tick() => self.trim(),
             }
         }
     }
@@ -281,7 +287,7 @@ impl Cache {
     }
 
     /// Drops history that is too old, here and in the store.
-    async fn trim(&self) {
+    fn trim(&self) {
         let (now, reached) = (self.clock.now(), self.reached());
         let horizon = self.before_now(HISTORY);
         {
@@ -295,10 +301,14 @@ impl Cache {
         for cache in self.resources.values() {
             cache.trim(horizon, reached.saturating_sub(HISTORY_REVISIONS));
         }
-        if oldest > 0
-            && let Err(error) = self.store.compact(oldest).await
-        {
-            tracing::warn!(%error, revision = oldest, "compacting the store failed");
+        if oldest > self.compacting.swap(oldest, Ordering::Relaxed) {
+            // Not waited for: what is committed meanwhile must not wait either.
+            let store = self.store.clone();
+            tokio::spawn(async move {
+                if let Err(error) = store.compact(oldest).await {
+                    tracing::warn!(%error, revision = oldest, "compacting the store failed");
+                }
+            });
         }
     }
 
