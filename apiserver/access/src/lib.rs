@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use admission::{Admission, AdmissionOptions, AdmissionRequest, Operation};
 pub use authentication::Authenticator;
-pub use authorization::{Attributes, Authorizer, Decision};
+pub use authorization::{Attributes, Authorizer, Decision, Rule};
 pub use bootstrap::bootstrap_objects;
 use windlass_sdk_meta::{GroupResource, Object};
 

@@ -5,6 +5,7 @@ pub(crate) mod escalation;
 mod node;
 pub(crate) mod rbac;
 
+pub use rbac::Rule;
 use windlass_sdk_meta::{GroupResource, Reason, Status};
 
 use crate::{Lookup, User};
@@ -67,6 +68,20 @@ impl Authorizer {
         }
         reasons.retain(|reason| !reason.is_empty());
         Decision::NoOpinion(reasons.join("; "))
+    }
+
+    /// What a user may do in a namespace, as rules; false where there is more than rules can say.
+    pub fn rules(&self, user: &User, namespace: &str, lookup: &dyn Lookup) -> (Vec<Rule>, bool) {
+        let mut rules = self.rbac.rules_of(user, namespace, lookup);
+        if user.in_group("system:masters") {
+            let all = || vec!["*".to_owned()];
+            let (verbs, api_groups, resources) = (all(), all(), all());
+            rules.push(Rule { verbs, api_groups, resources, ..Rule::default() });
+            rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        (rules, user.node_name().is_none())
     }
 }
 

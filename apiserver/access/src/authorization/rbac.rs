@@ -34,7 +34,7 @@ pub(crate) struct Rbac(Mutex<State>);
 /// One rule of a role (`PolicyRule`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Rule {
+pub struct Rule {
     pub verbs: Vec<String>,
     pub api_groups: Vec<String>,
     pub resources: Vec<String>,

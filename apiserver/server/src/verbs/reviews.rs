@@ -4,8 +4,8 @@
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use windlass_apiserver_access::{Attributes, User};
-use windlass_sdk_meta::{Cause, GroupResource, GroupVersionKind, Status};
+use windlass_apiserver_access::{Attributes, Rule, User};
+use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
 
 use super::{Call, Target, change};
 use crate::{
@@ -107,48 +107,25 @@ fn access(
     Ok(status)
 }
 
-/// What the user may do in a namespace, by asking about every verb of every served resource.
+/// What the user may do in a namespace.
 fn rules(call: &Call, spec: &Value) -> Value {
     let namespace = spec["namespace"].as_str().unwrap_or_default();
-    let mut found = Vec::new();
-    for kind in call.server.registry().kinds() {
-        for served in &kind.served {
-            let resource = GroupResource::new(&served.group, &kind.plural);
-            let verbs = allowed_verbs(call, &resource, &served.version, namespace, &kind.verbs);
-            if !verbs.is_empty() {
-                found.push(json!({"verbs": verbs, "apiGroups": [resource.group],
-                    "resources": [resource.resource]}));
-            }
+    let lookup = &**call.server.cache();
+    let (rules, complete) = call.server.authorizer().rules(&call.user, namespace, lookup);
+    let (on_paths, on_resources): (Vec<Rule>, Vec<Rule>) =
+        rules.into_iter().partition(|rule| rule.resources.is_empty());
+    let resource = |rule: Rule| {
+        let mut shown = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups,
+            "resources": rule.resources});
+        if !rule.resource_names.is_empty() {
+            shown["resourceNames"] = json!(rule.resource_names);
         }
-    }
-    json!({"resourceRules": found, "nonResourceRules": [], "incomplete": true,
-        "evaluationError": "only served resources are listed, without subresources and names"})
-}
-
-fn allowed_verbs<'v>(
-    call: &Call,
-    resource: &GroupResource,
-    version: &str,
-    namespace: &str,
-    verbs: &'v [std::borrow::Cow<'static, str>],
-) -> Vec<&'v str> {
-    let allowed = |verb: &&str| {
-        let attributes = Attributes {
-            user: &call.user,
-            verb,
-            group: &resource.group,
-            version,
-            resource: &resource.resource,
-            subresource: "",
-            namespace,
-            name: "",
-            path: "",
-            field_selector: "",
-            is_resource: true,
-        };
-        call.server.authorizer().authorize(&attributes, &**call.server.cache()).allowed()
+        shown
     };
-    verbs.iter().map(|verb| &**verb).filter(allowed).collect()
+    let path = |rule: Rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls});
+    json!({"resourceRules": on_resources.into_iter().map(resource).collect::<Vec<_>>(),
+        "nonResourceRules": on_paths.into_iter().map(path).collect::<Vec<_>>(),
+        "incomplete": !complete})
 }
 
 fn invalid(kind: &GroupVersionKind, field: &str, why: &str) -> Status {

@@ -147,6 +147,10 @@ async fn identities() {
     assert_eq!(cluster.run(review).await.json()["status"]["allowed"], true);
     let who = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews {}";
     assert_eq!(cluster.run(who).await.json()["status"]["userInfo"]["username"], "admin");
+    let rules = r#"POST /apis/authorization.k8s.io/v1/selfsubjectrulesreviews {"spec":{"namespace":"default"}}"#;
+    let status = cluster.run(rules).await.json()["status"].clone();
+    assert_eq!(status["incomplete"], false);
+    assert_eq!(status["resourceRules"][0]["verbs"], json!(["*"]), "{status}");
     let subject = r#"POST /apis/authorization.k8s.io/v1/subjectaccessreviews {"spec":{"user":"eve","resourceAttributes":{"verb":"get","resource":"pods"}}}"#;
     assert_eq!(cluster.run(subject).await.json()["status"]["allowed"], false);
 }
