@@ -259,3 +259,56 @@ async fn stopping_ends_watches() {
     watch.drain().await;
     assert!(watch.body.frame().await.is_none());
 }
+
+/// On real threads: writers race, and what each watcher was told adds up to what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn watchers_of_racing_writers_agree_with_the_list() {
+    let cluster = std::sync::Arc::new(Cluster::new().await);
+    let mut watches = Vec::new();
+    for _ in 0..3 {
+        watches.push(Watch::open(&cluster, "").await);
+    }
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..6u64 {
+        let cluster = cluster.clone();
+        writers.spawn(async move {
+            let rng = windlass_sdk_meta::Rng::seeded(writer);
+            for _ in 0..80 {
+                let (name, label) = (format!("m{}", rng.below(12)), rng.below(1000));
+                let line = match rng.below(3) {
+                    0 => format!(r#"POST {MAPS} {{"metadata":{{"name":"{name}"}}}}"#),
+                    1 => format!("DELETE {MAPS}/{name}"),
+                    _ => format!(
+                        r#"PATCH {MAPS}/{name} merge {{"metadata":{{"labels":{{"x":"{label}"}}}}}}"#
+                    ),
+                };
+                let code = cluster.run(&line).await.code;
+                assert!([200, 201, 404, 409].contains(&code), "{line}: {code}");
+            }
+        });
+    }
+    writers.join_all().await;
+    let list = cluster.get(MAPS).await;
+    let state = |objects: Vec<Value>| -> std::collections::BTreeMap<String, u64> {
+        let pair =
+            |o: &Value| (o["metadata"]["name"].as_str().unwrap_or("").to_owned(), revision(o));
+        objects.iter().map(pair).collect()
+    };
+    let wanted = state(list["items"].as_array().cloned().unwrap_or_default());
+    for watch in &mut watches {
+        let (mut seen, mut last) = (std::collections::BTreeMap::new(), 0);
+        while let Some(event) = watch.next_within(Duration::from_millis(300)).await {
+            let object = &event["object"];
+            let now = revision(object);
+            assert!(now > last, "{event} after {last}");
+            last = now;
+            let name = object["metadata"]["name"].as_str().unwrap_or("").to_owned();
+            let before = seen.remove(&name);
+            assert_eq!(before.is_none(), event["type"] == "ADDED", "{event}");
+            if event["type"] != "DELETED" {
+                seen.insert(name, now);
+            }
+        }
+        assert_eq!(seen, wanted);
+    }
+}
