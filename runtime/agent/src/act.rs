@@ -227,6 +227,7 @@ impl Agent {
             args: resolved.args,
             env: resolved.env,
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
+            mounts: vec![],
             ports: ports(container),
             limits: limits(pod, container).map_err(config_error)?,
             log_path: folder.join(&container.name).join(format!("{attempt}.log")),
@@ -381,6 +382,7 @@ fn limits(pod: &Pod, container: &Container) -> Result<Limits, String> {
             .annotation(INSTANCE_MEMORY)
             .map(|text| bytes(&format!("annotation {INSTANCE_MEMORY}"), text))
             .transpose()?,
+        ..Limits::default()
     })
 }
 

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn limits(sum: u64, one: Option<u64>) -> Limits {
-        Limits { memory_bytes: Some(sum), instance_memory_bytes: one }
+        Limits { memory_bytes: Some(sum), instance_memory_bytes: one, ..Limits::default() }
     }
 
     #[tokio::test(start_paused = true)]
