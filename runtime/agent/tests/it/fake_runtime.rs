@@ -156,6 +156,7 @@ impl Images for FakeImages {
             digest: "sha256:1".into(),
             wasm_digest: "sha256:2".into(),
             wasm_path: "/nowhere".into(),
+            config: Default::default(),
         }))
     }
 
