@@ -110,7 +110,11 @@ pub(super) fn shrink_old(pass: &mut Pass<'_>) -> bool {
 /// takes it whole, several share it in proportion.
 pub(super) fn scale(pass: &mut Pass<'_>) {
     if let Some(only) = active_or_latest(pass) {
-        return pass.resize(only, pass.limits.replicas);
+        pass.resize(only, pass.limits.replicas);
+        // Also where the size happens to be right: else each pass would see the change of size again
+        // and none would go on with the rollout.
+        let limits = pass.limits;
+        return annotate(&mut pass.sets[only].annotations, &limits);
     }
     if pass.new.is_some_and(|new| is_saturated(&pass.sets[new], pass.limits.replicas)) {
         for at in pass.old_positions() {

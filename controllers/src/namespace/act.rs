@@ -142,8 +142,17 @@ impl Controller for Namespaces {
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, Error> {
-        let namespace = self.namespaces.find(key).filter(|namespace| plan::is_concerned(namespace));
-        let Some(namespace) = namespace else { return Ok(Requeue::No) };
+        let seen = self.namespaces.find(key).filter(|namespace| plan::is_concerned(namespace));
+        if seen.is_none() {
+            return Ok(Requeue::No);
+        }
+        // By now it may be gone, and another of its name be there: that one's content must stay.
+        let namespace = match self.api.get::<Namespace>("", &key.name).await {
+            Ok(namespace) if plan::is_concerned(&namespace) => namespace,
+            Ok(_) => return Ok(Requeue::No),
+            Err(error) if error.is_not_found() => return Ok(Requeue::No),
+            Err(error) => return Err(error.into()),
+        };
         let round = self.empty(namespace.name()).await;
         let conclusion = plan::conclude(&namespace, &round, self.clock.now());
         tracing::debug!(next = ?conclusion.next, errors = round.errors.len(), "concluded");

@@ -206,7 +206,11 @@ impl Agent {
                 secrets.insert(name, data.map(|(key, value)| (key, text(value.0))).collect());
             }
         }
-        let services = env::visible_services(pod, &self.services.list());
+        let mut services = self.services.in_namespace(pod.namespace());
+        if pod.namespace() != "default" {
+            services.extend(self.services.get("default", "kubernetes"));
+        }
+        let services = env::visible_services(pod, &services);
         let resolved = env::resolve(&Inputs {
             pod,
             container,

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -165,21 +166,29 @@ impl Agent {
         {
             let mut entries = self.entries.lock();
             entries.records = records;
-            for pod in self.pods.list() {
-                self.enter(&mut entries, &pod);
+            // What runs keeps its address, whether the API had been told of it or not.
+            for (uid, sandbox) in &seen {
+                self.keep_address(uid, sandbox.address);
             }
-            let now = self.clock.now();
+            let (pods, now) = (self.pods.list(), self.clock.now());
+            for pod in &pods {
+                self.enter(&mut entries, pod);
+            }
             for (uid, entry) in &mut entries.by_uid {
-                entry.state.observe(seen.get(uid), now);
+                let sandbox = seen.get(uid);
+                entry.state.address = sandbox.map(|s| s.address).or(entry.state.address);
+                entry.state.observe(sandbox, now);
             }
+            pods.iter().for_each(|pod| self.watch_running(&entries, pod));
             for uid in std::mem::take(&mut entries.records).keys() {
                 self.records.remove(uid);
             }
             entries.by_uid.keys().for_each(|uid| self.queue.add(uid.clone()));
         }
         for uid in seen.keys().filter(|uid| !self.entries.lock().by_uid.contains_key(*uid)) {
-            if let Err(error) = self.runtime.remove_sandbox(uid).await {
-                tracing::warn!(uid, %error, "left-over sandbox stays");
+            match self.runtime.remove_sandbox(uid).await {
+                Ok(()) => self.addresses.lock().release(uid),
+                Err(error) => tracing::warn!(uid, %error, "left-over sandbox stays"),
             }
         }
         self.remove_old_logs().await;
@@ -193,6 +202,23 @@ impl Agent {
         }
     }
 
+    fn keep_address(&self, uid: &str, address: IpAddr) {
+        let IpAddr::V4(address) = address else { return };
+        if let Err(error) = self.addresses.lock().restore(uid, address) {
+            tracing::warn!(uid, %error, "a sandbox has an address of somebody else");
+        }
+    }
+
+    /// Begins to probe what ran before the agent did.
+    fn watch_running(&self, entries: &Entries, pod: &Pod) {
+        let state = entries.by_uid.get(pod.uid()).map(|entry| &entry.state);
+        for (name, memory) in state.iter().flat_map(|state| &state.containers) {
+            if matches!(memory.state, Attempt::Running { .. }) {
+                self.watch_readiness(pod, name, memory.attempt);
+            }
+        }
+    }
+
     /// Makes a pod known. Its address is taken back where it had one and may still need it.
     fn enter(&self, entries: &mut Entries, pod: &Pod) {
         let uid = pod.uid().to_owned();
@@ -203,7 +229,7 @@ impl Agent {
         let mut state = PodState::restore(pod, record.as_ref());
         let told = statuses::of(pod);
         let over = matches!(told["phase"].as_str(), Some("Succeeded" | "Failed"));
-        if let Some(std::net::IpAddr::V4(address)) = state.address.filter(|_| !over)
+        if let Some(IpAddr::V4(address)) = state.address.filter(|_| !over)
             && let Err(error) = self.addresses.lock().restore(&uid, address)
         {
             tracing::warn!(namespace = pod.namespace(), name = pod.name(), %error, "new address");

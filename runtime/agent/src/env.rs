@@ -209,10 +209,9 @@ pub fn visible_services(
     let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false);
     let is_master =
         |service: &Service| service.namespace() == "default" && service.name() == "kubernetes";
-    all.iter()
-        .filter(|service| is_master(service) || (links && service.namespace() == pod.namespace()))
-        .cloned()
-        .collect()
+    let is_seen =
+        |service: &Service| is_master(service) || (links && service.namespace() == pod.namespace());
+    all.iter().filter(|service| is_seen(service)).cloned().collect()
 }
 
 /// Upstream's variables of services, and those of Docker links.

@@ -80,7 +80,7 @@ impl Keeper {
             let names: Vec<String> = image
                 .names
                 .iter()
-                .map(|name| format!("{}@{}", name.split(':').next().unwrap_or(name), image.digest))
+                .map(|name| format!("{}@{}", without_tag(name), image.digest))
                 .chain(image.names.iter().cloned())
                 .collect();
             json!({ "names": names, "sizeBytes": image.size_bytes })
@@ -167,6 +167,11 @@ impl Keeper {
         let leases = path::<Lease>(LEASE_NAMESPACE, "", "");
         self.api.request(http::Method::POST, &leases, "application/json", body).await.map(drop)
     }
+}
+
+/// A colon before a slash belongs to a registry's port.
+fn without_tag(name: &str) -> &str {
+    name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name)
 }
 
 fn labels(facts: &NodeFacts) -> Value {

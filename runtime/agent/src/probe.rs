@@ -84,6 +84,11 @@ impl Schedule {
 }
 
 impl Readiness {
+    /// What an agent that comes back goes on from.
+    pub fn told(ready: bool) -> Self {
+        Self { ready, ..Self::default() }
+    }
+
     /// Counts a result; true where it changed `ready`.
     pub fn count(&mut self, success: bool, schedule: &Schedule) -> bool {
         if success {

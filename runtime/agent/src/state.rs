@@ -299,6 +299,7 @@ fn from_status(told: &ContainerStatus) -> ContainerMemory {
         attempt: u32::try_from(told.restart_count).unwrap_or_default(),
         image: told.image.clone(),
         image_digest: told.image_id.clone(),
+        readiness: Readiness::told(told.ready),
         ..ContainerMemory::default()
     };
     let last = told.last_state.as_ref().and_then(|last| last.terminated.as_ref()).map(terminated);

@@ -208,6 +208,8 @@ pub struct ObservedSandbox {
     pub pod_uid: String,
     pub name: String,
     pub namespace: String,
+    /// As `run_sandbox` was given it: an agent that comes back takes it over.
+    pub address: IpAddr,
     pub containers: Vec<ObservedContainer>,
 }
 

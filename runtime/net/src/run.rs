@@ -29,7 +29,7 @@ pub async fn run(net: PodNet, informers: Informers, shutdown: CancellationToken)
             _ = service_changes.next() => {}
             _ = slice_changes.next() => {}
         }
-        while futures::FutureExt::now_or_never(service_changes.next()).is_some() {}
-        while futures::FutureExt::now_or_never(slice_changes.next()).is_some() {}
+        while service_changes.try_next().is_some() {}
+        while slice_changes.try_next().is_some() {}
     }
 }

@@ -320,6 +320,7 @@ impl Pod {
             pod_uid: self.sandbox.uid.clone(),
             name: self.sandbox.name.clone(),
             namespace: self.sandbox.namespace.clone(),
+            address: self.sandbox.address,
             containers: self.containers.values().map(|c| c.container().observed()).collect(),
         }
     }

@@ -2,7 +2,7 @@
 //! checked at every change, and what the store holds now, for whoever judges or meddles.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hasher},
     sync::Arc,
 };
@@ -28,6 +28,8 @@ struct State {
     changed: Instant,
     rules: Rules,
     broken: Vec<String>,
+    /// Lines end with what changed, for people; too slow for a hundred seeds.
+    in_detail: bool,
 }
 
 /// Every stored object by its key, with the revision of its last change.
@@ -66,7 +68,7 @@ impl Objects {
 }
 
 impl History {
-    pub fn new(faults: Faults) -> Self {
+    pub fn new(faults: Faults, in_detail: bool) -> Self {
         Self(Arc::new(Mutex::new(State {
             lines: Vec::new(),
             objects: Objects::default(),
@@ -75,6 +77,7 @@ impl History {
             changed: Instant::now(),
             rules: Rules::new(faults),
             broken: Vec::new(),
+            in_detail,
         })))
     }
 
@@ -145,7 +148,6 @@ impl State {
             Some(now) => format!("{revision} {at} put {key} {:016x}", digest(&now.value)),
             None => format!("{revision} {at} delete {key}"),
         };
-        self.lines.push(line);
         let now = event.now().map(|now| serde_json::from_slice::<Value>(&now.value));
         // Claims hold a name and no JSON.
         let now = now.map(Result::unwrap_or_default);
@@ -154,11 +156,35 @@ impl State {
             None => self.objects.0.remove(&key),
         };
         let before = before.map(|(_, value)| value);
+        let mut detail = String::new();
+        if self.in_detail {
+            differences("", &before.clone().unwrap_or_default(), &now.clone().unwrap_or_default(), &mut detail);
+        }
+        self.lines.push(line + &detail);
         if !is_sign_of_life(&key) {
             self.changed = Instant::now();
         }
         let found = self.rules.check(&key, before.as_ref(), now.as_ref(), &self.objects);
         self.broken.extend(found.into_iter().map(|rule| format!("{at} ms: {key}: {rule}")));
+    }
+}
+
+/// What is written where two objects differ, managedFields aside.
+fn differences(path: &str, before: &Value, now: &Value, out: &mut String) {
+    if before == now || path.ends_with(".managedFields") {
+        return;
+    }
+    match (before, now) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            let each = keys.into_iter().map(|key| (key, &before[key], &now[key]));
+            each.for_each(|(key, old, new)| differences(&format!("{path}.{key}"), old, new, out));
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            let each = old.iter().zip(new).enumerate();
+            each.for_each(|(at, (old, new))| differences(&format!("{path}.{at}"), old, new, out));
+        }
+        _ => out.push_str(&format!("\n    {path}: {before} -> {now}")),
     }
 }
 

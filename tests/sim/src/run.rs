@@ -40,11 +40,12 @@ pub struct Outcome {
 }
 
 /// Plays a script in a world of its own. The same seed and script give the same outcome.
-pub fn run(seed: u64, script: &Script) -> Outcome {
+/// `in_detail`: the log says what changed, for people.
+pub fn run(seed: u64, script: &Script, in_detail: bool) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     match runtime {
-        Ok(runtime) => runtime.block_on(play(seed, script)),
+        Ok(runtime) => runtime.block_on(play(seed, script, in_detail)),
         Err(error) => failed(seed, format!("no runtime: {error}")),
     }
 }
@@ -53,8 +54,8 @@ fn failed(seed: u64, why: String) -> Outcome {
     Outcome { seed, log: Vec::new(), rest_after: Duration::ZERO, wrong: vec![why] }
 }
 
-async fn play(seed: u64, script: &Script) -> Outcome {
-    let mut world = match World::new(seed).await {
+async fn play(seed: u64, script: &Script, in_detail: bool) -> Outcome {
+    let mut world = match World::new(seed, in_detail).await {
         Ok(world) => world,
         Err(why) => return failed(seed, why),
     };

@@ -240,6 +240,7 @@ impl Runtime for Session {
             pod_uid: pod.sandbox.uid.clone(),
             name: pod.sandbox.name.clone(),
             namespace: pod.sandbox.namespace.clone(),
+            address: pod.sandbox.address,
             containers: pod.containers.clone(),
         });
         Ok(each.collect())

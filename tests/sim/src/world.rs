@@ -130,10 +130,10 @@ impl Process {
 
 impl World {
     /// Starts everything. Must be called in a current-thread runtime with paused time.
-    pub async fn new(seed: u64) -> Result<Self, String> {
+    pub async fn new(seed: u64, in_detail: bool) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(SimClock { begun: Instant::now() });
         let faults = Faults::default();
-        let history = History::new(faults.clone());
+        let history = History::new(faults.clone(), in_detail);
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         tokio::spawn(history.clone().follow(store.clone()));
         let rng = derive(seed, "server", 0);

@@ -114,7 +114,7 @@ fn told(outcome: &Outcome) -> Option<String> {
 #[test]
 fn one_seed_is_one_history() {
     for seed in [3, 4, 5, 6] {
-        let (first, second) = (run(seed, &script(seed)), run(seed, &script(seed)));
+        let (first, second) = (run(seed, &script(seed), false), run(seed, &script(seed), false));
         let differs = first.log.iter().zip(&second.log).position(|(a, b)| a != b);
         if let Some(at) = differs {
             let from = at.saturating_sub(5);
@@ -140,7 +140,7 @@ fn a_hundred_seeds_come_to_rest() {
                     if seed >= SEEDS {
                         return;
                     }
-                    let outcome = run(seed, &script(seed));
+                    let outcome = run(seed, &script(seed), false);
                     let mut longest = longest.lock().expect("nobody panics with it");
                     *longest = outcome.rest_after.max(*longest);
                     failures.lock().expect("nobody panics with it").extend(told(&outcome));
@@ -160,7 +160,7 @@ fn one_seed() {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
-    let outcome = run(seed, &script(seed));
+    let outcome = run(seed, &script(seed), true);
     outcome.log.iter().for_each(|line| println!("{line}"));
     println!("at rest after {:?}", outcome.rest_after);
     if let Some(told) = told(&outcome) {

@@ -127,6 +127,7 @@ impl Runtime for FakeRuntime {
             pod_uid: sandbox.uid.clone(),
             name: sandbox.name.clone(),
             namespace: sandbox.namespace.clone(),
+            address: sandbox.address,
             containers: containers.values().cloned().collect(),
         });
         Ok(observed.collect())

@@ -3,8 +3,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::body::Body;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
@@ -74,6 +75,20 @@ impl Node {
         path: &str,
         body: Body,
     ) -> Result<(StatusCode, String), String> {
+        let answer = self.send(identity, method, path, body).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
+        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    }
+
+    /// A request, and its answer as soon as its head is there.
+    async fn send(
+        &self,
+        identity: Option<Identity>,
+        method: &str,
+        path: &str,
+        body: Body,
+    ) -> Result<Response<Incoming>, String> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca_certificate.clone()).expect("root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -96,10 +111,7 @@ impl Node {
         tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "node");
         let request = request.body(body).expect("request");
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
-        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        sender.send_request(request).await.map_err(|error| error.to_string())
     }
 
     async fn get(&self, path: &str) -> (StatusCode, String) {
@@ -182,14 +194,12 @@ async fn an_import_lets_waiting_pods_start_and_logs_are_read() {
     assert_eq!(node.get("/containerLogs/default/p/no").await.0, StatusCode::BAD_REQUEST);
 
     // A follower gets what comes, until the container ends.
+    let identity = issue(&node.ca, "api-server");
     let follow = format!("{logs}?follow=true");
-    let following = node.get(&follow);
-    let ending = async {
-        tokio::task::yield_now().await;
-        std::fs::write(node.log(0), line("one") + &line("two") + &line("end")).expect("write");
-        node.runtime.exit("u", "c", 1);
-    };
-    let ((_, text), ()) = tokio::join!(following, ending);
+    let following = node.send(Some(identity), "GET", &follow, Body::empty()).await.expect("head");
+    std::fs::write(node.log(0), line("one") + &line("two") + &line("end")).expect("write");
+    node.runtime.exit("u", "c", 1);
+    let text = following.into_body().collect().await.expect("body").to_bytes();
     assert_eq!(text, "one\ntwo\nend\n");
     let restarted = |status: &Value| status["containerStatuses"][0]["restartCount"] == 1;
     node.until("restarted", restarted).await;

@@ -344,7 +344,10 @@ async fn traps_are_told_as_an_event() {
         count: 3,
         message: "unreachable".into(),
     });
-    let told = || world.api.events().iter().any(|event| event.starts_with("TrappedRequests: 3"));
+    let told = || {
+        let said = "TrappedRequests: A request ended in a trap: unreachable";
+        world.api.events().iter().any(|event| event == said)
+    };
     world.until("told", |_| told()).await;
     assert!(is_ready(&world.api.get(POD).expect("pod")["status"]), "the container goes on");
 }
