@@ -79,6 +79,7 @@ impl Admission {
     ) -> Result<Vec<String>, Status> {
         // Refused early, so that no other plugin works for a namespace that isn't there.
         namespace_lifecycle::validate(request, lookup)?;
+        node_restriction::admit(request, lookup)?;
         service_account::mutate(request, lookup).await?;
         tolerations::mutate(request, &self.options);
         Ok(Vec::new())
