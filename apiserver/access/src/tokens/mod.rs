@@ -21,6 +21,7 @@ use crate::{
     pki::{self, PkiError},
 };
 
+pub(crate) use request::VOLUME_SECONDS;
 pub use request::request_kind;
 
 /// Who issues tokens, and for whom they are where nobody is named: upstream's default names.
