@@ -7,6 +7,7 @@ mod faults;
 mod lists;
 mod network;
 mod stages;
+mod tunnels;
 mod tokens;
 mod watches;
 mod writes;

@@ -92,7 +92,7 @@ fn get(path: &str) -> http::Request<Body> {
     http::Request::builder().uri(path).body(Body::empty()).expect("a request")
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
+pub async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     (listener, address)
