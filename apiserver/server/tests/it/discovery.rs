@@ -60,6 +60,18 @@ async fn aggregated_discovery_is_negotiated() {
           ],
           "subresources": [
             {
+              "subresource": "attach",
+              "verbs": [
+                "create",
+                "get"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodAttachOptions"
+              }
+            },
+            {
               "subresource": "binding",
               "verbs": [
                 "create"
@@ -71,6 +83,18 @@ async fn aggregated_discovery_is_negotiated() {
               }
             },
             {
+              "subresource": "exec",
+              "verbs": [
+                "create",
+                "get"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodExecOptions"
+              }
+            },
+            {
               "subresource": "log",
               "verbs": [
                 "get"
@@ -79,6 +103,33 @@ async fn aggregated_discovery_is_negotiated() {
                 "group": "",
                 "version": "v1",
                 "kind": "Pod"
+              }
+            },
+            {
+              "subresource": "portforward",
+              "verbs": [
+                "create",
+                "get"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodPortForwardOptions"
+              }
+            },
+            {
+              "subresource": "proxy",
+              "verbs": [
+                "create",
+                "delete",
+                "get",
+                "patch",
+                "update"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodProxyOptions"
               }
             },
             {
