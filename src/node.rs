@@ -67,7 +67,7 @@ impl NodeAgent {
         let images = ImageStore::open(&dir.join("images"), &IMAGES)?;
         let runtime = WasmRuntime::new(WasmConfig {
             cache_dir: dir.join("compiled"),
-            net,
+            net: net.clone(),
             clock: plane.clock.clone(),
             memory_bytes: None,
             threads: None,
@@ -97,6 +97,7 @@ impl NodeAgent {
                 listener,
                 tls: Arc::new(authority.private_server_config(&own, KUBELET_CLIENT)?),
                 client_name: KUBELET_CLIENT.into(),
+                net: net.clone(),
             }),
             drain: DRAIN,
         };

@@ -32,6 +32,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::{
     agent::Agent,
     config::Kubelet,
+    kubelet_streams,
     logs::{self, Filter, LogOptions},
     state::Attempt,
 };
@@ -74,7 +75,8 @@ pub(crate) async fn serve(kubelet: Kubelet, agent: Arc<Agent>, stop: Cancellatio
     let acceptor = TlsAcceptor::from(kubelet.tls);
     let name: Arc<str> = kubelet.client_name.into();
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    let router = router(agent);
+    let streams = kubelet_streams::routes(agent.clone(), kubelet.net, stop.clone());
+    let router = streams.merge(router(agent));
     loop {
         // The semaphore is never closed.
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
@@ -182,7 +184,7 @@ async fn container_logs(
 }
 
 /// The attempt whose log is asked for.
-fn newest_log(
+pub(crate) fn newest_log(
     agent: &Agent,
     uid: &str,
     pod: &str,
@@ -210,7 +212,7 @@ fn newest_log(
     Ok(memory.attempt)
 }
 
-fn is_running(agent: &Agent, uid: &str, container: &str, attempt: u32) -> bool {
+pub(crate) fn is_running(agent: &Agent, uid: &str, container: &str, attempt: u32) -> bool {
     let entries = agent.entries.lock();
     let memory = entries.by_uid.get(uid).and_then(|entry| entry.state.containers.get(container));
     memory.is_some_and(|memory| {
@@ -264,7 +266,7 @@ fn import_status(error: &ImageError) -> Status {
 }
 
 /// `metav1.Status` as JSON.
-fn answer(status: &Status) -> Response {
+pub(crate) fn answer(status: &Status) -> Response {
     let mut body =
         json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure" });
     if let Ok(Value::Object(members)) = serde_json::to_value(status) {

@@ -12,6 +12,8 @@ mod config;
 mod env;
 mod images;
 mod kubelet;
+mod kubelet_streams;
+mod kubelet_upgrade;
 mod logs;
 mod node;
 mod plan;

@@ -29,11 +29,14 @@ pub struct LogOptions {
     pub since_seconds: Option<i64>,
     pub since_time: Option<String>,
     pub limit_bytes: Option<u64>,
+    /// `stdout` or `stderr` in any case: only what was written there. `All` is the same as None.
+    pub stream: Option<String>,
 }
 
 /// Turns lines of the file into what the reader gets.
 pub struct Filter {
     since: Option<Timestamp>,
+    stream: Option<String>,
     timestamps: bool,
     left_bytes: u64,
     /// Of a line that hasn't ended yet.
@@ -64,10 +67,22 @@ impl LogOptions {
     }
 }
 
+impl LogOptions {
+    fn stream(&self) -> Result<Option<String>, String> {
+        let name = self.stream.as_deref().unwrap_or("All");
+        match name.to_ascii_lowercase().as_str() {
+            "all" => Ok(None),
+            wanted @ ("stdout" | "stderr") => Ok(Some(wanted.to_owned())),
+            _ => Err(format!("stream {name:?} is not one of All, Stdout, Stderr")),
+        }
+    }
+}
+
 impl Filter {
     pub fn new(options: &LogOptions, now: Timestamp) -> Result<Self, String> {
         Ok(Self {
             since: options.since(now)?,
+            stream: options.stream()?,
             timestamps: options.timestamps,
             left_bytes: options.limit_bytes.unwrap_or(u64::MAX),
             part: Vec::new(),
@@ -99,12 +114,15 @@ impl Filter {
 
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let mut fields = line.splitn(4, |byte| *byte == b' ');
-        let (Some(time), Some(_), Some(tag), Some(text)) =
+        let (Some(time), Some(stream), Some(tag), Some(text)) =
             (fields.next(), fields.next(), fields.next(), fields.next())
         else {
             // Cut off by a crash in the middle of a write.
             return;
         };
+        if self.stream.as_ref().is_some_and(|wanted| wanted.as_bytes() != stream) {
+            return;
+        }
         if let Some(since) = self.since {
             let at = std::str::from_utf8(time).ok().and_then(parse_time);
             if at.is_none_or(|at| at < since) {

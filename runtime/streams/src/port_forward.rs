@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     Wire,
     spdy::{Connection, Stream, header},
@@ -38,6 +40,11 @@ impl Forwards {
                 return Some(forward);
             }
         }
+    }
+
+    /// Told when the client has hung up.
+    pub fn gone(&self) -> CancellationToken {
+        self.connection.gone()
     }
 
     fn pair(&mut self, stream: Stream) -> Option<Forward> {

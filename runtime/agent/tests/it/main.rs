@@ -4,3 +4,4 @@ mod fake_api;
 mod fake_runtime;
 mod kubelet;
 mod lifecycle;
+mod streams;
