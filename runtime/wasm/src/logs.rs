@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::{io::AsyncWrite, sync::Notify};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
-    p2::{OutputStream, Pollable, StreamResult},
+    p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 use windlass_sdk_meta::Clock;
 
@@ -26,6 +26,8 @@ use windlass_sdk_meta::Clock;
 const MAX_LINE_BYTES: usize = 16 << 10;
 /// What a container may have written that is not yet in its file; then its guests wait.
 const MAX_PENDING_BYTES: usize = 1 << 20;
+/// Then a guest writes without asking whether there is room.
+const OVERRUN_BYTES: usize = 64 << 20;
 /// The most that a guest may write in one call.
 const WRITE_BYTES: usize = 64 << 10;
 /// Lines that arrive within this time are written together.
@@ -185,6 +187,11 @@ impl ContainerLog {
         self.pending.lock().text.len() >= MAX_PENDING_BYTES
     }
 
+    /// Beyond what guests that ask before they write can reach together.
+    fn is_overrun(&self) -> bool {
+        self.pending.lock().text.len() >= OVERRUN_BYTES
+    }
+
     async fn room(&self) {
         loop {
             let drained = self.drained.notified();
@@ -306,6 +313,9 @@ impl StdoutStream for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > WRITE_BYTES || self.instance.log.is_overrun() {
+            return Err(StreamError::trap("more was written than check-write permitted"));
+        }
         self.instance.write(self.stream, &bytes);
         Ok(())
     }
