@@ -78,9 +78,14 @@ impl Agent {
         let Some(spec) = spec.clone().find(|of| of.name == container).cloned() else { return };
         let (agent, pod, key) = (self.clone(), pod.clone(), entry.key.clone());
         tokio::spawn(async move {
+            // A pull may take long: it holds nothing that other containers need.
+            let image = agent.image_of(&pod, &spec).await;
             // The semaphore is never closed.
             let _permit = agent.starts.acquire().await;
-            let prepared = agent.prepare(&pod, &spec, attempt, address).await;
+            let prepared = match image {
+                Ok(image) => agent.prepare(&pod, &spec, attempt, address, image).await,
+                Err(error) => Err(error),
+            };
             let (image, outcome) = match prepared {
                 Ok(prepared) => {
                     agent.remove_log_before(&key, pod.uid(), &spec.name, attempt).await;
@@ -106,15 +111,9 @@ impl Agent {
         let about = self.about(&Key::of(pod), uid, Some(name));
         match (outcome, image) {
             (Ok(started), Some(image)) => {
-                let pulled = format!(
-                    "Container image {:?} already present on machine and can be accessed by the pod",
-                    image.reference
-                );
-                for (reason, message) in [
-                    ("Pulled", pulled.as_str()),
-                    ("Created", "Container created"),
-                    ("Started", "Container started"),
-                ] {
+                for (reason, message) in
+                    [("Created", "Container created"), ("Started", "Container started")]
+                {
                     self.recorder.record(&about, EventType::Normal, reason, message);
                 }
                 self.update(uid, |entry| {
@@ -187,10 +186,8 @@ impl Agent {
         container: &Container,
         attempt: u32,
         address: IpAddr,
+        image: Image,
     ) -> Result<ContainerSpec, RuntimeError> {
-        let name = container.image.as_deref().unwrap_or_default();
-        let found = self.images.find(name).await?;
-        let image = choose_image(container.image_pull_policy.as_deref(), found, name)?;
         let needs = env::needs(container);
         let mut config_maps: BTreeMap<String, Data> = BTreeMap::new();
         for name in needs.config_maps {
@@ -317,29 +314,6 @@ impl Agent {
             // A container that never wrote has none.
             let _ = std::fs::remove_file(folder.join(format!("{old}.log")));
         }
-    }
-}
-
-/// Honours `imagePullPolicy`. There is nothing to pull from yet, so `Always` takes what was
-/// imported under that name.
-pub(crate) fn choose_image(
-    policy: Option<&str>,
-    found: Option<Image>,
-    name: &str,
-) -> Result<Image, RuntimeError> {
-    match (found, policy) {
-        (Some(image), _) => Ok(image),
-        (None, Some("Never")) => Err(RuntimeError::new(
-            "ErrImageNeverPull",
-            format!("Container image {name:?} is not present with pull policy of Never"),
-        )),
-        (None, _) => Err(RuntimeError::new(
-            "ErrImagePull",
-            format!(
-                "image {name:?} is not on this node, and it doesn't pull from registries yet; \
-                 import it with: windlass image import {name} FILE.wasm"
-            ),
-        )),
     }
 }
 

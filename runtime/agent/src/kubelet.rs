@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{io::StreamReader, sync::CancellationToken};
-use windlass_runtime_image::ImageError;
+use windlass_runtime_image::{IMAGE_LIMIT_BYTES, ImageError};
 use windlass_sdk_meta::{Reason, Status};
 use windlass_sdk_types::Kind;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -37,8 +37,6 @@ use crate::{
     state::Attempt,
 };
 
-/// The largest image that is taken in.
-const IMPORT_LIMIT_BYTES: u64 = 512 * 1024 * 1024;
 const CONNECTIONS: usize = 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -142,6 +140,7 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
         .route("/images", get(images).post(import))
+        .route("/images/inspect", get(inspect))
         .fallback(async || answer(&Status::new(Reason::NotFound, "the node has no such path")))
         .with_state(agent)
 }
@@ -240,7 +239,7 @@ async fn import(
     }
     let pieces = body.into_data_stream().map_err(io::Error::other);
     let upload = Box::pin(StreamReader::new(pieces));
-    match agent.images.import(&query.name, upload, IMPORT_LIMIT_BYTES).await {
+    match agent.images.import(&query.name, upload, IMAGE_LIMIT_BYTES).await {
         Ok(image) => {
             agent.images_changed();
             let told = json!({
@@ -254,13 +253,27 @@ async fn import(
     }
 }
 
+async fn inspect(State(agent): State<Arc<Agent>>, Query(query): Query<ImportQuery>) -> Response {
+    match agent.images.inspect(&query.name).await {
+        Ok(Some(found)) => axum::Json(found).into_response(),
+        Ok(None) => {
+            let message = format!("image {:?} is not on this node", query.name);
+            answer(&Status::new(Reason::NotFound, message))
+        }
+        Err(error) => answer(&import_status(&error)),
+    }
+}
+
 fn import_status(error: &ImageError) -> Status {
     let reason = match error {
-        ImageError::Reference { .. } | ImageError::Package(_) | ImageError::Interrupted(_) => {
-            Reason::BadRequest
-        }
+        ImageError::Reference { .. }
+        | ImageError::Package(_)
+        | ImageError::Archive(_)
+        | ImageError::Interrupted(_) => Reason::BadRequest,
         ImageError::TooLarge { .. } => Reason::RequestEntityTooLarge,
-        ImageError::Damaged { .. } | ImageError::Io { .. } => Reason::InternalError,
+        ImageError::Damaged { .. } | ImageError::Io { .. } | ImageError::Pull { .. } => {
+            Reason::InternalError
+        }
     };
     Status::new(reason, error.to_string())
 }
