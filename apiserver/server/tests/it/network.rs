@@ -18,8 +18,8 @@ use crate::Cluster;
 
 pub struct Network {
     pub cluster: Cluster,
-    ca: Authority,
-    address: SocketAddr,
+    pub ca: Authority,
+    pub address: SocketAddr,
     shutdown: CancellationToken,
     _folder: tempfile::TempDir,
 }
