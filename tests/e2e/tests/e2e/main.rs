@@ -5,6 +5,7 @@ mod bad_input;
 mod newcomer;
 mod pods;
 mod survival;
+mod tokens;
 mod tour;
 
 use windlass_tests_e2e::Cluster;
