@@ -33,10 +33,10 @@ fn every_row_is_there() {
         v1,events.k8s.io/v1 events Event ev [] 10 namespaced
         v1 namespaces Namespace ns [finalize,status] 3 cluster
         v1 nodes Node no [proxy,status] 10 cluster
-        v1 pods Pod po [binding,log,status] 9 namespaced
+        v1 pods Pod po [attach,binding,exec,log,portforward,proxy,status] 9 namespaced
         v1 secrets Secret  [] 4 namespaced
         v1 serviceaccounts ServiceAccount sa [token] 2 namespaced
-        v1 services Service svc [status] 7 namespaced
+        v1 services Service svc [proxy,status] 7 namespaced
         apps/v1 deployments Deployment deploy [scale,status] 8 namespaced
         apps/v1 replicasets ReplicaSet rs [scale,status] 8 namespaced
         coordination.k8s.io/v1 leases Lease  [] 3 namespaced
