@@ -2,6 +2,7 @@
 //! Tests that only read or work in a namespace of their own share one cluster.
 
 mod bad_input;
+mod images;
 mod newcomer;
 mod pods;
 mod survival;
