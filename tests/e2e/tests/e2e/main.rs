@@ -5,6 +5,7 @@ mod bad_input;
 mod images;
 mod newcomer;
 mod pods;
+mod streams;
 mod survival;
 mod tokens;
 mod tour;
