@@ -336,11 +336,24 @@ fn scaling() {
         revision 1, again -
     "#]],
     );
-    // In the middle of a rollout: in proportion.
     let sizes = |desired: i32, most: i32| {
         json!({"metadata": {"annotations": {
             DESIRED_REPLICAS: desired.to_string(), MAX_REPLICAS: most.to_string()}}})
     };
+    // The size is right already: what is written down with it must become so too.
+    check(
+        &deployment(with(image("v2"), json!({}))),
+        &[owned_set("v1", 100, 1, 3, sizes(5, 7)), owned_set("v2", 50, 2, 0, sizes(5, 7))],
+        expect![[r#"
+            scaled: sizes kept in proportion
+            update web-v1 to 3 (revision 1)
+            status 3 0 3 3 0 (replicas updated ready available unavailable)
+            Progressing=True FoundNewReplicaSet: Found new replica set "web-v2"
+            Available=True MinimumReplicasAvailable: Deployment has minimum availability.
+            revision 2, again -
+        "#]],
+    );
+    // In the middle of a rollout: in proportion.
     let sets =
         [owned_set("v1", 100, 1, 8, sizes(10, 13)), owned_set("v2", 50, 2, 5, sizes(10, 13))];
     let to = |replicas: i32| deployment(with(image("v2"), json!({"spec": {"replicas": replicas}})));

@@ -1,5 +1,7 @@
 //! What goes when its owner or its namespace goes.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::{
@@ -120,6 +122,19 @@ async fn a_namespace_with_all_that_is_in_it() {
     cluster.until(true, || async { cluster.get("/api/v1/namespaces/ns").await.is_none() }).await;
     // The name can be used again.
     cluster.namespace("ns").await;
+}
+
+/// The controller still sees the namespace that went when another of its name is there.
+#[tokio::test(start_paused = true)]
+async fn a_successor_keeps_its_content() {
+    let cluster = TestCluster::with_late_watches(6, Duration::from_secs(1)).await;
+    cluster.namespace("ns").await;
+    cluster.delete("/api/v1/namespaces/ns", "Background").await;
+    cluster.until(true, || async { cluster.get("/api/v1/namespaces/ns").await.is_none() }).await;
+    cluster.create("/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
+    cluster.create(MAPS, json!({"metadata": {"name": "a"}})).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(cluster.names(MAPS).await, ["a"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -257,10 +257,11 @@ fn take_in(memory: &mut ContainerMemory, found: &windlass_runtime_api::ObservedC
     match &found.state {
         ContainerState::Running { started_at } => {
             let running = Attempt::Running { id: found.id.clone(), started_at: *started_at };
-            if memory.state != running {
-                memory.state = running;
-                memory.attempt = found.attempt;
+            if memory.attempt != found.attempt {
+                memory.readiness = Readiness::default();
             }
+            memory.state = running;
+            memory.attempt = found.attempt;
         }
         ContainerState::Exited { started_at, finished_at, exit_code, reason, message } => {
             let is_known = matches!(&memory.state, Attempt::Ended(ended) if ended.id == found.id);

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The longest that a rival does nothing.
-const IDLE_MS: usize = 900;
+const IDLE_MS: usize = 1300;
 
 /// One of them.
 pub struct Rival {

@@ -18,14 +18,14 @@ use crate::{
     world::{NODES, World},
 };
 
-const RIVALS: usize = 3;
+const RIVALS: usize = 2;
 /// How long the cluster may take to come to rest once all is healed: less than a minute for
 /// back-offs that grew meanwhile, and the rest is margin.
 const REST_WITHIN: Duration = Duration::from_secs(180);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it must then stay so, with nothing written but signs of life.
-const QUIET: Duration = Duration::from_secs(40);
+const QUIET: Duration = Duration::from_secs(24);
 
 /// What a run came to.
 #[derive(Debug)]

@@ -115,11 +115,11 @@ impl fmt::Display for Step {
 }
 
 /// Steps of a generated script, waits aside.
-const STEPS: usize = 12;
+const STEPS: usize = 9;
 /// The longest wait between two of them.
-const PAUSE_MS: usize = 2500;
+const PAUSE_MS: usize = 2200;
 /// Kept small, so that everything fits on the nodes.
-const MOST_REPLICAS: usize = 5;
+const MOST_REPLICAS: usize = 3;
 const APPS: [&str; 4] = ["default/web", "default/api", "shop/cart", "shop/pay"];
 const NODES: [&str; 2] = ["node-a", "node-b"];
 

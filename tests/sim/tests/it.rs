@@ -19,13 +19,13 @@ const SEEDS: u64 = 100;
 
 /// A release: two apps, one grows and changes while both nodes come and go.
 const ROLLOUT: &str = "
-    deploy default/web 4 v1
+    deploy default/web 2 v1
     expose default/web
     wait 2500
     image default/web v2
     wait 700
     detach node-a
-    scale default/web 6
+    scale default/web 4
     wait 1500
     image default/web v3
     start node-a
@@ -42,10 +42,10 @@ const ROLLOUT: &str = "
 /// A namespace that is filled and goes while its node is away.
 const NAMESPACE: &str = "
     namespace shop
-    deploy shop/cart 3 v1
+    deploy shop/cart 2 v1
     expose shop/cart
     pod shop/job once
-    deploy default/web 2 flaky
+    deploy default/web 1 flaky
     expose default/web
     wait 3000
     stop node-b
@@ -63,8 +63,8 @@ const NAMESPACE: &str = "
 
 /// A bad release that is taken back, and everything restarts.
 const TAKEN_BACK: &str = "
-    deploy default/web 5 v1
-    deploy default/api 2 v1
+    deploy default/web 3 v1
+    deploy default/api 1 v1
     expose default/web
     expose default/api
     wait 2000
@@ -85,7 +85,7 @@ const TAKEN_BACK: &str = "
     start node-b
     scale default/web 0
     wait 900
-    scale default/web 4
+    scale default/web 2
     uncordon node-a
     wait 400
 ";

@@ -270,6 +270,35 @@ async fn a_reboot_keeps_the_pod_and_its_address() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_comes_back_takes_over_what_runs() {
+    let mut world = World::new().await;
+    world.create(json!({"containers": [{"name": "c", "image": "hello",
+        "readinessProbe": {"periodSeconds": 1, "httpGet": {"port": 8080}}}]}));
+    world.until_ready().await;
+    let writes = world.api.writes("pods/");
+    world.agent.take().expect("runs").0.abort();
+    world.start();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.api.writes("pods/"), writes, "it was ready all the time");
+    world.runtime.state.lock().expect("lock").probe_code = 500;
+    world.until("probed again", |status| !is_ready(status)).await;
+    world.runtime.state.lock().expect("lock").probe_code = 200;
+    // Killed before it could tell the address of what it started: the next keeps it nevertheless.
+    world.agent.take().expect("runs").0.abort();
+    let mut pod = world.api.get(POD).expect("pod");
+    pod["status"] = json!({"phase": "Pending"});
+    world.api.put(POD, pod.clone());
+    pod["metadata"]["name"] = "a".into();
+    pod["metadata"]["uid"] = "other".into();
+    let other = "api/v1/namespaces/default/pods/a";
+    world.api.put(other, pod);
+    world.start();
+    assert_eq!(world.until_ready().await["podIP"], "127.64.0.1");
+    let address = || world.api.get(other).expect("pod")["status"]["podIP"].clone();
+    world.until("the other runs", |_| address() == "127.64.0.2").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn readiness_follows_the_probe() {
     let world = World::new().await;
     world.runtime.state.lock().expect("lock").probe_code = 503;
