@@ -93,6 +93,7 @@ impl NodeAgent {
             pod_block: blocks.pods,
             records: Records::Dir(dir.join("records")),
             log_dir: dir.join("logs"),
+            volume_dir: Some(dir.join("volumes")),
             kubelet: Some(Kubelet {
                 listener,
                 tls: Arc::new(authority.private_server_config(&own, KUBELET_CLIENT)?),

@@ -13,7 +13,9 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
+    order,
     state::{SandboxState, Trouble},
+    volumes::FAILED_MOUNT,
 };
 
 /// Delays between attempts to start: first and longest. A missing ConfigMap is often on its way; an
@@ -74,8 +76,8 @@ impl Agent {
         let Some(address) = entry.state.address else { return };
         let Some(memory) = entry.state.containers.get_mut(container) else { return };
         memory.starting = Some(attempt);
-        let spec = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let Some(spec) = spec.clone().find(|of| of.name == container).cloned() else { return };
+        let found = order::containers(pod).find(|of| of.name == container);
+        let Some(spec) = found.cloned() else { return };
         let (agent, pod, key) = (self.clone(), pod.clone(), entry.key.clone());
         tokio::spawn(async move {
             // A pull may take long: it holds nothing that other containers need.
@@ -129,7 +131,7 @@ impl Agent {
             (Err(error), _) => {
                 self.say_failure(&about, container, &error);
                 let delays = match error.reason {
-                    CONFIG_ERROR | "PortConflict" => CONFIG_RETRY,
+                    CONFIG_ERROR | FAILED_MOUNT | "PortConflict" => CONFIG_RETRY,
                     "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" => IMAGE_RETRY,
                     _ => START_RETRY,
                 };
@@ -137,9 +139,14 @@ impl Agent {
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         let before = memory.trouble.take();
                         memory.starting = None;
+                        // Upstream shows a volume that can't be made in an Event only.
+                        let reason = match error.reason {
+                            FAILED_MOUNT => "ContainerCreating",
+                            other => other,
+                        };
                         memory.trouble = Some(Trouble::again(
                             before.as_ref(),
-                            error.reason,
+                            reason,
                             error.message,
                             now,
                             delays,
@@ -175,13 +182,14 @@ impl Agent {
                 warn("InspectFailed", error.message.clone());
                 warn("Failed", "Error: InvalidImageName".to_owned());
             }
+            FAILED_MOUNT => warn(FAILED_MOUNT, error.message.clone()),
             _ => warn("Failed", format!("Error: {}", error.message)),
         }
     }
 
     /// Everything a runtime needs to start this attempt, with nothing left to look up.
     async fn prepare(
-        &self,
+        self: &Arc<Self>,
         pod: &Pod,
         container: &Container,
         attempt: u32,
@@ -214,8 +222,7 @@ impl Agent {
             config_maps: &config_maps,
             secrets: &secrets,
             services: &services,
-            pod_ip: &address.to_string(),
-            host_ip: &self.node.host_ip,
+            facts: self.facts(pod, &address.to_string()),
         })
         .map_err(config_error)?;
         let folder = self.log_folder(&Key::of(pod), pod.uid());
@@ -226,9 +233,9 @@ impl Agent {
             image,
             command: resolved.command,
             args: resolved.args,
-            env: resolved.env,
+            env: resolved.env.clone(),
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
-            mounts: vec![],
+            mounts: self.mounts(pod, container, &resolved.env, attempt, address).await?,
             ports: ports(container),
             limits: limits(pod, container).map_err(config_error)?,
             log_path: folder.join(&container.name).join(format!("{attempt}.log")),
@@ -237,7 +244,11 @@ impl Agent {
     }
 
     /// None where it doesn't exist.
-    async fn fetch<K: Kind>(&self, pod: &Pod, name: &str) -> Result<Option<K>, RuntimeError> {
+    pub(crate) async fn fetch<K: Kind>(
+        &self,
+        pod: &Pod,
+        name: &str,
+    ) -> Result<Option<K>, RuntimeError> {
         match self.api.get::<K>(pod.namespace(), name).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -298,6 +309,7 @@ impl Agent {
     pub(crate) fn forget(&self, uid: &str, key: &Key) {
         self.addresses.lock().release(uid);
         self.records.remove(uid);
+        self.volumes.forget(uid);
         self.statuses.forget(&uid.to_owned());
         let folder = self.log_folder(key, uid);
         if folder.exists()

@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub records: Records,
     /// Container logs go to `LOG_DIR/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log`.
     pub log_dir: PathBuf,
+    /// Volumes are below `VOLUME_DIR/UID`. None in the simulation, where nothing is mounted.
+    pub volume_dir: Option<PathBuf>,
     /// None in the simulation.
     pub kubelet: Option<Kubelet>,
     /// How long containers may finish their requests when the agent is told to stop.

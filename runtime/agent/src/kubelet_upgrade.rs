@@ -13,6 +13,9 @@ const SPDY_SESSION: &str = "v4.channel.k8s.io";
 const FORWARD: &str = "portforward.k8s.io";
 const TUNNELLED_FORWARD: &str = "SPDY/3.1+portforward.k8s.io";
 
+/// A subprotocol, and how it numbers streams.
+type Chosen = (&'static str, Option<ChannelProtocol>);
+
 /// The decoded query of a request, in order; names may repeat.
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -122,7 +125,7 @@ fn asked(headers: &HeaderMap) -> Result<String, Status> {
 
 fn websocket(
     headers: &HeaderMap,
-    choose: &dyn Fn(&str) -> Option<(&'static str, Option<ChannelProtocol>)>,
+    choose: &dyn Fn(&str) -> Option<Chosen>,
 ) -> Result<Upgrade, Status> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let version = headers.get(header::SEC_WEBSOCKET_VERSION).map(|version| version.as_bytes());

@@ -16,6 +16,7 @@ mod kubelet_streams;
 mod kubelet_upgrade;
 mod logs;
 mod node;
+mod order;
 mod plan;
 mod probe;
 mod records;
@@ -23,6 +24,7 @@ mod state;
 mod status;
 mod statuses;
 mod unsupported;
+mod volumes;
 
 pub use agent::{AgentError, run};
 pub use config::{AgentConfig, Kubelet, NodeFacts};

@@ -159,6 +159,39 @@ pub fn read(
     })
 }
 
+/// The end of a log, as upstream's FallbackToLogsOnError takes it: 80 lines and 2048 bytes at most.
+pub fn last_words(path: &std::path::Path) -> String {
+    const LINES: usize = 80;
+    const BYTES: usize = 2048;
+    let bytes = read_end(path, PIECE_BYTES as u64).unwrap_or_default();
+    let Ok(mut filter) = Filter::new(&LogOptions::default(), Timestamp::UNIX_EPOCH) else {
+        return String::new();
+    };
+    let text = String::from_utf8_lossy(&filter.push(&bytes)).into_owned();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let kept = lines[lines.len().saturating_sub(LINES)..].concat();
+    let mut from = kept.len().saturating_sub(BYTES);
+    while !kept.is_char_boundary(from) {
+        from += 1;
+    }
+    kept[from..].to_owned()
+}
+
+/// The last bytes of a file, from the start of a line on.
+fn read_end(path: &std::path::Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek};
+    let mut file = std::fs::File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    if from > 0 {
+        let start = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        bytes.drain(..start);
+    }
+    Ok(bytes)
+}
+
 struct Reading<E> {
     path: PathBuf,
     options: LogOptions,
@@ -305,6 +338,19 @@ mod tests {
             LogOptions { since_time: Some("yesterday".into()), ..none() },
             expect![[r#"sinceTime "yesterday" is not a time such as 2026-01-01T00:00:00Z"#]],
         );
+    }
+
+    #[test]
+    fn last_words_are_few() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("0.log");
+        assert_eq!(last_words(&path), "");
+        let lines: String =
+            (0..5000).map(|n| format!("2026-11-23T10:00:00Z stderr F {n}\n")).collect();
+        std::fs::write(&path, lines).expect("write");
+        let words = last_words(&path);
+        assert_eq!(words.lines().count(), 80);
+        assert!(words.starts_with("4920\n") && words.ends_with("4999\n"), "{words}");
     }
 
     #[tokio::test]

@@ -112,7 +112,7 @@ impl Files {
     fn top(&self, reference: &Reference, out: &Staging) -> Result<String, ImageError> {
         match (&self.index, &self.docker) {
             (Some(index), _) => from_layout(index, reference, out),
-            (None, Some(docker)) => self.from_docker(docker, reference, out),
+            (None, Some(docker)) => self.docker_image(docker, reference, out),
             (None, None) => Err(ImageError::Archive(
                 "is no image: it has neither index.json (OCI layout) nor manifest.json (docker save)"
                     .into(),
@@ -121,7 +121,7 @@ impl Files {
     }
 
     /// Builds the manifest that `docker save` of older engines leaves out.
-    fn from_docker(
+    fn docker_image(
         &self,
         bytes: &[u8],
         reference: &Reference,

@@ -6,7 +6,7 @@
 //! answer within a tick never queue at all.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
@@ -24,6 +24,8 @@ use windlass_runtime_api::Limits;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Weight of a container that asks for no CPU, in thousandths of a core.
 const LEAST_WEIGHT: u32 = 10;
+/// What a container that computed less than its share may catch up with, at most.
+const CREDIT_NANOS: u64 = 100_000_000;
 /// How far a container may be ahead of those that queue, and still start requests without queueing.
 const AHEAD: Duration = Duration::from_millis(20);
 
@@ -68,9 +70,11 @@ impl CpuAccount {
     /// Polls a guest, once, at this account's cost.
     pub fn poll<T>(&self, guest: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let outer = PLACE.with_borrow_mut(Option::take);
-        let began = Instant::now();
+        let outer_began = BEGAN.replace(Some(Instant::now()));
         let polled = guest();
-        self.charge(began.elapsed());
+        if let Some(began) = BEGAN.replace(outer_began) {
+            self.charge(began.elapsed());
+        }
         // What the guest held is free again, and whoever is next gets it.
         drop(PLACE.replace(outer));
         polled
@@ -87,10 +91,14 @@ impl CpuAccount {
 
     /// For a guest that computed a whole tick: returns when it may go on.
     pub async fn queue(self: Arc<Self>) {
-        // The thread sees to others, and to sockets; and what was computed so far is charged.
-        tokio::task::yield_now().await;
+        if let Some(began) = BEGAN.replace(Some(Instant::now())) {
+            self.charge(began.elapsed());
+        }
         self.within_quota().await;
         let place = self.turns.clone().place(&self).await;
+        // The thread sees to short requests and to sockets. The place is kept meanwhile, so that no
+        // other guest that computes for long is in front of them.
+        tokio::task::yield_now().await;
         PLACE.set(Some(place));
     }
 
@@ -131,6 +139,8 @@ impl CpuAccount {
 }
 
 thread_local! {
+    /// Since when the guest that this thread is polling has not been charged.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
     /// The place of the guest that this thread is polling.
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
 }
@@ -170,7 +180,8 @@ impl Turns {
     }
 
     async fn place(self: Arc<Self>, of: &CpuAccount) -> Place {
-        let floor = self.floor.load(Relaxed);
+        // Who was just computing may not queue yet when somebody further ahead gets a place.
+        let floor = self.floor.load(Relaxed).saturating_sub(CREDIT_NANOS * 1000 / of.weight);
         let virtual_nanos = of.virtual_nanos.fetch_max(floor, Relaxed).max(floor);
         let granted = {
             let mut queue = self.queue.lock();
@@ -188,6 +199,8 @@ impl Turns {
             self.contended.fetch_add(1, Relaxed);
             granted
         };
+        // Given back only now, so that who computes most is compared with all who wait.
+        drop(PLACE.with_borrow_mut(Option::take));
         match granted.await {
             Ok(place) => place,
             // Only dropped with the queue itself, which this future keeps.

@@ -26,8 +26,6 @@ use windlass_sdk_meta::Clock;
 const MAX_LINE_BYTES: usize = 16 << 10;
 /// What a container may have written that is not yet in its file; then its guests wait.
 const MAX_PENDING_BYTES: usize = 1 << 20;
-/// Then a guest writes without asking whether there is room.
-const OVERRUN_BYTES: usize = 64 << 20;
 /// The most that a guest may write in one call.
 const WRITE_BYTES: usize = 64 << 10;
 /// Lines that arrive within this time are written together.
@@ -187,11 +185,6 @@ impl ContainerLog {
         self.pending.lock().text.len() >= MAX_PENDING_BYTES
     }
 
-    /// Beyond what guests that ask before they write can reach together.
-    fn is_overrun(&self) -> bool {
-        self.pending.lock().text.len() >= OVERRUN_BYTES
-    }
-
     async fn room(&self) {
         loop {
             let drained = self.drained.notified();
@@ -252,7 +245,7 @@ impl InstanceLog {
     }
 
     pub fn stream(self: &Arc<Self>, stream: Stream) -> LogStream {
-        LogStream { instance: self.clone(), stream }
+        LogStream { instance: self.clone(), stream, permitted: 0 }
     }
 
     fn write(&self, stream: Stream, mut bytes: &[u8]) {
@@ -293,6 +286,8 @@ impl Drop for InstanceLog {
 pub struct LogStream {
     instance: Arc<InstanceLog>,
     stream: Stream,
+    /// Bytes that the guest may still write before it asks again.
+    permitted: usize,
 }
 
 impl IsTerminal for LogStream {
@@ -313,9 +308,11 @@ impl StdoutStream for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        if bytes.len() > WRITE_BYTES || self.instance.log.is_overrun() {
+        // Who writes without asking for room would fill the host's memory.
+        let Some(left) = self.permitted.checked_sub(bytes.len()) else {
             return Err(StreamError::trap("more was written than check-write permitted"));
-        }
+        };
+        self.permitted = left;
         self.instance.write(self.stream, &bytes);
         Ok(())
     }
@@ -325,7 +322,8 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(if self.instance.log.is_full() { 0 } else { WRITE_BYTES })
+        self.permitted = if self.instance.log.is_full() { 0 } else { WRITE_BYTES };
+        Ok(self.permitted)
     }
 }
 

@@ -5,3 +5,4 @@ mod fake_runtime;
 mod kubelet;
 mod lifecycle;
 mod streams;
+mod volumes;
