@@ -16,10 +16,7 @@ use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
 use windlass_sdk_client::Informer;
 use windlass_sdk_types::Node;
 
-use crate::{
-    cli::UpArgs,
-    plane::ControlPlane,
-};
+use crate::{cli::UpArgs, plane::ControlPlane};
 
 /// Present on every node from the first start.
 const IMAGES: [Builtin; 2] = [

@@ -1,8 +1,8 @@
 //! The project's own tasks: setting up what the tests need, running them, checks, guests, facts.
 //! `cargo xtask help` lists them.
 
-mod guests;
 mod facts;
+mod guests;
 mod lint;
 mod shell;
 mod test;

@@ -28,9 +28,18 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 
 /// Builds in release mode and measures; `args` go to the bench program.
 pub fn bench(args: &[String]) -> anyhow::Result<()> {
-    shell::run(cargo().args(["build", "--release", "--package", "windlass", "--package", "windlass-tests-bench"]))?;
+    shell::run(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "windlass",
+        "--package",
+        "windlass-tests-bench",
+    ]))?;
     let mut bench = command(root().join("target/release/windlass-tests-bench"));
-    shell::run(bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_for_bench()?))
+    shell::run(
+        bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_for_bench()?),
+    )
 }
 
 fn cargo() -> Command {

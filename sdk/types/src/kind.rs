@@ -270,7 +270,9 @@ mod tests {
         check(r#"{"type":"ERROR","object":{"code":410}}"#, expect![[r#"failed {"code":410}"#]]);
         check(
             r#"{"type":"ADDED","object":{"apiVersion":"v1","kind":"Node"}}"#,
-            expect![[r#"not the expected kind: invalid value: string "Node", expected Pod at line 1 column 33"#]],
+            expect![[
+                r#"not the expected kind: invalid value: string "Node", expected Pod at line 1 column 33"#
+            ]],
         );
     }
 

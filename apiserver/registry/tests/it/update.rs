@@ -204,11 +204,16 @@ fn gated_pods_open_and_nodes_keep_what_they_were_given() {
     let node = stored(
         "{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {providerID: a, podCIDRs: [10.0.0.0/24]}}",
     );
-    refused("", &node, |node| node["spec"] = json!({"unschedulable": true}), expect![[r#"
+    refused(
+        "",
+        &node,
+        |node| node["spec"] = json!({"unschedulable": true}),
+        expect![[r#"
         422 Node "n" is invalid: [spec.providerID: Invalid value: null: field cannot be cleared once set, spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid]
           FieldValueInvalid spec.providerID
           FieldValueForbidden spec.podCIDRs
-    "#]]);
+    "#]],
+    );
     let ended = {
         let mut pod = stored(
             "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}",
