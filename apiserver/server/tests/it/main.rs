@@ -7,8 +7,8 @@ mod faults;
 mod lists;
 mod network;
 mod stages;
-mod tunnels;
 mod tokens;
+mod tunnels;
 mod watches;
 mod writes;
 
