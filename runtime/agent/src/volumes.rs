@@ -167,7 +167,7 @@ impl Agent {
         if has_volumes && !self.volumes.pods.lock().contains_key(pod.uid()) {
             let failed = |message| RuntimeError::new(FAILED_MOUNT, message);
             self.make_volumes(pod, address).await.map_err(failed)?;
-            if self.entries.lock().by_uid.get(pod.uid()).is_none() {
+            if !self.entries.lock().by_uid.contains_key(pod.uid()) {
                 // Forgotten meanwhile.
                 self.volumes.forget(pod.uid());
             }
@@ -488,7 +488,7 @@ impl Agent {
             self.recorder.record(&about, sort, FAILED_MOUNT, message);
             self.volumes.queue.add_after(uid.to_owned(), REFRESH_RETRY);
         }
-        if self.entries.lock().by_uid.get(uid).is_none() {
+        if !self.entries.lock().by_uid.contains_key(uid) {
             return self.volumes.forget(uid);
         }
         self.measure(&pod);

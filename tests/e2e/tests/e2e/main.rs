@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod images;
+mod lifecycle;
 mod newcomer;
 mod pods;
 mod streams;
