@@ -26,6 +26,7 @@ const START_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// After a runtime failed to stop something.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
+const REQUEST_TIMEOUT: &str = "windlass.dev/request-timeout";
 const INSTANCE_MEMORY: &str = "windlass.dev/instance-memory";
 const ON_TRAP: &str = "windlass.dev/on-trap";
 
@@ -358,21 +359,38 @@ fn ports(container: &Container) -> Vec<Port> {
 }
 
 fn limits(pod: &Pod, container: &Container) -> Result<Limits, String> {
-    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    let memory = limits.and_then(|limits| limits.get("memory")).map(|quantity| quantity.0.as_str());
-    let bytes = |field: &str, text: &str| {
-        let quantity = text.parse::<Quantity>().map_err(|error| error.to_string());
-        quantity
-            .and_then(|quantity| u64::try_from(quantity.units()).map_err(|error| error.to_string()))
-            .map_err(|error| format!("{field} {text:?}: {error}"))
+    let resources = container.resources.as_ref();
+    let quantity = |field: &str, text: &str| {
+        text.parse::<Quantity>().map_err(|error| format!("{field} {text:?}: {error}"))
     };
+    let bytes = |field: &str, text: &str| {
+        let units = quantity(field, text)?.units();
+        u64::try_from(units).map_err(|error| format!("{field} {text:?}: {error}"))
+    };
+    let millis = |field: &str, text: &str| {
+        let millis = quantity(field, text)?.millis();
+        u32::try_from(millis).map_err(|error| format!("{field} {text:?}: {error}"))
+    };
+    let limit = |name: &str| Some(resources?.limits.as_ref()?.get(name)?.0.as_str());
+    let request = |name: &str| Some(resources?.requests.as_ref()?.get(name)?.0.as_str());
+    let annotated =
+        |name: &str| pod.annotation(name).map(|text| (format!("annotation {name}"), text));
     Ok(Limits {
-        memory_bytes: memory.map(|text| bytes("limits.memory", text)).transpose()?,
-        instance_memory_bytes: pod
-            .annotation(INSTANCE_MEMORY)
-            .map(|text| bytes(&format!("annotation {INSTANCE_MEMORY}"), text))
+        memory_bytes: limit("memory").map(|text| bytes("limits.memory", text)).transpose()?,
+        instance_memory_bytes: annotated(INSTANCE_MEMORY)
+            .map(|(field, text)| bytes(&field, text))
             .transpose()?,
-        ..Limits::default()
+        cpu_millis: limit("cpu").map(|text| millis("limits.cpu", text)).transpose()?,
+        cpu_weight_millis: request("cpu").map(|text| millis("requests.cpu", text)).transpose()?,
+        request_timeout: annotated(REQUEST_TIMEOUT)
+            .map(|(field, text)| {
+                let duration =
+                    text.parse::<jiff::SignedDuration>().map_err(|error| error.to_string());
+                duration
+                    .and_then(|duration| Duration::try_from(duration).map_err(|e| e.to_string()))
+                    .map_err(|error| format!("{field} {text:?}: {error}"))
+            })
+            .transpose()?,
     })
 }
 
@@ -388,4 +406,43 @@ fn on_trap(pod: &Pod) -> Result<OnTrap, String> {
 
 fn config_error(message: String) -> RuntimeError {
     RuntimeError::new(CONFIG_ERROR, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn limits_of(resources: Value, annotations: Value) -> Result<Limits, String> {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "annotations": annotations},
+            "spec": {"containers": [{"name": "c", "resources": resources}]},
+        }))
+        .expect("a pod");
+        limits(&pod, &pod.spec.as_ref().expect("a spec").containers[0])
+    }
+
+    #[test]
+    fn limits_are_read_from_resources_and_annotations() {
+        let resources =
+            json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "0.1"}});
+        let annotations = json!({"windlass.dev/request-timeout": "1m30s"});
+        let expected = Limits {
+            memory_bytes: Some(64 << 20),
+            cpu_millis: Some(250),
+            cpu_weight_millis: Some(100),
+            request_timeout: Some(Duration::from_secs(90)),
+            ..Limits::default()
+        };
+        assert_eq!(limits_of(resources, annotations), Ok(expected));
+        for (resources, annotation, named) in [
+            (json!({"limits": {"cpu": "much"}}), "1s", "limits.cpu \"much\""),
+            (json!({}), "soon", "windlass.dev/request-timeout \"soon\""),
+            (json!({}), "-1s", "windlass.dev/request-timeout \"-1s\""),
+        ] {
+            let said = limits_of(resources, json!({"windlass.dev/request-timeout": annotation}));
+            assert!(said.as_ref().is_err_and(|why| why.contains(named)), "{said:?}");
+        }
+    }
 }
