@@ -8,12 +8,12 @@ use windlass_runtime_api::{ExecIo, ExecSpec, Runtime, RuntimeError};
 use crate::node::{Node, committed, guest, until};
 
 #[derive(Default)]
-struct Ran {
-    out: String,
-    err: String,
+pub struct Ran {
+    pub out: String,
+    pub err: String,
 }
 
-async fn exec(
+pub async fn exec(
     node: &Node,
     pod_uid: &str,
     command: &[&str],
@@ -78,19 +78,6 @@ async fn a_program_runs_beside_the_containers_own() {
     // None of it is in the container's log, and the container goes on.
     assert_eq!(node.log(&spec, 1).await.len(), 1);
     assert!(node.state(&spec).is_some());
-}
-
-#[tokio::test]
-async fn modules_of_preview_1_and_limits_hold_too() {
-    let node = Node::new();
-    let mut spec = node.pod("go", &guest("go-preview1"));
-    spec.args = vec!["spin".into()];
-    let spec = node.started(spec).await;
-    let uid = &spec.pod.uid;
-    let (code, ran) = exec(&node, uid, &["cat"], Some(b"through go"), false).await.expect("runs");
-    assert_eq!((code, ran.out.as_str(), ran.err.as_str()), (0, "through go", "copied 10\n"));
-    let (code, ran) = exec(&node, uid, &["exit", "9"], None, false).await.expect("runs");
-    assert_eq!((code, ran.out.as_str()), (9, ""));
 }
 
 #[tokio::test]
