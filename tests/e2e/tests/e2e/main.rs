@@ -1,5 +1,6 @@
 //! What a person does with Windlass, with the real kubectl 1.30 and 1.37, against the real binary.
 //! Tests that only read or work in a namespace of their own share one cluster.
+#![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
 mod bad_input;
 mod newcomer;
