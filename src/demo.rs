@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use tokio::net::TcpStream;
 use windlass_sdk_client::Api;
 use windlass_sdk_types::{Deployment, Kind, Service};
 
@@ -32,6 +33,15 @@ pub async fn deploy(api: &Api, kubeconfig: &Path) -> anyhow::Result<()> {
     let spec = service.spec.context("a service has a spec")?;
     let port = spec.ports.iter().flatten().next().context("the demo's service has a port")?.port;
     let address = spec.cluster_ip.context("the demo's service has an address")?;
+    // The node's proxy hears of the endpoints a moment after the deployment is available.
+    let answers = async {
+        while TcpStream::connect(format!("{address}:{port}")).await.is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    if tokio::time::timeout(DEADLINE, answers).await.is_err() {
+        bail!("the demo's service {address}:{port} takes no connections: the log says why");
+    }
     println!(
         "
 The demo microservice answers:

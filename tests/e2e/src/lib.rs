@@ -38,6 +38,12 @@ pub fn http_get(url: &str) -> anyhow::Result<(u16, String)> {
     Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
 }
 
+/// The first answer of a service that was just made: what a rollout says and what the proxy of a
+/// node has heard are told apart by moments, in Kubernetes too.
+pub fn first_answer(url: &str) -> (u16, String) {
+    wait_for(&format!("{url} answers"), 10, || http_get(url).ok())
+}
+
 /// A WASM guest that `cargo xtask guests` built.
 pub fn guest(name: &str) -> anyhow::Result<PathBuf> {
     let path = root().join("target/guests").join(format!("{name}.wasm"));

@@ -2,7 +2,7 @@
 //! other, and what the API's other verbs make of them.
 
 use anyhow::Context;
-use windlass_tests_e2e::{Cluster, Kubectl, guest, http_get, wait_for};
+use windlass_tests_e2e::{Cluster, Kubectl, first_answer, guest, http_get, wait_for};
 
 use crate::shared;
 
@@ -48,7 +48,9 @@ fn deploy(
     kubectl.apply(&handler(name, &image, annotations, limits))?;
     kubectl.run(&["rollout", "status", &format!("deployment/{name}"), "--timeout=60s"])?;
     let address = kubectl.jsonpath(&format!("service {name}"), "{.spec.clusterIP}")?;
-    Ok(format!("http://{address}:8080"))
+    let url = format!("http://{address}:8080");
+    first_answer(&url);
+    Ok(url)
 }
 
 fn import(cluster: &Cluster, image: &str, guest_name: &str) -> anyhow::Result<()> {

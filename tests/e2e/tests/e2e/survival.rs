@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
-use windlass_tests_e2e::{Cluster, Kubectl, Options, http_get, wait_for};
+use windlass_tests_e2e::{Cluster, Kubectl, Options, first_answer, http_get, wait_for};
 
 /// `nobody` on Debian.
 const NOBODY: u32 = 65534;
@@ -109,7 +109,7 @@ fn two_clusters_as_root_and_as_nobody_do_not_disturb_each_other() -> anyhow::Res
     let distinct: BTreeSet<_> = addresses.iter().collect();
     assert_eq!(distinct.len(), addresses.len(), "{addresses:?}");
     for address in &addresses {
-        assert_eq!(http_get(&format!("http://{address}:8080/"))?.0, 200, "{address}");
+        assert_eq!(first_answer(&format!("http://{address}:8080/")).0, 200, "{address}");
     }
     Ok(())
 }
@@ -140,6 +140,7 @@ fn on_a_full_disk_writes_are_refused_and_pods_go_on() -> anyhow::Result<()> {
     kubectl.sh("apply -f examples/hello/")?;
     kubectl.sh("rollout status deployment/hello --timeout=30s")?;
     let url = format!("http://{}:8080/", kubectl.jsonpath("service hello", "{.spec.clusterIP}")?);
+    first_answer(&url);
     let filler = disk.path.join("filler");
     let free = disk.free_mib()?;
     std::fs::write(&filler, vec![1u8; (free.saturating_sub(40) << 20) as usize])?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use windlass_tests_e2e::{Cluster, Kubectl, http_get, wait_for};
+use windlass_tests_e2e::{Cluster, Kubectl, first_answer, http_get, wait_for};
 
 #[test]
 fn tour_with_kubectl_1_30() -> anyhow::Result<()> {
@@ -28,7 +28,7 @@ fn tour(kubectl: &Kubectl) -> anyhow::Result<()> {
     kubectl.sh("apply -f examples/hello/")?;
     kubectl.sh("rollout status deployment/hello --timeout=30s")?;
     let url = service_url(kubectl)?;
-    let (code, body) = http_get(&url)?;
+    let (code, body) = first_answer(&url);
     assert_eq!(code, 200, "{body}");
     assert!(body.contains("v1"), "{body}");
 
