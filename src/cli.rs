@@ -49,17 +49,34 @@ pub struct UpArgs {
 
 #[derive(Subcommand)]
 enum ImageCommand {
-    /// Copies a WASM file to the nodes under an image name
+    /// Copies a WASM file, an OCI layout folder or an image archive to the nodes under an image name
     Import(ImportArgs),
+    /// Tells what an image on a node is, and what decided so
+    Inspect(InspectArgs),
 }
 
 #[derive(Args)]
 pub struct ImportArgs {
     /// The image's name, such as example.com/shop/cart:v1
     pub name: String,
-    /// A WebAssembly component
+    /// A .wasm file, an OCI layout folder, or a tar of one (also of `docker save`; .tar or .tar.gz)
     pub file: PathBuf,
     /// Only this node; every Ready node where none is named
+    #[arg(long)]
+    pub node: Option<String>,
+    /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// The image's name, such as example.com/shop/cart:v1
+    pub name: String,
+    /// The node to ask; the first Ready node that has the image where none is named
     #[arg(long)]
     pub node: Option<String>,
     /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)
@@ -87,6 +104,7 @@ impl Cli {
         match self.command {
             Command::Up(args) => up::run(&args),
             Command::Image(ImageCommand::Import(args)) => image::import(&args),
+            Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
             Command::Reset(args) => reset::run(&args),
         }
     }

@@ -1,4 +1,7 @@
-//! `windlass image import`: streams a WASM file to the nodes through the API server's node proxy.
+//! `windlass image`: streams images to the nodes through the API server's node proxy, and asks nodes
+//! what theirs are. What a file holds is decided by the node that stores it.
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -10,7 +13,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 use tower::{BoxError, ServiceExt};
 
 use crate::{
-    cli::{ImportArgs, UsageError},
+    cli::{ImportArgs, InspectArgs, UsageError},
     connect::{self, Body, Connection},
 };
 
@@ -24,14 +27,14 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
 }
 
 async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
-    check_file(args)?;
+    let file = Packed::open(&args.file)?;
     let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
     let nodes = match &args.node {
         Some(node) => vec![node.clone()],
         None => ready_nodes(&cluster).await?,
     };
     for node in nodes {
-        let digest = import_on(&cluster, &node, args)
+        let digest = import_on(&cluster, &node, args, file.path())
             .await
             .with_context(|| format!("{} can't be imported on node {node}", args.file.display()))?;
         if args.json {
@@ -43,17 +46,111 @@ async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A wrong file is told before any cluster is asked.
-fn check_file(args: &ImportArgs) -> Result<(), UsageError> {
-    use std::io::Read;
-    let file = args.file.display();
-    let mut magic = [0; 4];
-    let mut open =
-        std::fs::File::open(&args.file).map_err(|why| UsageError(format!("{file}: {why}")))?;
-    match open.read_exact(&mut magic) {
-        Ok(()) if magic == *b"\0asm" => Ok(()),
-        _ => Err(UsageError(format!("{file} is no WebAssembly: it does not begin with \\0asm"))),
+/// Prints what a node knows of an image.
+pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(inspect_somewhere(args))
+}
+
+async fn inspect_somewhere(args: &InspectArgs) -> anyhow::Result<()> {
+    let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
+    let nodes = match &args.node {
+        Some(node) => vec![node.clone()],
+        None => ready_nodes(&cluster).await?,
+    };
+    let name = encoded(&args.name);
+    let mut last = None;
+    for node in nodes {
+        let path = format!("/api/v1/nodes/{node}/proxy/images/inspect?name={name}");
+        let request =
+            Request::get(path).body(Empty::new().map_err(BoxError::from).boxed_unsync())?;
+        match answer(&cluster, request).await {
+            Ok(found) if args.json => println!("{found}"),
+            Ok(found) => println!("{}", shown(&found, &node)),
+            Err(error) => {
+                last = Some(error);
+                continue;
+            }
+        }
+        return Ok(());
     }
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("the cluster has no Ready node")))
+}
+
+/// The lines for people.
+fn shown(found: &Value, node: &str) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value| {
+        let names = value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+        if names.is_empty() { "none".to_owned() } else { names.join("\n          ") }
+    };
+    format!(
+        "Name:     {}\nNode:     {node}\nOrigin:   {}\nDigest:   {}\nWasm:     {} ({} bytes, {})\n\
+         Decision: {}\nImports:  {}\nExports:  {}",
+        text(&found["name"]),
+        text(&found["origin"]),
+        text(&found["digest"]),
+        text(&found["wasmDigest"]),
+        found["wasmSize"],
+        text(&found["sort"]),
+        text(&found["why"]),
+        list(&found["imports"]),
+        list(&found["exports"]),
+    )
+}
+
+/// What is sent: the person's file, or a tar of their OCI layout folder.
+enum Packed {
+    File(PathBuf),
+    Folder(tempfile::NamedTempFile),
+}
+
+impl Packed {
+    /// A wrong file is told before any cluster is asked.
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        use std::io::Read;
+        let shown = path.display();
+        let wrong = |why: std::io::Error| UsageError(format!("{shown}: {why}"));
+        if std::fs::metadata(path).map_err(wrong)?.is_dir() {
+            if !path.join("index.json").is_file() {
+                let why = format!("{shown} is no OCI layout: it has no index.json");
+                return Err(UsageError(why).into());
+            }
+            let packed = tempfile::NamedTempFile::new()?;
+            let mut builder = tar::Builder::new(packed.reopen()?);
+            builder.append_dir_all(".", path).with_context(|| format!("{shown} can't be read"))?;
+            builder.finish()?;
+            return Ok(Self::Folder(packed));
+        }
+        let mut head = Vec::new();
+        std::fs::File::open(path).map_err(wrong)?.take(512).read_to_end(&mut head)?;
+        let is_wasm = head.starts_with(b"\0asm");
+        let is_archive = head.starts_with(&[0x1f, 0x8b]) || head.get(257..262) == Some(b"ustar");
+        if is_wasm || is_archive {
+            return Ok(Self::File(path.to_owned()));
+        }
+        let native = if head.starts_with(b"\x7fELF") {
+            "; it is native code, and precompiled code is never loaded"
+        } else {
+            ""
+        };
+        let why = format!(
+            "{shown} is no WebAssembly and no image archive: it begins neither with \\0asm nor as a \
+             tar does{native}"
+        );
+        Err(UsageError(why).into())
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Folder(packed) => packed.path(),
+        }
+    }
+}
+
+fn encoded(name: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
 }
 
 async fn ready_nodes(cluster: &Connection) -> anyhow::Result<Vec<String>> {
@@ -74,8 +171,13 @@ async fn ready_nodes(cluster: &Connection) -> anyhow::Result<Vec<String>> {
 }
 
 /// The digest of the image as the node stored it.
-async fn import_on(cluster: &Connection, node: &str, args: &ImportArgs) -> anyhow::Result<String> {
-    let file = File::open(&args.file).await?;
+async fn import_on(
+    cluster: &Connection,
+    node: &str,
+    args: &ImportArgs,
+    file: &Path,
+) -> anyhow::Result<String> {
+    let file = File::open(file).await?;
     let chunks = futures::stream::try_unfold(file, |mut file| async move {
         let mut chunk = vec![0; CHUNK];
         let read = file.read(&mut chunk).await?;
@@ -83,10 +185,9 @@ async fn import_on(cluster: &Connection, node: &str, args: &ImportArgs) -> anyho
         Ok::<_, BoxError>((read > 0).then(|| (Bytes::from(chunk), file)))
     });
     let body: Body = StreamBody::new(chunks.map_ok(http_body::Frame::data)).boxed_unsync();
-    let name =
-        percent_encoding::utf8_percent_encode(&args.name, percent_encoding::NON_ALPHANUMERIC);
+    let name = encoded(&args.name);
     let request = Request::post(format!("/api/v1/nodes/{node}/proxy/images?name={name}"))
-        .header("content-type", "application/wasm")
+        .header("content-type", "application/octet-stream")
         .body(body)?;
     let stored = answer(cluster, request).await?;
     let digest = stored["digest"].as_str().context("the node's answer holds no digest")?;

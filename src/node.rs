@@ -64,7 +64,7 @@ impl NodeAgent {
         let images = ImageStore::open(&dir.join("images"), &IMAGES)?;
         let runtime = WasmRuntime::new(WasmConfig {
             cache_dir: dir.join("compiled"),
-            net,
+            net: net.clone(),
             clock: plane.clock.clone(),
             memory_bytes: None,
             threads: None,
@@ -90,10 +90,12 @@ impl NodeAgent {
             pod_block: blocks.pods,
             records: Records::Dir(dir.join("records")),
             log_dir: dir.join("logs"),
+            volume_dir: Some(dir.join("volumes")),
             kubelet: Some(Kubelet {
                 listener,
                 tls: Arc::new(authority.private_server_config(&own, KUBELET_CLIENT)?),
                 client_name: KUBELET_CLIENT.into(),
+                net: net.clone(),
             }),
             drain: DRAIN,
         };

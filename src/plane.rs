@@ -11,13 +11,14 @@ use anyhow::Context;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::{
-    Admission, AdmissionOptions, Authenticator, Authorizer, User,
+    Admission, AdmissionOptions, Authenticator, Authorizer, Tokens, User,
     pki::{self, Authority, KUBELET_CLIENT},
 };
 use windlass_apiserver_registry::Registry;
 use windlass_apiserver_schema::Descriptions;
 use windlass_apiserver_server::{ApiServer, Config};
 use windlass_apiserver_store::SledStore;
+use windlass_controllers::{ROOT_CA_PUBLISHER, publish_root_ca};
 use windlass_runtime_net::Blocks;
 use windlass_sdk_client::{Cluster, Informers};
 use windlass_sdk_meta::{Clock, Rng};
@@ -51,6 +52,8 @@ pub struct ControlPlane {
     pub clock: Arc<dyn Clock>,
     pub rng: Rng,
     informers: Informers,
+    /// The certificate that pods trust the API server by.
+    root_ca: String,
 }
 
 impl ControlPlane {
@@ -65,15 +68,19 @@ impl ControlPlane {
         let kubelet_client = authority
             .client_config(&authority.issue_client(KUBELET_CLIENT, &["system:masters"])?)?;
         let authorizer = Arc::new(Authorizer::new());
+        let tokens =
+            Tokens::open_or_create(&args.data_dir.join("pki"), clock.clone(), rng.clone())?;
+        let authenticator = Authenticator::new(authority.certificate_der().clone(), clock.clone());
         let server = ApiServer::start(Config {
             store: Arc::new(SledStore::open(&args.data_dir.join("store"))?),
             registry: Arc::new(Registry::builtin()),
             clock: clock.clone(),
             rng: rng.clone(),
-            authenticator: Authenticator::new(authority.certificate_der().clone()),
+            authenticator: authenticator.with_tokens(Arc::new(tokens)),
             admission: Admission::new(AdmissionOptions {
                 not_ready_toleration_seconds: args.default_not_ready_toleration_seconds,
                 unreachable_toleration_seconds: args.default_unreachable_toleration_seconds,
+                mount_tokens: None,
                 authorizer: authorizer.clone(),
             }),
             authorizer,
@@ -85,7 +92,8 @@ impl ControlPlane {
         .await?;
         let reader = windlass_sdk_client::client(server.local(User::authenticated(READER, &[])));
         let informers = Informers::new(reader, rng.clone());
-        Ok(Self { server, clock, rng, informers })
+        let root_ca = authority.certificate_pem().to_owned();
+        Ok(Self { server, clock, rng, informers, root_ca })
     }
 
     /// Listens on `--listen` and where the `kubernetes` Service leads.
@@ -123,6 +131,8 @@ impl ControlPlane {
             let cluster = self.cluster(User::service_account(SYSTEM, row.name));
             tasks.spawn((row.run)(cluster, shutdown.clone()));
         }
+        let cluster = self.cluster(User::service_account(SYSTEM, ROOT_CA_PUBLISHER));
+        tasks.spawn(publish_root_ca(cluster, self.root_ca.clone(), shutdown.clone()));
     }
 
     pub fn informers(&self) -> &Informers {

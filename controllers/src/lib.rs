@@ -10,6 +10,7 @@ mod garbage;
 mod kit;
 mod namespace;
 mod replicaset;
+mod root_ca;
 mod service_account;
 #[cfg(test)]
 mod testing;
@@ -17,6 +18,8 @@ mod testing;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use windlass_sdk_client::Cluster;
+
+pub use root_ca::NAME as ROOT_CA_PUBLISHER;
 
 /// Every controller, in the order of names.
 pub fn all() -> Vec<ControllerRow> {
@@ -28,6 +31,17 @@ pub fn all() -> Vec<ControllerRow> {
         row!("replicaset-controller", replicaset::ReplicaSets),
         row!("service-account-controller", service_account::ServiceAccounts),
     ]
+}
+
+/// Publishes the authority's certificate (PEM) in every namespace, in the name of the service
+/// account [`ROOT_CA_PUBLISHER`], until the token is cancelled. Not one of `all`: it needs to be
+/// told the certificate.
+pub async fn publish_root_ca(
+    cluster: Cluster,
+    certificate_pem: String,
+    shutdown: CancellationToken,
+) {
+    kit::run(root_ca::RootCa::new(&cluster, certificate_pem), shutdown).await;
 }
 
 /// One controller: who it is and how it is run.

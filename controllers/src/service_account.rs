@@ -3,9 +3,9 @@
 
 use async_trait::async_trait;
 use windlass_sdk_client::{Api, Change, Cluster, Informer, Key};
-use windlass_sdk_types::{Kind, Namespace, ObjectMeta, ServiceAccount};
+use windlass_sdk_types::{Namespace, ObjectMeta, ServiceAccount};
 
-use crate::kit::{Controller, Error, Requeue, Watch, watch};
+use crate::kit::{Controller, Error, Requeue, Watch, object::takes_objects, watch};
 
 const DEFAULT: &str = "default";
 
@@ -41,7 +41,7 @@ impl Controller for ServiceAccounts {
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, Error> {
-        let namespace = self.namespaces.find(key).filter(|namespace| is_active(namespace));
+        let namespace = self.namespaces.find(key).filter(|namespace| takes_objects(namespace));
         if namespace.is_none() || self.accounts.get(&key.name, DEFAULT).is_some() {
             return Ok(Requeue::No);
         }
@@ -57,9 +57,4 @@ impl Controller for ServiceAccounts {
         }
         Ok(Requeue::No)
     }
-}
-
-fn is_active(namespace: &Namespace) -> bool {
-    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
-    !namespace.is_deleting() && phase != Some("Terminating")
 }

@@ -27,6 +27,8 @@ const WASMTIME_FEATURES: &str = "run,serve,component-model,component-model-async
 pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
     apt(&["python3", "python3-pip"], has("python3") && has("pip"))?;
     apt(&["iproute2"], has("ip"))?;
+    // The registry that image tests pull from; each test starts one of its own.
+    apt(&["docker-registry"], has("docker-registry"))?;
     KUBECTLS
         .iter()
         .map(|tool| {

@@ -14,7 +14,7 @@ use serde_json::Value;
 const MOST_LINES: usize = 600;
 
 /// A crate and the crates of this workspace that it may use besides itself (not for tests).
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("sdk-meta", &[]),
     ("sdk-types", &["sdk-meta"]),
     ("sdk-client", &["sdk-meta", "sdk-types"]),
@@ -37,12 +37,23 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("scheduler-driver", &["sdk-meta", "sdk-types", "sdk-client", "scheduler-core"]),
     ("controllers", &["sdk-meta", "sdk-types", "sdk-client"]),
     ("runtime-api", &["sdk-meta"]),
+    ("runtime-streams", &[]),
     ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client"]),
     ("runtime-image", &["sdk-meta", "sdk-package", "runtime-api"]),
+    ("runtime-volume", &["sdk-meta", "sdk-types"]),
     ("runtime-wasm", &["sdk-meta", "runtime-api", "runtime-net"]),
     (
         "runtime-agent",
-        &["sdk-meta", "sdk-types", "sdk-client", "runtime-api", "runtime-image", "runtime-net"],
+        &[
+            "sdk-meta",
+            "sdk-types",
+            "sdk-client",
+            "runtime-api",
+            "runtime-image",
+            "runtime-net",
+            "runtime-streams",
+            "runtime-volume",
+        ],
     ),
 ];
 

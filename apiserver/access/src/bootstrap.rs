@@ -135,6 +135,15 @@ const ROLES: &[Role] = &[
         "system:public-info-viewer",
         &[Paths("get", "/healthz /livez /readyz /version /version/")],
     ),
+    // Whoever checks tokens of service accounts without asking the API server.
+    role(
+        "system:service-account-issuer-discovery",
+        &[Paths(
+            "get",
+            "/.well-known/openid-configuration /.well-known/openid-configuration/ \
+             /openid/v1/jwks /openid/v1/jwks/",
+        )],
+    ),
     role(
         "system:monitoring",
         &[Paths(
@@ -267,6 +276,7 @@ const CONTROLLERS: &[(&str, &[Row])] = &[
     ),
     ("generic-garbage-collector", &[On("delete get list patch update watch", "*", "*"), EVENTS]),
     ("service-account-controller", &[On("create", "core", "serviceaccounts"), EVENTS]),
+    ("root-ca-cert-publisher", &[On("create update", "core", "configmaps"), EVENTS]),
     (
         "node-controller",
         &[
@@ -296,6 +306,7 @@ const BINDINGS: &[(&str, &[(&str, &str)])] = &[
         &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")],
     ),
     ("system:monitoring", &[("Group", "system:monitoring")]),
+    ("system:service-account-issuer-discovery", &[("Group", "system:serviceaccounts")]),
     ("system:kube-scheduler", &[("User", "system:kube-scheduler")]),
     ("system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
     ("system:kube-dns", &[("ServiceAccount", "kube-dns")]),

@@ -9,6 +9,7 @@ mod bootstrap;
 pub mod pki;
 #[cfg(test)]
 mod testing;
+mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,12 +17,15 @@ pub use admission::{Admission, AdmissionOptions, AdmissionRequest, Operation};
 pub use authentication::Authenticator;
 pub use authorization::{Attributes, Authorizer, Decision, Rule};
 pub use bootstrap::bootstrap_objects;
+pub use tokens::{ISSUER, Tokens, request_kind as token_request_kind};
 use windlass_sdk_meta::{GroupResource, Object};
 
 /// Who makes a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub name: String,
+    /// Of a service account that showed a token; empty where nobody knows it.
+    pub uid: String,
     pub groups: Vec<String>,
     pub extra: BTreeMap<String, Vec<String>>,
 }
@@ -42,6 +46,7 @@ impl User {
     pub fn authenticated(name: &str, groups: &[&str]) -> Self {
         let mut user = Self {
             name: name.into(),
+            uid: String::new(),
             groups: groups.iter().map(|group| (*group).into()).collect(),
             extra: BTreeMap::new(),
         };
@@ -53,6 +58,7 @@ impl User {
     pub fn anonymous() -> Self {
         Self {
             name: "system:anonymous".into(),
+            uid: String::new(),
             groups: vec!["system:unauthenticated".into()],
             extra: BTreeMap::new(),
         }

@@ -58,6 +58,8 @@ pub enum PkiError {
     Io { path: String, source: io::Error },
     #[error("{path} is not a usable certificate authority: {why}")]
     Authority { path: String, why: String },
+    #[error("{path} is not a usable signing key: {why}")]
+    SigningKey { path: String, why: String },
     #[error("{0:?} is neither a DNS name nor an IP address")]
     Name(String),
     /// A limit of rcgen: a subject holds each attribute once.
@@ -381,13 +383,13 @@ fn is_dns_name(name: &str) -> bool {
     name.len() < 254 && name.split('.').all(is_label)
 }
 
-fn read(path: &Path) -> Result<String, PkiError> {
+pub(crate) fn read(path: &Path) -> Result<String, PkiError> {
     fs::read_to_string(path)
         .map_err(|source| PkiError::Io { path: path.display().to_string(), source })
 }
 
 /// Writes beside and renames, so that a file is whole or not there.
-fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
     let beside = path.with_extension("new");
     let write = || {
         let mut file =

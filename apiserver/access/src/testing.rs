@@ -34,7 +34,7 @@ impl Stored {
         content.revision += 1;
         let resource = resource_of(&tree);
         let text = |key: &str| tree["metadata"][key].as_str().unwrap_or_default().to_owned();
-        let fields = [Cow::Borrowed("spec.nodeName")];
+        let fields = ["spec.nodeName", "spec.serviceAccountName"].map(Cow::Borrowed);
         let object = Object::new(Encoded::from_tree(&tree), &tree, content.revision, &fields);
         let revision = content.revision;
         content.changed.insert(resource.clone(), revision);

@@ -60,6 +60,7 @@ pub fn builtin() -> Vec<Kind> {
     rows.extend(
         [
             ("authentication.k8s.io", "selfsubjectreviews"),
+            ("authentication.k8s.io", "tokenreviews"),
             (AUTHORIZATION, "localsubjectaccessreviews"),
             (AUTHORIZATION, "selfsubjectaccessreviews"),
             (AUTHORIZATION, "selfsubjectrulesreviews"),
@@ -83,7 +84,7 @@ fn core_rows() -> Vec<Option<Kind>> {
         "",
         "v1",
         "pods",
-        &["binding", "log", "status"],
+        &["attach", "binding", "exec", "log", "portforward", "proxy", "status"],
         RETURNS,
         &[
             ("spec.nodeName", ""),
@@ -124,12 +125,12 @@ fn core_rows() -> Vec<Option<Kind>> {
         ),
         pods,
         row("", "v1", "secrets", &[], PLAIN, &[("type", "")], core::Secret),
-        row("", "v1", "serviceaccounts", &[], RETURNS, &[], core::ServiceAccount),
+        row("", "v1", "serviceaccounts", &["token"], RETURNS, &[], core::ServiceAccount),
         row(
             "",
             "v1",
             "services",
-            &["status"],
+            &["proxy", "status"],
             Flags { create_on_update: true, ..RETURNS },
             &[("spec.clusterIP", ""), ("spec.type", "")],
             core::Service,

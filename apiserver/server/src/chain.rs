@@ -12,7 +12,7 @@ use windlass_apiserver_access::{Attributes, User};
 use windlass_sdk_meta::{Reason, Status};
 
 use crate::{
-    ApiServer, content, discovery, health, impersonation,
+    ApiServer, content, discovery, health, impersonation, issuer,
     limits::Class,
     local::Caller,
     openapi,
@@ -95,8 +95,11 @@ fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<User>, Status> 
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
-    let user = token.and_then(|token| server.authenticator().bearer(token));
-    user.map(Arc::new).ok_or_else(unauthorized)
+    let token = token.ok_or_else(unauthorized)?;
+    server.authenticator().bearer(token, &**server.cache()).map_err(|why| {
+        tracing::debug!(why, "a bearer token is not accepted");
+        unauthorized()
+    })
 }
 
 pub(crate) fn authorize(server: &ApiServer, user: &User, info: &RequestInfo) -> Result<(), Status> {
@@ -133,6 +136,7 @@ async fn dispatch(
         return Err(Status::method_not_allowed());
     }
     if let Some(answer) = health::serve(server, &call.info)
+        .or_else(|| issuer::serve(server, path))
         .or_else(|| openapi::serve(server, &call.info, headers))
         .or_else(|| discovery::serve(server.registry(), path, headers))
     {

@@ -53,6 +53,7 @@ pub(crate) fn act_as(
     }
     for uid in values(UID) {
         allowed(server, &user, (AUTHENTICATION, "uids", ""), "", &uid)?;
+        acting.uid = uid;
     }
     for header in headers.keys() {
         let Some(key) = header.as_str().strip_prefix(EXTRA) else { continue };

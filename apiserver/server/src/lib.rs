@@ -13,6 +13,7 @@ mod discovery;
 mod expiry;
 mod health;
 mod impersonation;
+mod issuer;
 mod limits;
 mod local;
 mod metrics;

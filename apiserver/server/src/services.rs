@@ -38,6 +38,10 @@ impl ServiceRange {
         self.endpoint
     }
 
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        u32::from(address).wrapping_sub(self.base) < self.size()
+    }
+
     fn size(&self) -> u32 {
         1 << (32 - u32::from(self.prefix))
     }

@@ -1,5 +1,9 @@
-//! Requests that end at a node: a pod's log and the node proxy. Bodies are passed on as they come,
-//! in both directions; nothing is gathered here.
+//! Requests that end at a node or in a pod: logs, sessions, proxies. Bodies are passed on as they
+//! come, in both directions; nothing is gathered here.
+
+mod connect;
+mod proxy;
+mod tunnel;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +14,10 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 use windlass_sdk_meta::{GroupResource, Reason, Status};
 
@@ -37,6 +44,13 @@ const NOT_PASSED_ON: [header::HeaderName; 9] = [
     header::HOST,
 ];
 
+pub(crate) use connect::connect;
+
+/// A connection to whoever answers a request.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// The way to the kubelets of a cluster.
 pub(crate) struct Kubelets {
     tls: Option<TlsConnector>,
@@ -61,15 +75,7 @@ impl Kubelets {
     ) -> Result<Response<Body>, String> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address));
         let stream = connecting.await.map_err(|_| "connecting took too long".to_owned())??;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        tokio::spawn(async move {
-            // An error ends the answer's body, where its reader sees it.
-            let _ = connection.await;
-        });
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        Ok(response.map(Body::new))
+        exchange(stream, request).await
     }
 
     async fn connect(
@@ -86,6 +92,22 @@ impl Kubelets {
         let _ = stream.set_nodelay(true);
         tls.connect(name, stream).await.map_err(|error| error.to_string())
     }
+}
+
+/// Sends one request over a connection of its own; what the answer is upgraded to goes on there.
+async fn exchange(
+    wire: impl Wire + 'static,
+    request: Request<Body>,
+) -> Result<Response<Body>, String> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(wire))
+        .await
+        .map_err(|error| error.to_string())?;
+    tokio::spawn(async move {
+        // An error ends the answer's body, where its reader sees it.
+        let _ = connection.with_upgrades().await;
+    });
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    Ok(response.map(Body::new))
 }
 
 /// `pods/NAME/log`.
@@ -113,27 +135,36 @@ pub(crate) async fn log(call: &Call, target: &Target) -> Result<Response<Body>, 
     Ok(answer)
 }
 
-/// `nodes/NAME/proxy/...`: the rest of the path as the kubelet's.
+/// `NAME/proxy/...` of nodes, pods and services.
 pub(crate) async fn proxy(
     call: Call,
     target: &Target,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    let name = call.info.name.as_str();
-    read::get(&call.server, &target.kind, (&target.namespace, name), "").await?;
-    let address = kubelet_address(&call.server, name)?;
+    match target.kind.namespaced {
+        true => proxy::proxy(call, target, body).await,
+        false => node_proxy(call, target, body).await,
+    }
+}
+
+/// The rest of the path as the kubelet's.
+async fn node_proxy(mut call: Call, target: &Target, body: Body) -> Result<Response<Body>, Status> {
+    let name = call.info.name.clone();
+    read::get(&call.server, &target.kind, (&target.namespace, &name), "").await?;
+    connect::admit(&call, target).await?;
+    let address = kubelet_address(&call.server, &name)?;
     let path = format!("/{}", call.info.tail);
+    if tunnel::wanted(&call.parts.headers).is_some() {
+        let query = call.info.query.raw.clone();
+        return tunnel::to_kubelet(&mut call, &address, &path, &query).await;
+    }
     let mut request = request(&address, &call.parts.method, &path, &call.info.query.raw)?
         .map(|()| Body::new(Limited::new(body, PROXY_BODY_BYTES)));
     pass_on(&call.parts.headers, request.headers_mut());
     let response = call.server.kubelets().send(&address, request).await;
     let response = response
         .map_err(|why| Status::unavailable(format!("error trying to reach service: {why}")))?;
-    let (parts, body) = response.into_parts();
-    let mut answer = Response::new(body);
-    *answer.status_mut() = parts.status;
-    pass_on(&parts.headers, answer.headers_mut());
-    Ok(answer)
+    Ok(tunnel::join(None, response))
 }
 
 fn request(

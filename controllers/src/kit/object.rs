@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use windlass_sdk_meta::{Requirement, Selector, SelectorError, Timestamp};
 use windlass_sdk_types::{
-    Kind, LabelSelector, ObjectMeta, Pod, Time, api::core::v1::PodCondition,
+    Kind, LabelSelector, Namespace, ObjectMeta, Pod, Time, api::core::v1::PodCondition,
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
@@ -45,6 +45,12 @@ pub fn is_terminal(pod: &Pod) -> bool {
 /// Counts as a replica: neither ended nor on its way out.
 pub fn is_active(pod: &Pod) -> bool {
     !is_terminal(pod) && !pod.is_deleting()
+}
+
+/// New objects may be made in the namespace.
+pub fn takes_objects(namespace: &Namespace) -> bool {
+    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
+    !namespace.is_deleting() && phase != Some("Terminating")
 }
 
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {

@@ -16,6 +16,7 @@ use windlass_apiserver_access::{
 use windlass_apiserver_registry::Registry;
 use windlass_apiserver_server::{ApiServer, Config};
 use windlass_apiserver_store::MemoryStore;
+use windlass_controllers::{ROOT_CA_PUBLISHER, publish_root_ca};
 use windlass_sdk_client::{Api, Body, Cluster, Informers, client};
 use windlass_sdk_meta::{Clock, Rng, SystemClock, Timestamp};
 
@@ -23,6 +24,9 @@ use crate::node::Node;
 
 /// Longer than anything here takes; time is paused, so waiting costs nothing.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What stands for the authority's certificate.
+pub const ROOT_CA: &str = "the certificate";
 
 /// Tells tokio's time as the time of day.
 #[derive(Debug)]
@@ -71,6 +75,13 @@ impl TestCluster {
             };
             tokio::spawn((row.run)(cluster, stop.clone()));
         }
+        let cluster = Cluster {
+            client: client(server.local(User::service_account("kube-system", ROOT_CA_PUBLISHER))),
+            informers: informers.clone(),
+            clock: clock.clone(),
+            rng: rng.clone(),
+        };
+        tokio::spawn(publish_root_ca(cluster, ROOT_CA.into(), stop.clone()));
         let admin = client(server.local(User::authenticated("admin", &["system:masters"])));
         let api = Api::new(admin.clone(), "test");
         let node = Node::start(admin, rng, clock, stop.clone());
@@ -154,9 +165,9 @@ async fn server(clock: Arc<dyn Clock>, rng: Rng) -> Arc<ApiServer> {
     let config = Config {
         store: Arc::new(MemoryStore::new()),
         registry: Arc::new(Registry::builtin()),
+        authenticator: Authenticator::new(ca.certificate_der().clone(), clock.clone()),
         clock,
         rng,
-        authenticator: Authenticator::new(ca.certificate_der().clone()),
         authorizer,
         admission: Admission::new(options),
         service_range: (Ipv4Addr::new(127, 96, 0, 0), 24),

@@ -134,7 +134,7 @@ async fn a_successor_keeps_its_content() {
     cluster.create("/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
     cluster.create(MAPS, json!({"metadata": {"name": "a"}})).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(cluster.names(MAPS).await, ["a"]);
+    assert!(cluster.names(MAPS).await.contains(&"a".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]

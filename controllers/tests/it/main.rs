@@ -5,4 +5,5 @@ mod cluster;
 mod garbage;
 mod node;
 mod rollout;
+mod root_ca;
 mod services;

@@ -13,7 +13,9 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
+    order,
     state::{SandboxState, Trouble},
+    volumes::FAILED_MOUNT,
 };
 
 /// Delays between attempts to start: first and longest. A missing ConfigMap is often on its way; an
@@ -24,6 +26,7 @@ const START_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// After a runtime failed to stop something.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
+const REQUEST_TIMEOUT: &str = "windlass.dev/request-timeout";
 const INSTANCE_MEMORY: &str = "windlass.dev/instance-memory";
 const ON_TRAP: &str = "windlass.dev/on-trap";
 
@@ -74,13 +77,18 @@ impl Agent {
         let Some(address) = entry.state.address else { return };
         let Some(memory) = entry.state.containers.get_mut(container) else { return };
         memory.starting = Some(attempt);
-        let spec = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let Some(spec) = spec.clone().find(|of| of.name == container).cloned() else { return };
+        let found = order::containers(pod).find(|of| of.name == container);
+        let Some(spec) = found.cloned() else { return };
         let (agent, pod, key) = (self.clone(), pod.clone(), entry.key.clone());
         tokio::spawn(async move {
+            // A pull may take long: it holds nothing that other containers need.
+            let image = agent.image_of(&pod, &spec).await;
             // The semaphore is never closed.
             let _permit = agent.starts.acquire().await;
-            let prepared = agent.prepare(&pod, &spec, attempt, address).await;
+            let prepared = match image {
+                Ok(image) => agent.prepare(&pod, &spec, attempt, address, image).await,
+                Err(error) => Err(error),
+            };
             let (image, outcome) = match prepared {
                 Ok(prepared) => {
                     agent.remove_log_before(&key, pod.uid(), &spec.name, attempt).await;
@@ -106,15 +114,9 @@ impl Agent {
         let about = self.about(&Key::of(pod), uid, Some(name));
         match (outcome, image) {
             (Ok(started), Some(image)) => {
-                let pulled = format!(
-                    "Container image {:?} already present on machine and can be accessed by the pod",
-                    image.reference
-                );
-                for (reason, message) in [
-                    ("Pulled", pulled.as_str()),
-                    ("Created", "Container created"),
-                    ("Started", "Container started"),
-                ] {
+                for (reason, message) in
+                    [("Created", "Container created"), ("Started", "Container started")]
+                {
                     self.recorder.record(&about, EventType::Normal, reason, message);
                 }
                 self.update(uid, |entry| {
@@ -130,7 +132,7 @@ impl Agent {
             (Err(error), _) => {
                 self.say_failure(&about, container, &error);
                 let delays = match error.reason {
-                    CONFIG_ERROR | "PortConflict" => CONFIG_RETRY,
+                    CONFIG_ERROR | FAILED_MOUNT | "PortConflict" => CONFIG_RETRY,
                     "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" => IMAGE_RETRY,
                     _ => START_RETRY,
                 };
@@ -138,9 +140,14 @@ impl Agent {
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         let before = memory.trouble.take();
                         memory.starting = None;
+                        // Upstream shows a volume that can't be made in an Event only.
+                        let reason = match error.reason {
+                            FAILED_MOUNT => "ContainerCreating",
+                            other => other,
+                        };
                         memory.trouble = Some(Trouble::again(
                             before.as_ref(),
-                            error.reason,
+                            reason,
                             error.message,
                             now,
                             delays,
@@ -176,21 +183,20 @@ impl Agent {
                 warn("InspectFailed", error.message.clone());
                 warn("Failed", "Error: InvalidImageName".to_owned());
             }
+            FAILED_MOUNT => warn(FAILED_MOUNT, error.message.clone()),
             _ => warn("Failed", format!("Error: {}", error.message)),
         }
     }
 
     /// Everything a runtime needs to start this attempt, with nothing left to look up.
     async fn prepare(
-        &self,
+        self: &Arc<Self>,
         pod: &Pod,
         container: &Container,
         attempt: u32,
         address: IpAddr,
+        image: Image,
     ) -> Result<ContainerSpec, RuntimeError> {
-        let name = container.image.as_deref().unwrap_or_default();
-        let found = self.images.find(name).await?;
-        let image = choose_image(container.image_pull_policy.as_deref(), found, name)?;
         let needs = env::needs(container);
         let mut config_maps: BTreeMap<String, Data> = BTreeMap::new();
         for name in needs.config_maps {
@@ -217,8 +223,7 @@ impl Agent {
             config_maps: &config_maps,
             secrets: &secrets,
             services: &services,
-            pod_ip: &address.to_string(),
-            host_ip: &self.node.host_ip,
+            facts: self.facts(pod, &address.to_string()),
         })
         .map_err(config_error)?;
         let folder = self.log_folder(&Key::of(pod), pod.uid());
@@ -229,8 +234,9 @@ impl Agent {
             image,
             command: resolved.command,
             args: resolved.args,
-            env: resolved.env,
+            env: resolved.env.clone(),
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
+            mounts: self.mounts(pod, container, &resolved.env, attempt, address).await?,
             ports: ports(container),
             limits: limits(pod, container).map_err(config_error)?,
             log_path: folder.join(&container.name).join(format!("{attempt}.log")),
@@ -239,7 +245,11 @@ impl Agent {
     }
 
     /// None where it doesn't exist.
-    async fn fetch<K: Kind>(&self, pod: &Pod, name: &str) -> Result<Option<K>, RuntimeError> {
+    pub(crate) async fn fetch<K: Kind>(
+        &self,
+        pod: &Pod,
+        name: &str,
+    ) -> Result<Option<K>, RuntimeError> {
         match self.api.get::<K>(pod.namespace(), name).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -300,6 +310,7 @@ impl Agent {
     pub(crate) fn forget(&self, uid: &str, key: &Key) {
         self.addresses.lock().release(uid);
         self.records.remove(uid);
+        self.volumes.forget(uid);
         self.statuses.forget(&uid.to_owned());
         let folder = self.log_folder(key, uid);
         if folder.exists()
@@ -316,29 +327,6 @@ impl Agent {
             // A container that never wrote has none.
             let _ = std::fs::remove_file(folder.join(format!("{old}.log")));
         }
-    }
-}
-
-/// Honours `imagePullPolicy`. There is nothing to pull from yet, so `Always` takes what was
-/// imported under that name.
-pub(crate) fn choose_image(
-    policy: Option<&str>,
-    found: Option<Image>,
-    name: &str,
-) -> Result<Image, RuntimeError> {
-    match (found, policy) {
-        (Some(image), _) => Ok(image),
-        (None, Some("Never")) => Err(RuntimeError::new(
-            "ErrImageNeverPull",
-            format!("Container image {name:?} is not present with pull policy of Never"),
-        )),
-        (None, _) => Err(RuntimeError::new(
-            "ErrImagePull",
-            format!(
-                "image {name:?} is not on this node, and it doesn't pull from registries yet; \
-                 import it with: windlass image import {name} FILE.wasm"
-            ),
-        )),
     }
 }
 
@@ -371,19 +359,37 @@ fn ports(container: &Container) -> Vec<Port> {
 }
 
 fn limits(pod: &Pod, container: &Container) -> Result<Limits, String> {
-    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    let memory = limits.and_then(|limits| limits.get("memory")).map(|quantity| quantity.0.as_str());
-    let bytes = |field: &str, text: &str| {
-        let quantity = text.parse::<Quantity>().map_err(|error| error.to_string());
-        quantity
-            .and_then(|quantity| u64::try_from(quantity.units()).map_err(|error| error.to_string()))
-            .map_err(|error| format!("{field} {text:?}: {error}"))
+    let resources = container.resources.as_ref();
+    let quantity = |field: &str, text: &str| {
+        text.parse::<Quantity>().map_err(|error| format!("{field} {text:?}: {error}"))
     };
+    let bytes = |field: &str, text: &str| {
+        let units = quantity(field, text)?.units();
+        u64::try_from(units).map_err(|error| format!("{field} {text:?}: {error}"))
+    };
+    let millis = |field: &str, text: &str| {
+        let millis = quantity(field, text)?.millis();
+        u32::try_from(millis).map_err(|error| format!("{field} {text:?}: {error}"))
+    };
+    let limit = |name: &str| Some(resources?.limits.as_ref()?.get(name)?.0.as_str());
+    let request = |name: &str| Some(resources?.requests.as_ref()?.get(name)?.0.as_str());
+    let annotated =
+        |name: &str| pod.annotation(name).map(|text| (format!("annotation {name}"), text));
     Ok(Limits {
-        memory_bytes: memory.map(|text| bytes("limits.memory", text)).transpose()?,
-        instance_memory_bytes: pod
-            .annotation(INSTANCE_MEMORY)
-            .map(|text| bytes(&format!("annotation {INSTANCE_MEMORY}"), text))
+        memory_bytes: limit("memory").map(|text| bytes("limits.memory", text)).transpose()?,
+        instance_memory_bytes: annotated(INSTANCE_MEMORY)
+            .map(|(field, text)| bytes(&field, text))
+            .transpose()?,
+        cpu_millis: limit("cpu").map(|text| millis("limits.cpu", text)).transpose()?,
+        cpu_weight_millis: request("cpu").map(|text| millis("requests.cpu", text)).transpose()?,
+        request_timeout: annotated(REQUEST_TIMEOUT)
+            .map(|(field, text)| {
+                let duration =
+                    text.parse::<jiff::SignedDuration>().map_err(|error| error.to_string());
+                duration
+                    .and_then(|duration| Duration::try_from(duration).map_err(|e| e.to_string()))
+                    .map_err(|error| format!("{field} {text:?}: {error}"))
+            })
             .transpose()?,
     })
 }
@@ -400,4 +406,43 @@ fn on_trap(pod: &Pod) -> Result<OnTrap, String> {
 
 fn config_error(message: String) -> RuntimeError {
     RuntimeError::new(CONFIG_ERROR, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn limits_of(resources: Value, annotations: Value) -> Result<Limits, String> {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "annotations": annotations},
+            "spec": {"containers": [{"name": "c", "resources": resources}]},
+        }))
+        .expect("a pod");
+        limits(&pod, &pod.spec.as_ref().expect("a spec").containers[0])
+    }
+
+    #[test]
+    fn limits_are_read_from_resources_and_annotations() {
+        let resources =
+            json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "0.1"}});
+        let annotations = json!({"windlass.dev/request-timeout": "1m30s"});
+        let expected = Limits {
+            memory_bytes: Some(64 << 20),
+            cpu_millis: Some(250),
+            cpu_weight_millis: Some(100),
+            request_timeout: Some(Duration::from_secs(90)),
+            ..Limits::default()
+        };
+        assert_eq!(limits_of(resources, annotations), Ok(expected));
+        for (resources, annotation, named) in [
+            (json!({"limits": {"cpu": "much"}}), "1s", "limits.cpu \"much\""),
+            (json!({}), "soon", "windlass.dev/request-timeout \"soon\""),
+            (json!({}), "-1s", "windlass.dev/request-timeout \"-1s\""),
+        ] {
+            let said = limits_of(resources, json!({"windlass.dev/request-timeout": annotation}));
+            assert!(said.as_ref().is_err_and(|why| why.contains(named)), "{said:?}");
+        }
+    }
 }

@@ -24,12 +24,13 @@ use windlass_sdk_types::{Kind, ObjectReference, Pod, Service};
 use crate::{
     config::AgentConfig,
     images::Images,
-    kubelet, node,
+    kubelet, node, order,
     plan::{Action, NodeView, Plan, plan_pod},
     probe::{self, Schedule, Target},
     records::Records,
     state::{Attempt, PodState, Record, SandboxState},
     statuses,
+    volumes::{self, Volumes},
 };
 
 /// Containers being started at a time: what the runtime can't do at once it queues itself.
@@ -62,7 +63,12 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let services: Informer<Service> = config.cluster.informers.of();
     let (probes, targets) = mpsc::unbounded_channel();
     let agent = Arc::new(Agent {
-        node: NodeView { host_ip: config.node.address.to_string(), runtime: runtime.name() },
+        node: NodeView {
+            host_ip: config.node.address.to_string(),
+            runtime: runtime.name(),
+            cpu_millis: config.node.cpu_millis,
+            memory_bytes: config.node.memory_bytes,
+        },
         api: config.cluster.api("kubelet"),
         recorder: Recorder::on_host(
             config.cluster.client.clone(),
@@ -75,6 +81,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         images: config.images.clone(),
         records: config.records.clone(),
         log_dir: config.log_dir.clone(),
+        volumes: Volumes::new(config.volume_dir.clone(), config.cluster.informers.clone()),
         pods,
         services,
         runtime,
@@ -103,6 +110,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let events = agent.runtime.events();
     agent.restore().await?;
     tokio::spawn(probe::run(targets, agent.clone(), stop.clone()));
+    tokio::spawn(volumes::keep_fresh(agent.clone(), stop.clone()));
     tokio::spawn(follow_runtime(agent.clone(), events, stop.clone()));
     for _ in 0..STATUS_WRITERS {
         tokio::spawn(statuses::write(agent.clone(), stop.clone()));
@@ -122,6 +130,7 @@ pub(crate) struct Agent {
     pub images: Arc<dyn Images>,
     pub records: Records,
     pub log_dir: PathBuf,
+    pub volumes: Volumes,
     pub pods: Informer<Pod>,
     pub services: Informer<Service>,
     pub runtime: Arc<dyn Runtime>,
@@ -192,6 +201,8 @@ impl Agent {
             }
         }
         self.remove_old_logs().await;
+        let known = self.entries.lock().by_uid.keys().cloned().collect();
+        self.volumes.remove_old(&known);
         Ok(())
     }
 
@@ -259,6 +270,14 @@ impl Agent {
                     if let Some(pod) = &change.now {
                         self.enter(&mut self.entries.lock(), pod);
                         self.queue.add(pod.uid().to_owned());
+                        let meta = change.before.as_deref().map(|pod| &pod.metadata);
+                        let told = |m: &windlass_sdk_types::ObjectMeta| {
+                            (m.labels.clone(), m.annotations.clone())
+                        };
+                        // Files may show them.
+                        if meta.is_some_and(|before| told(before) != told(&pod.metadata)) {
+                            self.volumes.changed(pod.uid());
+                        }
                     }
                     // Deleted, or another pod of the same name.
                     let now = change.now.as_deref().map(Kind::uid);
@@ -279,7 +298,7 @@ impl Agent {
         let pod = self.pods.find(&entry.key).filter(|pod| pod.uid() == uid);
         if let Some(pod) = &pod {
             entry.state.started_at.get_or_insert(now);
-            for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+            for container in order::containers(pod) {
                 entry.state.containers.entry(container.name.clone()).or_default();
             }
         }
@@ -347,7 +366,13 @@ impl Agent {
             namespace: Some(key.namespace.to_string()),
             uid: Some(uid.to_owned()),
             resource_version: None,
-            field_path: container.map(|name| format!("spec.containers{{{name}}}")),
+            field_path: container.filter(|name| !name.is_empty()).map(|name| {
+                let pod = self.pods.find(key);
+                let init = pod.iter().filter_map(|pod| pod.spec.as_ref()?.init_containers.as_ref());
+                let is_init = init.flatten().any(|container| container.name == name);
+                let list = if is_init { "initContainers" } else { "containers" };
+                format!("spec.{list}{{{name}}}")
+            }),
         }
     }
 
@@ -365,7 +390,7 @@ impl Agent {
                 let now = self.clock.now();
                 let mut entries = self.entries.lock();
                 let entry = entries.by_uid.get_mut(uid);
-                if entry.is_some_and(|entry| entry.state.observe(seen.as_ref(), now)) {
+                if entry.is_some_and(|entry| self.take_in(uid, entry, seen.as_ref(), now)) {
                     self.queue.add(uid.to_owned());
                 }
             }
@@ -431,8 +456,8 @@ impl Agent {
 
     /// Begins to probe an attempt that runs now.
     pub fn watch_readiness(&self, pod: &Pod, container: &str, attempt: u32) {
-        let spec = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let schedule = spec.clone().find(|of| of.name == container).and_then(Schedule::of);
+        let schedule =
+            order::containers(pod).find(|of| of.name == container).and_then(Schedule::of);
         if let Some(schedule) = schedule {
             let target =
                 Target { pod_uid: pod.uid().to_owned(), container: container.to_owned(), attempt };
@@ -527,7 +552,7 @@ impl Agent {
         for (uid, entry) in &mut entries.by_uid {
             // A sandbox that is being made or removed isn't judged by an older list.
             let settled = matches!(entry.state.sandbox, SandboxState::Ready | SandboxState::Absent);
-            if settled && entry.state.observe(seen.get(uid), now) {
+            if settled && self.take_in(uid, entry, seen.get(uid), now) {
                 self.queue.add(uid.clone());
             }
         }
@@ -536,8 +561,9 @@ impl Agent {
 
 /// Nothing to tell but that containers are being created.
 fn only_waits(status: &Value) -> bool {
-    let containers = status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
-    containers
-        .iter()
-        .all(|container| container["state"]["waiting"]["reason"] == "ContainerCreating")
+    let of = |list: &str| status[list].as_array().map_or(&[][..], Vec::as_slice);
+    of("initContainerStatuses").iter().chain(of("containerStatuses")).all(|container| {
+        let reason = container["state"]["waiting"]["reason"].as_str();
+        matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+    })
 }

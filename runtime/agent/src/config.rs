@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 
 use tokio::net::TcpListener;
 use windlass_runtime_api::Runtime;
-use windlass_runtime_net::Block;
+use windlass_runtime_net::{Block, PodNet};
 use windlass_sdk_client::Cluster;
 
 use crate::{images::Images, records::Records};
@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub records: Records,
     /// Container logs go to `LOG_DIR/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log`.
     pub log_dir: PathBuf,
+    /// Volumes are below `VOLUME_DIR/UID`. None in the simulation, where nothing is mounted.
+    pub volume_dir: Option<PathBuf>,
     /// None in the simulation.
     pub kubelet: Option<Kubelet>,
     /// How long containers may finish their requests when the agent is told to stop.
@@ -35,6 +37,8 @@ pub struct Kubelet {
     pub tls: Arc<rustls::ServerConfig>,
     /// The common name the API server's client certificate must have.
     pub client_name: String,
+    /// Through which the ports of pods are forwarded.
+    pub net: PodNet,
 }
 
 /// What the Node object says of the machine.

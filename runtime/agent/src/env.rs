@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use windlass_runtime_volume::{Facts, field, resource};
 use windlass_sdk_types::{
     Kind, Service,
-    api::core::v1::{Container, EnvVarSource, ObjectFieldSelector, Pod},
+    api::core::v1::{Container, EnvVarSource, Pod},
 };
 
 /// The data of a ConfigMap or Secret.
@@ -27,8 +28,7 @@ pub struct Inputs<'a> {
     pub secrets: &'a BTreeMap<String, Data>,
     /// Services whose address is told in variables; see [`visible_services`].
     pub services: &'a [std::sync::Arc<Service>],
-    pub pod_ip: &'a str,
-    pub host_ip: &'a str,
+    pub facts: Facts<'a>,
 }
 
 /// What the runtime is given.
@@ -119,43 +119,19 @@ pub fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     out
 }
 
-/// The value of a `fieldRef`.
-fn field(inputs: &Inputs<'_>, field: &ObjectFieldSelector) -> Result<String, String> {
-    let (pod, path) = (inputs.pod, field.field_path.as_str());
-    let spec = pod.spec.as_ref();
-    if let Some((map, key)) = subscript(path) {
-        return Ok(match map {
-            "metadata.labels" => pod.label(key),
-            "metadata.annotations" => pod.annotation(key),
-            _ => return Err(format!("unsupported fieldPath: {path}")),
-        }
-        .unwrap_or_default()
-        .to_owned());
-    }
-    Ok(match path {
-        "metadata.name" => pod.name().to_owned(),
-        "metadata.namespace" => pod.namespace().to_owned(),
-        "metadata.uid" => pod.uid().to_owned(),
-        "spec.nodeName" => spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
-        "spec.serviceAccountName" => {
-            spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default()
-        }
-        "status.podIP" | "status.podIPs" => inputs.pod_ip.to_owned(),
-        "status.hostIP" | "status.hostIPs" => inputs.host_ip.to_owned(),
-        _ => return Err(format!("unsupported fieldPath: {path}")),
-    })
-}
-
-/// `metadata.labels['app']` -> (`metadata.labels`, `app`).
-fn subscript(path: &str) -> Option<(&str, &str)> {
-    let (map, key) = path.strip_suffix("']")?.split_once("['")?;
-    Some((map, key))
+/// Where a container writes its last words.
+pub fn termination_path(container: &Container) -> &str {
+    let path = container.termination_message_path.as_deref();
+    path.filter(|path| !path.is_empty()).unwrap_or("/dev/termination-log")
 }
 
 /// None where an optional reference leads nowhere.
 fn from_reference(inputs: &Inputs<'_>, from: &EnvVarSource) -> Result<Option<String>, String> {
     if let Some(reference) = &from.field_ref {
-        return field(inputs, reference).map(Some);
+        return field(&inputs.facts, &reference.field_path).map(Some);
+    }
+    if let Some(selector) = &from.resource_field_ref {
+        return resource(&inputs.facts, Some(inputs.container), selector).map(Some);
     }
     let (known, sort, lower, name, key, optional) = if let Some(from) = &from.config_map_key_ref {
         (inputs.config_maps, "ConfigMap", "configmap", &from.name, &from.key, from.optional)
@@ -282,8 +258,13 @@ mod tests {
             config_maps: &[("cm".to_owned(), data(&[("k", "v"), ("l", "w")]))].into(),
             secrets: &[("s".to_owned(), data(&[("password", "hush")]))].into(),
             services: &visible_services(&pod, &services),
-            pod_ip: "127.64.0.1",
-            host_ip: "127.0.0.1",
+            facts: Facts {
+                pod: &pod,
+                pod_ip: "127.64.0.1",
+                host_ip: "127.0.0.1",
+                node_cpu_millis: 2000,
+                node_memory_bytes: 1 << 30,
+            },
         };
         let text = match resolve(&inputs) {
             Err(message) => format!("error: {message}\n"),

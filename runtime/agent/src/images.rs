@@ -1,15 +1,26 @@
-//! The images of this node as the agent needs them: found, listed, imported. A trait, because the
-//! simulation has none on disk.
+//! The images of this node as the agent needs them: found, listed, imported, pulled. A trait, because
+//! the simulation has none on disk. What the agent decides about a container's image is here too:
+//! whether it is pulled, with whose credentials, and what is said of it.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 use windlass_runtime_api::{Image, RuntimeError};
-use windlass_runtime_image::{ImageError, ImageStore, Listed};
+use windlass_runtime_image::{
+    Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
+};
+use windlass_sdk_client::{EventType, Key};
+use windlass_sdk_types::{Kind, ObjectReference, Pod, Secret, api::core::v1::Container};
 
-/// Wasm bytes on their way in.
+use crate::agent::Agent;
+
+/// An image on its way in.
 pub type Upload = Pin<Box<dyn AsyncRead + Send>>;
+
+const PULL_ERROR: &str = "ErrImagePull";
+/// Where a Secret keeps Docker's configuration: `kubernetes.io/dockerconfigjson` and `.../dockercfg`.
+const PULL_SECRET_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
 #[async_trait]
 pub trait Images: Send + Sync {
@@ -19,13 +30,36 @@ pub trait Images: Send + Sync {
     /// What the Node's status lists.
     async fn list(&self) -> Vec<Listed>;
 
-    /// Takes in at most `bound_bytes` of wasm under a name.
+    /// Takes in at most `bound_bytes` of an image under a name.
     async fn import(
         &self,
         reference: &str,
-        wasm: Upload,
+        upload: Upload,
         bound_bytes: u64,
     ) -> Result<Image, ImageError>;
+
+    /// What is known of an image, where it is here.
+    async fn inspect(&self, reference: &str) -> Result<Option<Inspected>, ImageError> {
+        let _ = reference;
+        Ok(None)
+    }
+
+    /// Came the image of this name from a registry?
+    fn was_pulled(&self, reference: &str) -> bool {
+        let _ = reference;
+        false
+    }
+
+    /// Gets an image from its registry.
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: Credentials,
+    ) -> Result<Pulled, RuntimeError> {
+        let _ = credentials;
+        let message = format!("image {reference:?} is not on this node, which pulls none");
+        Err(RuntimeError::new(PULL_ERROR, message))
+    }
 }
 
 #[async_trait]
@@ -43,8 +77,8 @@ impl Images for ImageStore {
                      {name:?}: {source}"
                 ),
             )),
-            Ok(Err(error)) => Err(RuntimeError::new("ErrImagePull", error.to_string())),
-            Err(error) => Err(RuntimeError::new("ErrImagePull", error.to_string())),
+            Ok(Err(error)) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
+            Err(error) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
         }
     }
 
@@ -55,9 +89,148 @@ impl Images for ImageStore {
     async fn import(
         &self,
         reference: &str,
-        wasm: Upload,
+        upload: Upload,
         bound_bytes: u64,
     ) -> Result<Image, ImageError> {
-        ImageStore::import(self, reference, wasm, bound_bytes).await
+        ImageStore::import(self, reference, upload, bound_bytes).await
+    }
+
+    async fn inspect(&self, reference: &str) -> Result<Option<Inspected>, ImageError> {
+        let (store, name) = (self.clone(), reference.to_owned());
+        let found = tokio::task::spawn_blocking(move || store.inspect(&name)).await;
+        found.unwrap_or_else(|error| Err(ImageError::Interrupted(std::io::Error::other(error))))
+    }
+
+    fn was_pulled(&self, reference: &str) -> bool {
+        self.origin(reference) == Some(Origin::Pulled)
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        mut credentials: Credentials,
+    ) -> Result<Pulled, RuntimeError> {
+        credentials.extend(Credentials::of_node());
+        let pulled = ImageStore::pull(self, reference, &credentials).await;
+        pulled.map_err(|error| RuntimeError::new(PULL_ERROR, error.to_string()))
+    }
+}
+
+impl Agent {
+    /// The image of a container, pulled where its policy asks for that. What a person imported has
+    /// no registry to be asked, so `Always` takes it as it is.
+    pub(crate) async fn image_of(
+        &self,
+        pod: &Pod,
+        container: &Container,
+    ) -> Result<Image, RuntimeError> {
+        let name = container.image.as_deref().unwrap_or_default();
+        let policy = container.image_pull_policy.as_deref();
+        let about = self.about(&Key::of(pod), pod.uid(), Some(&container.name));
+        let say = |reason: &str, message: String| {
+            self.recorder.record(&about, EventType::Normal, reason, message);
+        };
+        let again = self.images.was_pulled(name);
+        let found = match self.images.find(name).await {
+            // A pulled image that is damaged is pulled again.
+            Err(error) if again && error.reason == PULL_ERROR => None,
+            found => found?,
+        };
+        match found {
+            Some(image) if policy != Some("Always") || !again => {
+                let what = format!("Container image {name:?} already present on machine");
+                let message = format!("{what} and can be accessed by the pod");
+                say("Pulled", with_reason(message, &image));
+                return Ok(image);
+            }
+            None if policy == Some("Never") => {
+                let message =
+                    format!("Container image {name:?} is not present with pull policy of Never");
+                return Err(RuntimeError::new("ErrImageNeverPull", message));
+            }
+            _ => {}
+        }
+        say("Pulling", format!("Pulling image {name:?}"));
+        let begun = self.clock.now();
+        let credentials = self.pull_secrets(pod, &about).await;
+        let pulled = self.images.pull(name, credentials).await.map_err(|error| {
+            let hint = format!("a file of yours comes by: windlass image import {name} FILE");
+            RuntimeError::new(error.reason, format!("{} ({hint})", error.message))
+        })?;
+        let took: Duration = self.clock.now().duration_since(begun).try_into().unwrap_or_default();
+        let took = duration(took);
+        let message = format!(
+            "Successfully pulled image {name:?} in {took} ({took} including waiting). Image size: \
+             {} bytes.",
+            pulled.size_bytes
+        );
+        say("Pulled", with_reason(message, &pulled.image));
+        Ok(pulled.image)
+    }
+
+    /// The credentials of the pod's `imagePullSecrets`. One that can't be had is told and left out:
+    /// the image may need none.
+    async fn pull_secrets(&self, pod: &Pod, about: &ObjectReference) -> Credentials {
+        let mut all = Credentials::default();
+        let named = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let mut lacking = Vec::new();
+        for name in named.map(|secret| &secret.name) {
+            let secret = match self.api.get::<Secret>(pod.namespace(), name).await {
+                Ok(secret) => secret,
+                Err(_) => {
+                    lacking.push(name.as_str());
+                    continue;
+                }
+            };
+            let data = secret.data.unwrap_or_default();
+            let read = PULL_SECRET_KEYS.iter().find_map(|key| data.get(*key));
+            match read.and_then(|bytes| Credentials::parse(&bytes.0).ok()) {
+                Some(credentials) => all.extend(credentials),
+                None => lacking.push(name.as_str()),
+            }
+        }
+        if !lacking.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may \
+                 not succeed.",
+                lacking.join(", ")
+            );
+            let reason = "FailedToRetrieveImagePullSecret";
+            self.recorder.record(about, EventType::Warning, reason, message);
+        }
+        all
+    }
+}
+
+fn with_reason(message: String, image: &Image) -> String {
+    match image.config.why.as_str() {
+        "" => message,
+        why => format!("{message} {why}"),
+    }
+}
+
+/// As Go prints one, to the millisecond.
+fn duration(of: Duration) -> String {
+    match of.as_millis() {
+        millis @ 0..1000 => format!("{millis}ms"),
+        millis @ 1000..60_000 => format!("{}.{:03}s", millis / 1000, millis % 1000),
+        millis => {
+            let (seconds, millis) = (millis / 1000, millis % 1000);
+            format!("{}m{}.{millis:03}s", seconds / 60, seconds % 60)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_shown_as_go_does() {
+        for (millis, expected) in
+            [(0, "0ms"), (999, "999ms"), (1002, "1.002s"), (61_500, "1m1.500s")]
+        {
+            assert_eq!(duration(Duration::from_millis(millis)), expected);
+        }
     }
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{io::StreamReader, sync::CancellationToken};
-use windlass_runtime_image::ImageError;
+use windlass_runtime_image::{IMAGE_LIMIT_BYTES, ImageError};
 use windlass_sdk_meta::{Reason, Status};
 use windlass_sdk_types::Kind;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -32,12 +32,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::{
     agent::Agent,
     config::Kubelet,
+    kubelet_streams,
     logs::{self, Filter, LogOptions},
     state::Attempt,
 };
 
-/// The largest image that is taken in.
-const IMPORT_LIMIT_BYTES: u64 = 512 * 1024 * 1024;
 const CONNECTIONS: usize = 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -74,7 +73,8 @@ pub(crate) async fn serve(kubelet: Kubelet, agent: Arc<Agent>, stop: Cancellatio
     let acceptor = TlsAcceptor::from(kubelet.tls);
     let name: Arc<str> = kubelet.client_name.into();
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    let router = router(agent);
+    let streams = kubelet_streams::routes(agent.clone(), kubelet.net, stop.clone());
+    let router = streams.merge(router(agent));
     loop {
         // The semaphore is never closed.
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
@@ -140,6 +140,7 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
         .route("/images", get(images).post(import))
+        .route("/images/inspect", get(inspect))
         .fallback(async || answer(&Status::new(Reason::NotFound, "the node has no such path")))
         .with_state(agent)
 }
@@ -182,7 +183,7 @@ async fn container_logs(
 }
 
 /// The attempt whose log is asked for.
-fn newest_log(
+pub(crate) fn newest_log(
     agent: &Agent,
     uid: &str,
     pod: &str,
@@ -210,7 +211,7 @@ fn newest_log(
     Ok(memory.attempt)
 }
 
-fn is_running(agent: &Agent, uid: &str, container: &str, attempt: u32) -> bool {
+pub(crate) fn is_running(agent: &Agent, uid: &str, container: &str, attempt: u32) -> bool {
     let entries = agent.entries.lock();
     let memory = entries.by_uid.get(uid).and_then(|entry| entry.state.containers.get(container));
     memory.is_some_and(|memory| {
@@ -238,7 +239,7 @@ async fn import(
     }
     let pieces = body.into_data_stream().map_err(io::Error::other);
     let upload = Box::pin(StreamReader::new(pieces));
-    match agent.images.import(&query.name, upload, IMPORT_LIMIT_BYTES).await {
+    match agent.images.import(&query.name, upload, IMAGE_LIMIT_BYTES).await {
         Ok(image) => {
             agent.images_changed();
             let told = json!({
@@ -252,19 +253,33 @@ async fn import(
     }
 }
 
+async fn inspect(State(agent): State<Arc<Agent>>, Query(query): Query<ImportQuery>) -> Response {
+    match agent.images.inspect(&query.name).await {
+        Ok(Some(found)) => axum::Json(found).into_response(),
+        Ok(None) => {
+            let message = format!("image {:?} is not on this node", query.name);
+            answer(&Status::new(Reason::NotFound, message))
+        }
+        Err(error) => answer(&import_status(&error)),
+    }
+}
+
 fn import_status(error: &ImageError) -> Status {
     let reason = match error {
-        ImageError::Reference { .. } | ImageError::Package(_) | ImageError::Interrupted(_) => {
-            Reason::BadRequest
-        }
+        ImageError::Reference { .. }
+        | ImageError::Package(_)
+        | ImageError::Archive(_)
+        | ImageError::Interrupted(_) => Reason::BadRequest,
         ImageError::TooLarge { .. } => Reason::RequestEntityTooLarge,
-        ImageError::Damaged { .. } | ImageError::Io { .. } => Reason::InternalError,
+        ImageError::Damaged { .. } | ImageError::Io { .. } | ImageError::Pull { .. } => {
+            Reason::InternalError
+        }
     };
     Status::new(reason, error.to_string())
 }
 
 /// `metav1.Status` as JSON.
-fn answer(status: &Status) -> Response {
+pub(crate) fn answer(status: &Status) -> Response {
     let mut body =
         json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure" });
     if let Ok(Value::Object(members)) = serde_json::to_value(status) {

@@ -29,11 +29,14 @@ pub struct LogOptions {
     pub since_seconds: Option<i64>,
     pub since_time: Option<String>,
     pub limit_bytes: Option<u64>,
+    /// `stdout` or `stderr` in any case: only what was written there. `All` is the same as None.
+    pub stream: Option<String>,
 }
 
 /// Turns lines of the file into what the reader gets.
 pub struct Filter {
     since: Option<Timestamp>,
+    stream: Option<String>,
     timestamps: bool,
     left_bytes: u64,
     /// Of a line that hasn't ended yet.
@@ -64,10 +67,22 @@ impl LogOptions {
     }
 }
 
+impl LogOptions {
+    fn stream(&self) -> Result<Option<String>, String> {
+        let name = self.stream.as_deref().unwrap_or("All");
+        match name.to_ascii_lowercase().as_str() {
+            "all" => Ok(None),
+            wanted @ ("stdout" | "stderr") => Ok(Some(wanted.to_owned())),
+            _ => Err(format!("stream {name:?} is not one of All, Stdout, Stderr")),
+        }
+    }
+}
+
 impl Filter {
     pub fn new(options: &LogOptions, now: Timestamp) -> Result<Self, String> {
         Ok(Self {
             since: options.since(now)?,
+            stream: options.stream()?,
             timestamps: options.timestamps,
             left_bytes: options.limit_bytes.unwrap_or(u64::MAX),
             part: Vec::new(),
@@ -99,12 +114,15 @@ impl Filter {
 
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let mut fields = line.splitn(4, |byte| *byte == b' ');
-        let (Some(time), Some(_), Some(tag), Some(text)) =
+        let (Some(time), Some(stream), Some(tag), Some(text)) =
             (fields.next(), fields.next(), fields.next(), fields.next())
         else {
             // Cut off by a crash in the middle of a write.
             return;
         };
+        if self.stream.as_ref().is_some_and(|wanted| wanted.as_bytes() != stream) {
+            return;
+        }
         if let Some(since) = self.since {
             let at = std::str::from_utf8(time).ok().and_then(parse_time);
             if at.is_none_or(|at| at < since) {
@@ -139,6 +157,39 @@ pub fn read(
     stream::try_unfold(state, |mut state| async move {
         Ok(state.next().await?.map(|piece| (piece, state)))
     })
+}
+
+/// The end of a log, as upstream's FallbackToLogsOnError takes it: 80 lines and 2048 bytes at most.
+pub fn last_words(path: &std::path::Path) -> String {
+    const LINES: usize = 80;
+    const BYTES: usize = 2048;
+    let bytes = read_end(path, PIECE_BYTES as u64).unwrap_or_default();
+    let Ok(mut filter) = Filter::new(&LogOptions::default(), Timestamp::UNIX_EPOCH) else {
+        return String::new();
+    };
+    let text = String::from_utf8_lossy(&filter.push(&bytes)).into_owned();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let kept = lines[lines.len().saturating_sub(LINES)..].concat();
+    let mut from = kept.len().saturating_sub(BYTES);
+    while !kept.is_char_boundary(from) {
+        from += 1;
+    }
+    kept[from..].to_owned()
+}
+
+/// The last bytes of a file, from the start of a line on.
+fn read_end(path: &std::path::Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek};
+    let mut file = std::fs::File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    if from > 0 {
+        let start = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        bytes.drain(..start);
+    }
+    Ok(bytes)
 }
 
 struct Reading<E> {
@@ -287,6 +338,19 @@ mod tests {
             LogOptions { since_time: Some("yesterday".into()), ..none() },
             expect![[r#"sinceTime "yesterday" is not a time such as 2026-01-01T00:00:00Z"#]],
         );
+    }
+
+    #[test]
+    fn last_words_are_few() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("0.log");
+        assert_eq!(last_words(&path), "");
+        let lines: String =
+            (0..5000).map(|n| format!("2026-11-23T10:00:00Z stderr F {n}\n")).collect();
+        std::fs::write(&path, lines).expect("write");
+        let words = last_words(&path);
+        assert_eq!(words.lines().count(), 80);
+        assert!(words.starts_with("4920\n") && words.ends_with("4999\n"), "{words}");
     }
 
     #[tokio::test]

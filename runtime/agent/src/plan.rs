@@ -13,8 +13,9 @@ use windlass_sdk_types::{
 };
 
 use crate::{
-    state::{Attempt, ContainerMemory, NODE_RESTART, PodState, SandboxState, Terminated},
-    status::{self, Shown},
+    order::{self, Role},
+    state::{Attempt, ContainerMemory, Failure, NODE_RESTART, PodState, SandboxState, Terminated},
+    status::{self, Rows, Shown},
     unsupported::{Unsupported, unsupported},
 };
 
@@ -22,6 +23,8 @@ use crate::{
 const GRACE_SECONDS: i64 = 30;
 /// For pods whose object is gone: there is nobody left to ask how long.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+/// For pods that took more than they may.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// How long a failed pull shows as ErrImagePull before it shows as ImagePullBackOff.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,9 @@ pub struct NodeView {
     pub host_ip: String,
     /// `wasm`: the prefix of container ids.
     pub runtime: &'static str,
+    /// Allocatable: what a container without limits may use.
+    pub cpu_millis: i64,
+    pub memory_bytes: u64,
 }
 
 /// What to do now, what to tell, and when to look again without being asked.
@@ -85,35 +91,56 @@ pub fn plan_pod(
         Plan { actions: Vec::new(), status: None, says: Vec::new(), why: "running", wake_at: None };
     let Some(pod) = pod else {
         plan.why = "object is gone";
-        plan.end(state, ORPHAN_GRACE, Action::Forget, now);
+        plan.end(None, state, ORPHAN_GRACE, Action::Forget, now);
         return plan;
     };
     let refused = unsupported(pod);
-    let mut shown = Vec::new();
+    let (mut init, mut main) = (Vec::new(), Vec::new());
     let deleting = pod.is_deleting();
-    let ended = is_over(pod, state, previous);
-    for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+    let over = is_over(pod, state, previous);
+    let failure = if over { None } else { plan.failure(pod, state, now) };
+    let ended = over || failure.is_some();
+    // Those before have done what is waited for.
+    let mut open = true;
+    let begun = order::has_begun(pod, state);
+    for (role, container) in order::roles(pod) {
         let memory = state.containers.get(&container.name).cloned().unwrap_or_default();
-        let view = if deleting || ended {
-            at_rest(&memory, &refused, container)
-        } else {
-            plan.container(pod, container, &memory, state, &refused, now)
+        let is_done = order::is_done(role, container, &memory);
+        let is_left = match role {
+            Role::Init => is_done || begun,
+            Role::Sidecar | Role::Main => false,
         };
-        shown.push((container, memory, view));
+        let waits = !open && !begun && matches!(memory.state, Attempt::Never);
+        let view = if deleting || ended || is_left || waits {
+            at_rest(&memory, &refused, container, waits)
+        } else {
+            plan.container(pod, (role, container), &memory, state, &refused, now)
+        };
+        open &= is_done || role == Role::Main;
+        let rows = if role == Role::Main { &mut main } else { &mut init };
+        rows.push((container, memory, view));
     }
+    let grace = grace(pod);
     if deleting {
         plan.why = "object is being deleted";
-        plan.end(state, remaining_grace(pod, now), Action::Delete, now);
+        plan.end(Some(pod), state, remaining_grace(pod, now), Action::Delete, now);
     } else if ended {
-        plan.why = "all containers have ended";
+        let (why, grace) = match &failure {
+            Some(failure) if failure.reason == "Evicted" => ("evicted", EVICTION_GRACE),
+            Some(_) => ("deadline is over", grace),
+            None => ("all containers have ended", grace),
+        };
+        plan.why = why;
+        plan.stop_next(Some(pod), state, grace, now);
         if state.sandbox == SandboxState::Ready && !state.any_running() {
             plan.actions.push(Action::RemoveSandbox);
         }
     } else if let Some(trouble) = &state.trouble {
         plan.wake(trouble.retry_at, now);
     }
-    let is_over = if deleting { !state.any_running() } else { ended };
-    plan.status = Some(status::build(pod, state, &shown, is_over, previous, node, now));
+    let rows = Rows { init: &init, main: &main, failure: failure.as_ref(), begun };
+    let is_over = (deleting || ended) && !state.any_running();
+    plan.status = Some(status::build(pod, state, &rows, is_over, previous, node, now));
     plan
 }
 
@@ -122,36 +149,48 @@ fn is_over(pod: &Pod, state: &PodState, previous: &Value) -> bool {
     if matches!(previous["phase"].as_str(), Some("Succeeded" | "Failed")) {
         return true;
     }
-    let Some(spec) = &pod.spec else { return false };
-    let policy = spec.restart_policy.as_deref().unwrap_or("Always");
-    spec.containers.iter().all(|container| {
+    let is_final = |(role, container): (Role, &Container)| {
         let memory = state.containers.get(&container.name);
         memory.is_some_and(|memory| match &memory.state {
             Attempt::Ended(ended) => {
-                memory.starting.is_none() && !restarts(policy, container, memory, ended)
+                memory.starting.is_none() && !restarts(pod, role, container, memory, ended)
             }
             _ => false,
         })
-    })
+    };
+    let has_failed = |(role, container): (Role, &Container)| {
+        let memory = state.containers.get(&container.name);
+        role == Role::Init
+            && memory.is_some_and(|memory| !order::is_done(role, container, memory))
+            && is_final((role, container))
+    };
+    if !order::has_begun(pod, state) && order::roles(pod).any(has_failed) {
+        return true;
+    }
+    let mut mains = order::roles(pod).filter(|(role, _)| *role == Role::Main).peekable();
+    mains.peek().is_some() && mains.all(is_final)
 }
 
 /// A changed image restarts a container whatever the policy says.
 fn restarts(
-    policy: &str,
+    pod: &Pod,
+    role: Role,
     container: &Container,
     memory: &ContainerMemory,
     ended: &Terminated,
 ) -> bool {
-    let by_policy = match policy {
-        "Never" => false,
-        "OnFailure" => ended.exit_code != 0,
-        _ => true,
-    };
-    by_policy || is_changed(container, memory)
+    order::restarts(pod, role, container, ended)
+        || (role != Role::Init && is_changed(container, memory))
 }
 
 fn is_changed(container: &Container, memory: &ContainerMemory) -> bool {
     !memory.image.is_empty() && container.image.as_deref().is_some_and(|name| name != memory.image)
+}
+
+/// How long the pod's containers may take to end.
+pub(crate) fn grace(pod: &Pod) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    Duration::from_secs(seconds.unwrap_or(GRACE_SECONDS).unsigned_abs())
 }
 
 fn remaining_grace(pod: &Pod, now: Timestamp) -> Duration {
@@ -162,7 +201,12 @@ fn remaining_grace(pod: &Pod, now: Timestamp) -> Duration {
 }
 
 /// What a container shows when nothing will be done for it any more.
-fn at_rest(memory: &ContainerMemory, refused: &[Unsupported], container: &Container) -> Shown {
+fn at_rest(
+    memory: &ContainerMemory,
+    refused: &[Unsupported],
+    container: &Container,
+    waits: bool,
+) -> Shown {
     match &memory.state {
         Attempt::Running { id, started_at } => {
             Shown::Running { id: id.clone(), started_at: *started_at }
@@ -171,6 +215,7 @@ fn at_rest(memory: &ContainerMemory, refused: &[Unsupported], container: &Contai
         Attempt::Never => match (refusal(refused, container), &memory.trouble) {
             (Some(message), _) => Shown::waiting("CreateContainerConfigError", message),
             (None, Some(trouble)) => Shown::waiting(&trouble.reason, &trouble.message),
+            (None, None) if waits => Shown::waiting("PodInitializing", ""),
             (None, None) => Shown::waiting("ContainerCreating", ""),
         },
     }
@@ -184,12 +229,15 @@ fn refusal<'a>(refused: &'a [Unsupported], container: &Container) -> Option<&'a 
 
 impl Plan {
     /// Ends everything in order: containers, sandbox, then the last step.
-    fn end(&mut self, state: &PodState, grace: Duration, last: Action, now: Timestamp) {
-        for (name, memory) in &state.containers {
-            if matches!(memory.state, Attempt::Running { .. }) {
-                self.stop(name, memory, grace, now);
-            }
-        }
+    fn end(
+        &mut self,
+        pod: Option<&Pod>,
+        state: &PodState,
+        grace: Duration,
+        last: Action,
+        now: Timestamp,
+    ) {
+        self.stop_next(pod, state, grace, now);
         match state.sandbox {
             _ if state.any_running() => {}
             SandboxState::Ready => self.actions.push(Action::RemoveSandbox),
@@ -198,6 +246,34 @@ impl Plan {
             }
             _ => {}
         }
+    }
+
+    /// Stops what may be stopped now; where the object is gone, everything.
+    fn stop_next(&mut self, pod: Option<&Pod>, state: &PodState, grace: Duration, now: Timestamp) {
+        let next = pod.map(|pod| order::next_to_stop(pod, state));
+        for (name, memory) in &state.containers {
+            let is_next = next.as_ref().is_none_or(|next| next.contains(&name.as_str()));
+            if is_next && matches!(memory.state, Attempt::Running { .. }) {
+                self.stop(name, memory, grace, now);
+            }
+        }
+    }
+
+    /// Why the pod has to end before its containers do.
+    fn failure(&mut self, pod: &Pod, state: &PodState, now: Timestamp) -> Option<Failure> {
+        if let Some(failure) = &state.failure {
+            self.say("", EventType::Warning, "Evicted", failure.message.clone());
+            return Some(failure.clone());
+        }
+        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+        let due = state.started_at? + Duration::from_secs(seconds.unsigned_abs());
+        if now < due {
+            self.wake(due, now);
+            return None;
+        }
+        let message = "Pod was active on the node longer than the specified deadline".to_owned();
+        self.say("", EventType::Normal, "DeadlineExceeded", message.clone());
+        Some(Failure { reason: "DeadlineExceeded".to_owned(), message })
     }
 
     /// A stop that is under way is repeated only to make it shorter.
@@ -214,7 +290,7 @@ impl Plan {
     fn container(
         &mut self,
         pod: &Pod,
-        container: &Container,
+        (role, container): (Role, &Container),
         memory: &ContainerMemory,
         state: &PodState,
         refused: &[Unsupported],
@@ -233,8 +309,7 @@ impl Plan {
             }
             Attempt::Never => self.start(container, memory, state, 0, now),
             Attempt::Ended(ended) => {
-                let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
-                if !restarts(policy.unwrap_or("Always"), container, memory, ended) {
+                if !restarts(pod, role, container, memory, ended) {
                     return Shown::Terminated(ended.clone());
                 }
                 let delay = match is_changed(container, memory) {
@@ -332,8 +407,7 @@ impl Plan {
     }
 
     fn change(&mut self, pod: &Pod, container: &Container, memory: &ContainerMemory) {
-        let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        let grace = Duration::from_secs(seconds.unwrap_or(GRACE_SECONDS).unsigned_abs());
+        let grace = grace(pod);
         if memory.stopping.is_none() {
             let name = &container.name;
             let message = format!("Container {name} definition changed, will be restarted");

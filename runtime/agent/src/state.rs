@@ -8,7 +8,7 @@ use windlass_runtime_api::{ContainerState, ObservedSandbox};
 use windlass_sdk_meta::Timestamp;
 use windlass_sdk_types::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use crate::probe::Readiness;
+use crate::{order, probe::Readiness};
 
 /// `lastState.terminated.reason` of a container whose process died with the agent's.
 pub const NODE_RESTART: &str = "NodeRestart";
@@ -29,6 +29,8 @@ pub struct PodState {
     pub containers: BTreeMap<String, ContainerMemory>,
     /// `status.startTime`.
     pub started_at: Option<Timestamp>,
+    /// Why the pod has to end, whatever its containers do.
+    pub failure: Option<Failure>,
     /// The API has been asked to remove the object, and agreed.
     pub deleted: bool,
 }
@@ -59,6 +61,10 @@ pub struct ContainerMemory {
     /// Restarts in a row that count for the back-off.
     pub crashes: u32,
     pub readiness: Readiness,
+    /// The startup probe succeeded.
+    pub passed_startup: bool,
+    /// The attempt whose termination message was looked for.
+    pub message_of: Option<u32>,
     /// The image of the newest attempt, as the pod named it, and its digest.
     pub image: String,
     pub image_digest: String,
@@ -97,6 +103,13 @@ pub struct Trouble {
     pub retry_at: Timestamp,
     /// How often in a row.
     pub failures: u32,
+}
+
+/// `status.reason` and `status.message` of a pod that failed as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: String,
+    pub message: String,
 }
 
 /// What is kept on disk of a pod whose containers ended or restarted.
@@ -155,6 +168,7 @@ impl ContainerMemory {
         self.starting = None;
         self.trouble = None;
         self.readiness = Readiness::default();
+        self.passed_startup = false;
     }
 
     fn ended(&mut self, ended: Terminated) {
@@ -176,9 +190,12 @@ impl PodState {
             started_at: status.and_then(|status| Some(status.start_time.as_ref()?.0)),
             ..Self::default()
         };
-        let known = status.and_then(|status| status.container_statuses.as_deref());
-        for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
-            let told = known.unwrap_or_default().iter().find(|told| told.name == container.name);
+        let known = status.iter().flat_map(|status| {
+            let init = status.init_container_statuses.iter().flatten();
+            init.chain(status.container_statuses.iter().flatten())
+        });
+        for container in order::containers(pod) {
+            let told = known.clone().find(|told| told.name == container.name);
             let mut memory = told.map(from_status).unwrap_or_default();
             if let Some(record) = record.and_then(|record| record.containers.get(&container.name)) {
                 merge(&mut memory, record);
@@ -301,6 +318,7 @@ fn from_status(told: &ContainerStatus) -> ContainerMemory {
         image: told.image.clone(),
         image_digest: told.image_id.clone(),
         readiness: Readiness::told(told.ready),
+        passed_startup: told.started == Some(true),
         ..ContainerMemory::default()
     };
     let last = told.last_state.as_ref().and_then(|last| last.terminated.as_ref()).map(terminated);

@@ -5,9 +5,10 @@ use windlass_sdk_meta::{Timestamp, format_time};
 use windlass_sdk_types::api::core::v1::{Container, Pod};
 
 use crate::{
+    order::{self, Role},
     plan::NodeView,
     probe::Schedule,
-    state::{ContainerMemory, NODE_RESTART, PodState, SandboxState, Terminated},
+    state::{ContainerMemory, Failure, NODE_RESTART, PodState, SandboxState, Terminated},
 };
 
 /// What a container shows.
@@ -19,6 +20,16 @@ pub enum Shown {
 }
 
 type Row<'a> = (&'a Container, ContainerMemory, Shown);
+
+/// What the containers of a pod show.
+pub struct Rows<'a> {
+    pub init: &'a [Row<'a>],
+    pub main: &'a [Row<'a>],
+    /// Why the pod has to end before its containers do.
+    pub failure: Option<&'a Failure>,
+    /// A main container has been started.
+    pub begun: bool,
+}
 
 /// Conditions this agent writes; others are kept as they are.
 const OWN_CONDITIONS: [&str; 4] =
@@ -35,7 +46,7 @@ impl Shown {
 pub fn build(
     pod: &Pod,
     state: &PodState,
-    rows: &[Row<'_>],
+    rows: &Rows<'_>,
     is_over: bool,
     previous: &Value,
     node: &NodeView,
@@ -48,6 +59,17 @@ pub fn build(
         status.insert("observedGeneration".into(), generation.into());
     }
     status.insert("phase".into(), phase.into());
+    if phase == "Failed" {
+        let (reason, message) = match rows.failure {
+            Some(failure) => (json!(failure.reason), json!(failure.message)),
+            None => (previous["reason"].clone(), previous["message"].clone()),
+        };
+        for (key, text) in [("reason", reason), ("message", message)] {
+            if text.is_string() {
+                status.insert(key.into(), text);
+            }
+        }
+    }
     let conditions = conditions(pod, state, rows, phase, previous, now);
     status.insert("conditions".into(), conditions);
     status.insert("hostIP".into(), node.host_ip.as_str().into());
@@ -58,15 +80,26 @@ pub fn build(
     }
     let started_at = state.started_at.unwrap_or(now);
     status.insert("startTime".into(), format_time(started_at).into());
+    if !rows.init.is_empty() {
+        let statuses = rows.init.iter().map(|row| {
+            let mut status = container_status(row, node.runtime);
+            if !is_sidecar(row) {
+                status["ready"] = is_done(row).into();
+                status["started"] = false.into();
+            }
+            status
+        });
+        status.insert("initContainerStatuses".into(), statuses.collect());
+    }
     let mut statuses: Vec<Value> =
-        rows.iter().map(|row| container_status(row, node.runtime)).collect();
+        rows.main.iter().map(|row| container_status(row, node.runtime)).collect();
     statuses.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     status.insert("containerStatuses".into(), statuses.into());
     Value::Object(status)
 }
 
 /// The rules of upstream's kubelet; a phase that is an end stays.
-fn phase(is_over: bool, rows: &[Row<'_>], previous: &Value) -> &'static str {
+fn phase(is_over: bool, rows: &Rows<'_>, previous: &Value) -> &'static str {
     match previous["phase"].as_str() {
         Some("Succeeded") => return "Succeeded",
         Some("Failed") => return "Failed",
@@ -75,19 +108,20 @@ fn phase(is_over: bool, rows: &[Row<'_>], previous: &Value) -> &'static str {
     if is_over {
         let succeeded =
             |row: &Row<'_>| matches!(&row.2, Shown::Terminated(ended) if ended.exit_code == 0);
-        return if rows.iter().all(succeeded) { "Succeeded" } else { "Failed" };
+        let all = rows.failure.is_none() && rows.main.iter().all(succeeded);
+        return if all { "Succeeded" } else { "Failed" };
     }
     // A container that waits for its next attempt doesn't make the pod pending again.
     let is_new = |(_, memory, shown): &Row<'_>| {
         matches!(shown, Shown::Waiting { .. }) && last(memory, shown).is_none()
     };
-    if rows.iter().any(is_new) { "Pending" } else { "Running" }
+    if rows.main.iter().any(is_new) { "Pending" } else { "Running" }
 }
 
 fn conditions(
     pod: &Pod,
     state: &PodState,
-    rows: &[Row<'_>],
+    rows: &Rows<'_>,
     phase: &str,
     previous: &Value,
     now: Timestamp,
@@ -99,10 +133,13 @@ fn conditions(
         None => unmet_gate(pod),
         some => some.clone(),
     };
-    let initialized = (phase == "Succeeded").then_some(("PodCompleted", String::new()));
+    let uninitialized = if rows.begun || phase == "Succeeded" { None } else { unfinished(rows) };
+    let is_initialized = uninitialized.is_none();
+    let initialized =
+        uninitialized.or_else(|| (phase == "Succeeded").then_some(("PodCompleted", String::new())));
     let own = [
         ("PodReadyToStartContainers", sandbox, None),
-        ("Initialized", true, initialized),
+        ("Initialized", is_initialized, initialized),
         ("Ready", ready.is_none(), ready),
         ("ContainersReady", containers_ready.is_none(), containers_ready),
     ];
@@ -176,16 +213,38 @@ fn condition(
 }
 
 /// None where all are ready, else (reason, message).
-fn containers_ready(rows: &[Row<'_>], phase: &str) -> Option<(&'static str, String)> {
+fn containers_ready(rows: &Rows<'_>, phase: &str) -> Option<(&'static str, String)> {
     match phase {
         "Succeeded" => return Some(("PodCompleted", String::new())),
         "Failed" => return Some(("PodFailed", String::new())),
         _ => {}
     }
+    let counted = rows.init.iter().filter(|row| is_sidecar(row)).chain(rows.main);
     let unready: Vec<&str> =
-        rows.iter().filter(|row| !is_ready(row)).map(|(of, _, _)| of.name.as_str()).collect();
+        counted.filter(|row| !is_ready(row)).map(|(of, _, _)| of.name.as_str()).collect();
     let message = format!("containers with unready status: [{}]", unready.join(" "));
     (!unready.is_empty()).then_some(("ContainersNotReady", message))
+}
+
+/// The init containers that haven't done what the main ones wait for.
+fn unfinished(rows: &Rows<'_>) -> Option<(&'static str, String)> {
+    let left: Vec<&str> = rows
+        .init
+        .iter()
+        .filter(|row| !is_done(row))
+        .map(|(container, _, _)| container.name.as_str())
+        .collect();
+    let message = format!("containers with incomplete status: [{}]", left.join(" "));
+    (!left.is_empty()).then_some(("ContainersNotInitialized", message))
+}
+
+fn is_sidecar((container, _, _): &Row<'_>) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+fn is_done(row: &Row<'_>) -> bool {
+    let role = if is_sidecar(row) { Role::Sidecar } else { Role::Init };
+    order::is_done(role, row.0, &row.1)
 }
 
 fn unmet_gate(pod: &Pod) -> Option<(&'static str, String)> {
@@ -212,8 +271,13 @@ fn unmet_gate(pod: &Pod) -> Option<(&'static str, String)> {
 }
 
 fn is_ready((container, memory, shown): &Row<'_>) -> bool {
+    is_started(container, memory, shown)
+        && (memory.readiness.ready || Schedule::of(container).is_none())
+}
+
+fn is_started(container: &Container, memory: &ContainerMemory, shown: &Shown) -> bool {
     let running = matches!(shown, Shown::Running { .. });
-    running && (memory.readiness.ready || Schedule::of(container).is_none())
+    running && (memory.passed_startup || container.startup_probe.is_none())
 }
 
 fn container_status(row: &Row<'_>, runtime: &str) -> Value {
@@ -251,7 +315,7 @@ fn container_status(row: &Row<'_>, runtime: &str) -> Value {
     if let Some(id) = container_id.filter(|id| !id.is_null()) {
         status["containerID"] = id;
     }
-    status["started"] = matches!(shown, Shown::Running { .. }).into();
+    status["started"] = is_started(container, memory, shown).into();
     status
 }
 

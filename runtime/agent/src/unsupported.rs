@@ -2,7 +2,9 @@
 //! it waits with CreateContainerConfigError, and the message names the field. One table, so that a
 //! later issue that adds a feature deletes a row.
 
-use windlass_sdk_types::api::core::v1::{Container, EnvVar, Pod, PodSpec, SecurityContext};
+use windlass_sdk_types::api::core::v1::{
+    Container, EnvVar, Pod, PodSpec, SecurityContext, Volume, VolumeProjection,
+};
 
 /// A field that can't be honoured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,18 +20,64 @@ type PodRow = (&'static str, &'static str, fn(&PodSpec) -> bool);
 type ContainerRow = (&'static str, &'static str, fn(&Container) -> bool);
 
 const NOT_YET: &str = "not there yet for WASM containers";
+const NO_STORAGE: &str = "this node has no such storage";
 const NO_KERNEL: &str = "a WASM container has no kernel interface that could hold it";
 
 const POD_ROWS: &[PodRow] = &[
-    ("spec.initContainers", NOT_YET, |spec| some(&spec.init_containers)),
     ("spec.ephemeralContainers", NOT_YET, |spec| some(&spec.ephemeral_containers)),
-    ("spec.volumes", NOT_YET, |spec| some(&spec.volumes)),
+    ("spec.volumes[].awsElasticBlockStore", NO_STORAGE, |spec| {
+        volume(spec, |of| of.aws_elastic_block_store.is_some())
+    }),
+    ("spec.volumes[].azureDisk", NO_STORAGE, |spec| volume(spec, |of| of.azure_disk.is_some())),
+    ("spec.volumes[].azureFile", NO_STORAGE, |spec| volume(spec, |of| of.azure_file.is_some())),
+    ("spec.volumes[].cephfs", NO_STORAGE, |spec| volume(spec, |of| of.cephfs.is_some())),
+    ("spec.volumes[].cinder", NO_STORAGE, |spec| volume(spec, |of| of.cinder.is_some())),
+    ("spec.volumes[].csi", NO_STORAGE, |spec| volume(spec, |of| of.csi.is_some())),
+    ("spec.volumes[].ephemeral", NO_STORAGE, |spec| volume(spec, |of| of.ephemeral.is_some())),
+    ("spec.volumes[].fc", NO_STORAGE, |spec| volume(spec, |of| of.fc.is_some())),
+    ("spec.volumes[].flexVolume", NO_STORAGE, |spec| volume(spec, |of| of.flex_volume.is_some())),
+    ("spec.volumes[].flocker", NO_STORAGE, |spec| volume(spec, |of| of.flocker.is_some())),
+    ("spec.volumes[].gcePersistentDisk", NO_STORAGE, |spec| {
+        volume(spec, |of| of.gce_persistent_disk.is_some())
+    }),
+    ("spec.volumes[].gitRepo", NO_STORAGE, |spec| volume(spec, |of| of.git_repo.is_some())),
+    ("spec.volumes[].glusterfs", NO_STORAGE, |spec| volume(spec, |of| of.glusterfs.is_some())),
+    ("spec.volumes[].image", NO_STORAGE, |spec| volume(spec, |of| of.image.is_some())),
+    ("spec.volumes[].iscsi", NO_STORAGE, |spec| volume(spec, |of| of.iscsi.is_some())),
+    ("spec.volumes[].nfs", NO_STORAGE, |spec| volume(spec, |of| of.nfs.is_some())),
+    ("spec.volumes[].persistentVolumeClaim", NO_STORAGE, |spec| {
+        volume(spec, |of| of.persistent_volume_claim.is_some())
+    }),
+    ("spec.volumes[].photonPersistentDisk", NO_STORAGE, |spec| {
+        volume(spec, |of| of.photon_persistent_disk.is_some())
+    }),
+    ("spec.volumes[].portworxVolume", NO_STORAGE, |spec| {
+        volume(spec, |of| of.portworx_volume.is_some())
+    }),
+    ("spec.volumes[].quobyte", NO_STORAGE, |spec| volume(spec, |of| of.quobyte.is_some())),
+    ("spec.volumes[].rbd", NO_STORAGE, |spec| volume(spec, |of| of.rbd.is_some())),
+    ("spec.volumes[].scaleIO", NO_STORAGE, |spec| volume(spec, |of| of.scale_io.is_some())),
+    ("spec.volumes[].storageos", NO_STORAGE, |spec| volume(spec, |of| of.storageos.is_some())),
+    ("spec.volumes[].vsphereVolume", NO_STORAGE, |spec| {
+        volume(spec, |of| of.vsphere_volume.is_some())
+    }),
+    ("spec.volumes[].emptyDir.medium", "only the node's disk is there", |spec| {
+        volume(spec, |of| {
+            let medium = of.empty_dir.as_ref().and_then(|empty| empty.medium.as_deref());
+            !matches!(medium, None | Some(""))
+        })
+    }),
+    ("spec.volumes[].projected.sources[].clusterTrustBundle", NOT_YET, |spec| {
+        projection(spec, |of| of.cluster_trust_bundle.is_some())
+    }),
+    ("spec.volumes[].projected.sources[].podCertificate", NOT_YET, |spec| {
+        projection(spec, |of| of.pod_certificate.is_some())
+    }),
     ("spec.resourceClaims", NOT_YET, |spec| some(&spec.resource_claims)),
     ("spec.resources", NOT_YET, |spec| spec.resources.is_some()),
     ("spec.runtimeClassName", "no RuntimeClass is known here", |spec| {
         spec.runtime_class_name.is_some()
     }),
-    ("spec.activeDeadlineSeconds", NOT_YET, |spec| spec.active_deadline_seconds.is_some()),
     ("spec.hostNetwork", "WASM containers have addresses of their own", |spec| {
         spec.host_network == Some(true)
     }),
@@ -56,7 +104,12 @@ const POD_ROWS: &[PodRow] = &[
 ];
 
 const CONTAINER_ROWS: &[ContainerRow] = &[
-    ("volumeMounts", NOT_YET, |of| some(&of.volume_mounts)),
+    ("volumeMounts[].mountPropagation", NO_KERNEL, |of| {
+        of.volume_mounts
+            .iter()
+            .flatten()
+            .any(|mount| mount.mount_propagation.as_deref() == Some("Bidirectional"))
+    }),
     ("volumeDevices", NO_KERNEL, |of| some(&of.volume_devices)),
     ("livenessProbe", NOT_YET, |of| of.liveness_probe.is_some()),
     ("startupProbe", NOT_YET, |of| of.startup_probe.is_some()),
@@ -76,13 +129,11 @@ const CONTAINER_ROWS: &[ContainerRow] = &[
         http_get(of).is_some_and(|get| get.host.as_deref().is_some_and(|host| !host.is_empty()))
     }),
     ("lifecycle", NOT_YET, |of| of.lifecycle.is_some()),
-    ("restartPolicy", NOT_YET, |of| of.restart_policy.is_some()),
-    ("restartPolicyRules", NOT_YET, |of| some(&of.restart_policy_rules)),
+    ("restartPolicyRules[].action", NOT_YET, |of| {
+        of.restart_policy_rules.iter().flatten().any(|rule| rule.action != "Restart")
+    }),
     ("stdin", NOT_YET, |of| of.stdin == Some(true)),
     ("tty", NOT_YET, |of| of.tty == Some(true)),
-    ("env[].valueFrom.resourceFieldRef", NOT_YET, |of| {
-        of.env.iter().flatten().any(|env| source(env, |from| from.resource_field_ref.is_some()))
-    }),
     ("env[].valueFrom.fileKeyRef", NOT_YET, |of| {
         of.env.iter().flatten().any(|env| source(env, |from| from.file_key_ref.is_some()))
     }),
@@ -91,9 +142,6 @@ const CONTAINER_ROWS: &[ContainerRow] = &[
     }),
     ("ports[].protocol", "only TCP is there yet", |of| {
         of.ports.iter().flatten().any(|port| port.protocol.as_deref().unwrap_or("TCP") != "TCP")
-    }),
-    ("terminationMessagePath", NOT_YET, |of| {
-        !matches!(of.termination_message_path.as_deref(), None | Some("" | "/dev/termination-log"))
     }),
     ("securityContext.privileged", NO_KERNEL, |of| {
         security(of, |context| context.privileged == Some(true))
@@ -118,9 +166,13 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
     let of_pod = POD_ROWS.iter().filter(|(_, _, sets)| sets(spec)).map(|(path, why, _)| {
         Unsupported { container: None, message: format!("{path} is not supported: {why}") }
     });
-    let of_containers = spec.containers.iter().enumerate().flat_map(|(at, container)| {
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let all = init
+        .map(|(at, container)| ("initContainers", at, container))
+        .chain(spec.containers.iter().enumerate().map(|(at, of)| ("containers", at, of)));
+    let of_containers = all.flat_map(|(list, at, container)| {
         CONTAINER_ROWS.iter().filter(|(_, _, sets)| sets(container)).map(move |(path, why, _)| {
-            let message = format!("spec.containers[{at}].{path} is not supported: {why}");
+            let message = format!("spec.{list}[{at}].{path} is not supported: {why}");
             Unsupported { container: Some(container.name.clone()), message }
         })
     });
@@ -137,6 +189,15 @@ fn http_get(container: &Container) -> Option<&windlass_sdk_types::api::core::v1:
 
 fn security(container: &Container, holds: fn(&SecurityContext) -> bool) -> bool {
     container.security_context.as_ref().is_some_and(holds)
+}
+
+fn volume(spec: &PodSpec, holds: fn(&Volume) -> bool) -> bool {
+    spec.volumes.iter().flatten().any(holds)
+}
+
+fn projection(spec: &PodSpec, holds: fn(&VolumeProjection) -> bool) -> bool {
+    let projected = spec.volumes.iter().flatten().filter_map(|of| of.projected.as_ref());
+    projected.flat_map(|projected| projected.sources.iter().flatten()).any(holds)
 }
 
 fn source(
@@ -181,23 +242,20 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         check(
-            json!({"volumes": [{"name": "v", "emptyDir": {}}],
-            "initContainers": [{"name": "i", "image": "a"}],
+            json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}],
+            "initContainers": [{"name": "i", "image": "a", "tty": true}],
             "containers": [
                 {"name": "a", "image": "a"},
                 {"name": "b", "image": "a",
                     "volumeMounts": [{"name": "v", "mountPath": "/v"}],
                     "livenessProbe": {"httpGet": {"port": 80}},
                     "ports": [{"containerPort": 53, "protocol": "UDP", "hostPort": 53}],
-                    "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}],
                     "securityContext": {"privileged": true}},
             ]}),
             expect![[r#"
-                : spec.initContainers is not supported: not there yet for WASM containers
-                : spec.volumes is not supported: not there yet for WASM containers
-                b: spec.containers[1].volumeMounts is not supported: not there yet for WASM containers
+                : spec.volumes[].persistentVolumeClaim is not supported: this node has no such storage
+                i: spec.initContainers[0].tty is not supported: not there yet for WASM containers
                 b: spec.containers[1].livenessProbe is not supported: not there yet for WASM containers
-                b: spec.containers[1].env[].valueFrom.resourceFieldRef is not supported: not there yet for WASM containers
                 b: spec.containers[1].ports[].hostPort is not supported: not there yet for WASM containers
                 b: spec.containers[1].ports[].protocol is not supported: only TCP is there yet
                 b: spec.containers[1].securityContext.privileged is not supported: a WASM container has no kernel interface that could hold it

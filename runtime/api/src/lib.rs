@@ -2,10 +2,11 @@
 //! that a runtime can be in this process, behind a socket (Docker), or a child process. Knows
 //! neither wasmtime nor Docker nor the Kubernetes API.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use windlass_sdk_meta::Timestamp;
 
 /// A runtime of one node. All calls are idempotent: asking again for what is so changes nothing.
@@ -47,6 +48,45 @@ pub trait Runtime: Send + Sync {
 
     /// An HTTP GET to a container of the pod, as a readiness probe makes it. In process for WASM.
     async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError>;
+
+    /// Runs a program in a container that runs, with the container's volumes and environment, and
+    /// returns its exit code once it has ended and what it wrote is in `io`. Dropping the future
+    /// ends the program.
+    async fn exec(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        exec: ExecSpec,
+        io: ExecIo,
+    ) -> Result<i32, RuntimeError> {
+        let _ = (pod_uid, container, exec, io);
+        Err(RuntimeError::new("ExecError", format!("the {} runtime has no exec", self.name())))
+    }
+
+    /// What the containers use, those that run only. A runtime that can't tell names none.
+    async fn stats(&self) -> Vec<SandboxStats> {
+        Vec::new()
+    }
+}
+
+pub type BoxAsyncRead = Pin<Box<dyn AsyncRead + Send>>;
+pub type BoxAsyncWrite = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// What is run by [`Runtime::exec`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecSpec {
+    pub command: Vec<String>,
+    /// The caller has a terminal: stdout and stderr are one stream then.
+    pub tty: bool,
+}
+
+/// The caller's side of [`Runtime::exec`].
+pub struct ExecIo {
+    /// None: the program finds its stdin at the end.
+    pub stdin: Option<BoxAsyncRead>,
+    pub stdout: BoxAsyncWrite,
+    /// None: stderr goes to `stdout`.
+    pub stderr: Option<BoxAsyncWrite>,
 }
 
 /// One pod on this node.
@@ -73,11 +113,23 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
+    /// In any order; a path inside another mount's path is a mount of its own.
+    pub mounts: Vec<Mount>,
     pub ports: Vec<Port>,
     pub limits: Limits,
     /// stdout and stderr go here in CRI's log format; made when the first line is written.
     pub log_path: PathBuf,
     pub on_trap: OnTrap,
+}
+
+/// A folder or a file of the node that a container sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Exists when the container is started.
+    pub host_path: PathBuf,
+    /// Absolute, as the pod names it.
+    pub container_path: String,
+    pub read_only: bool,
 }
 
 /// An image that is on this node.
@@ -91,6 +143,20 @@ pub struct Image {
     pub wasm_digest: String,
     /// The file with the wasm bytes.
     pub wasm_path: PathBuf,
+    pub config: ImageConfig,
+}
+
+/// How an image wants to be run, where the pod doesn't say; empty for images that carry wasm alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// `ENTRYPOINT`: the program's name and its first arguments.
+    pub entrypoint: Vec<String>,
+    /// `CMD`.
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    /// What the image is and what told so: one sentence, for Events and people.
+    pub why: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +179,12 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// `windlass.dev/instance-memory`.
     pub instance_memory_bytes: Option<u64>,
+    /// `limits.cpu`: thousandths of a core, held in each 100 ms.
+    pub cpu_millis: Option<u32>,
+    /// `requests.cpu`: the container's weight while guests wait for a core. None counts as little.
+    pub cpu_weight_millis: Option<u32>,
+    /// `windlass.dev/request-timeout`: from a request's head to the end of its answer.
+    pub request_timeout: Option<Duration>,
 }
 
 /// `windlass.dev/on-trap`.
@@ -162,6 +234,34 @@ pub enum ContainerState {
         reason: String,
         message: String,
     },
+}
+
+/// What the containers of one pod use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxStats {
+    pub pod_uid: String,
+    pub name: String,
+    pub namespace: String,
+    pub containers: Vec<ContainerStats>,
+}
+
+/// Since the attempt's start, except where it says now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerStats {
+    pub name: String,
+    pub attempt: u32,
+    pub started_at: Option<Timestamp>,
+    pub cpu_nanos: u64,
+    /// Of all live instances, now.
+    pub memory_bytes: u64,
+    /// Live, now.
+    pub instances: u64,
+    pub requests: u64,
+    pub traps: u64,
+    /// Requests by how long they took until the head of their answer: how many were at most as
+    /// long as each bound, cumulative, in the order of the bounds.
+    pub latency: Vec<(Duration, u64)>,
+    pub latency_sum: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,23 @@
 //! The images of one node. A store is a folder in the OCI image layout, so that other tools can
 //! read it: content by its digest, and an index of names. Everything is written beside its place
 //! and moved there when it is whole, so a process may die at any moment.
+//!
+//! `archive.rs` takes in what a person has as a file, `pull.rs` what a registry has; both fill a
+//! `staging.rs` folder. `settle.rs` finds the wasm in it, by the rules of `windlass_sdk_package`.
 
+mod archive;
+mod credentials;
+mod error;
+mod extract;
+mod pull;
 mod reference;
+mod settle;
+mod staging;
 mod store;
 
+pub use credentials::{Credential, Credentials};
+pub use error::ImageError;
+pub use pull::Pulled;
 pub use reference::{Reference, ReferenceError};
-pub use store::{Builtin, ImageError, ImageStore, Listed};
+pub use settle::Settled;
+pub use store::{Builtin, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Listed, Origin};

@@ -1,5 +1,5 @@
-//! The folder: `blobs/sha256/HEX`, `index.json`, `oci-layout` (OCI image layout 1.0), and `ingest/`
-//! for what is on its way.
+//! The folder: `blobs/sha256/HEX`, `index.json`, `oci-layout` (OCI image layout 1.0), `settled/HEX`
+//! for what was decided about each image, and `ingest/` for what is on its way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,17 +12,27 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use windlass_runtime_api::Image;
-use windlass_sdk_package::{
-    Artifact, Hasher, MANIFEST_MEDIA_TYPE, Manifest, PackageError, digest, inspect,
-};
+use windlass_runtime_api::{Image, ImageConfig};
+use windlass_sdk_package::{Artifact, Document, MANIFEST_MEDIA_TYPE, digest, inspect};
 
-use crate::reference::{Reference, ReferenceError};
+use crate::{
+    archive,
+    error::ImageError,
+    pull::Pulls,
+    reference::Reference,
+    settle::{Settled, settle},
+    staging::{Staging, digest_of},
+};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const BUILTIN: &str = "windlass.dev/builtin";
+const PULLED: &str = "windlass.dev/pulled";
 /// Bytes that are read from an import at a time.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Digests that one image can name.
+const CONTENT: usize = 10_000;
+/// The largest image, packed and unpacked.
+pub const IMAGE_LIMIT_BYTES: u64 = 512 * 1024 * 1024;
 
 /// The images of one node; clones share it.
 #[derive(Clone)]
@@ -31,6 +41,7 @@ pub struct ImageStore(Arc<Inner>);
 struct Inner {
     dir: PathBuf,
     state: Mutex<State>,
+    pulls: Pulls,
 }
 
 #[derive(Default)]
@@ -44,7 +55,18 @@ struct State {
 struct Entry {
     digest: String,
     size: u64,
-    builtin: bool,
+    origin: Origin,
+}
+
+/// Where an image of the node came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// It comes with the program.
+    Builtin,
+    /// A person put it on the node: there may be no registry that has it.
+    Imported,
+    Pulled,
 }
 
 /// An image that comes with the program. A later program's replaces it, a person's import stays.
@@ -63,21 +85,15 @@ pub struct Listed {
     pub size_bytes: u64,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    #[error("image name {name:?}: {source}")]
-    Reference { name: String, source: ReferenceError },
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    #[error("the image is larger than {bound_bytes} bytes")]
-    TooLarge { bound_bytes: u64 },
-    /// The sender went away, or the stream broke.
-    #[error("the upload was interrupted: {0}")]
-    Interrupted(io::Error),
-    #[error("{path} is damaged ({why}); import the image again")]
-    Damaged { path: String, why: String },
-    #[error("{path}: {source}")]
-    Io { path: String, source: io::Error },
+/// Everything the node knows of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspected {
+    pub name: String,
+    pub digest: String,
+    pub origin: Origin,
+    #[serde(flatten)]
+    pub settled: Settled,
 }
 
 /// `index.json`, as far as it is used.
@@ -105,15 +121,19 @@ impl ImageStore {
         let ingest = dir.join("ingest");
         match fs::remove_dir_all(&ingest) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&ingest, error));
+                return Err(ImageError::io(&ingest, error));
             }
             _ => {}
         }
-        for folder in [&dir.join("blobs/sha256"), &ingest] {
-            fs::create_dir_all(folder).map_err(|error| io_error(folder, error))?;
+        for folder in [&dir.join("blobs/sha256"), &dir.join("settled"), &ingest] {
+            fs::create_dir_all(folder).map_err(|error| ImageError::io(folder, error))?;
         }
         let state = State { index: read_index(dir)?, verified: BTreeSet::new() };
-        let store = Self(Arc::new(Inner { dir: dir.to_owned(), state: Mutex::new(state) }));
+        let store = Self(Arc::new(Inner {
+            dir: dir.to_owned(),
+            state: Mutex::new(state),
+            pulls: Pulls::default(),
+        }));
         store.write(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         for image in builtin {
             store.add_builtin(image)?;
@@ -122,21 +142,22 @@ impl ImageStore {
         Ok(store)
     }
 
-    /// Takes in wasm bytes under a name, at most `bound_bytes` of them. Until it returns nothing of
-    /// it can be seen, and if it fails nothing is left.
+    /// Takes in an image under a name, at most `bound_bytes` of it: a wasm binary, or an archive of
+    /// an OCI layout or of `docker save`, which the bytes tell. Until it returns nothing of it can be
+    /// seen, and if it fails nothing is left.
     pub async fn import(
         &self,
         reference: &str,
-        mut wasm: impl AsyncRead + Unpin,
+        mut upload: impl AsyncRead + Unpin,
         bound_bytes: u64,
     ) -> Result<Image, ImageError> {
         let reference = parse(reference)?;
         let part = self.part()?;
-        let file = part.reopen().map_err(|error| io_error(part.path(), error))?;
+        let file = part.reopen().map_err(|error| ImageError::io(part.path(), error))?;
         let mut file = tokio::fs::File::from_std(file);
-        let (mut hasher, mut size, mut piece) = (Hasher::default(), 0, vec![0; PIECE_BYTES]);
+        let (mut size, mut piece) = (0, vec![0; PIECE_BYTES]);
         loop {
-            let read = wasm.read(&mut piece).await.map_err(ImageError::Interrupted)?;
+            let read = upload.read(&mut piece).await.map_err(ImageError::Interrupted)?;
             if read == 0 {
                 break;
             }
@@ -144,34 +165,42 @@ impl ImageStore {
             if size > bound_bytes {
                 return Err(ImageError::TooLarge { bound_bytes });
             }
-            hasher.add(&piece[..read]);
             let written = file.write_all(&piece[..read]).await;
-            written.map_err(|error| io_error(part.path(), error))?;
+            written.map_err(|error| ImageError::io(part.path(), error))?;
         }
-        file.sync_all().await.map_err(|error| io_error(part.path(), error))?;
+        file.flush().await.map_err(|error| ImageError::io(part.path(), error))?;
+        drop(file);
         let store = self.clone();
-        let add = move || store.add(&reference, part, &hasher.finish(), size, false);
-        match tokio::task::spawn_blocking(add).await {
-            Ok(added) => added,
-            Err(error) => Err(io_error(&self.0.dir, io::Error::other(error))),
-        }
+        let add = move || {
+            let staging = store.staging()?;
+            let top = archive::take_in(part.path(), &reference, &staging, bound_bytes)?;
+            drop(part);
+            store.commit(staging, &reference, &top, Origin::Imported)
+        };
+        self.blocking(add).await
     }
 
     /// The image with this name, where it is here. The first time after `open` its content is
     /// hashed and compared.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, ImageError> {
+        let Some(found) = self.inspect(reference)? else { return Ok(None) };
+        let path = self.blob(&found.settled.wasm_digest);
+        self.verify(&found.settled.wasm_digest, found.settled.wasm_size)?;
+        Ok(Some(image(reference, &found.digest, &found.settled, path)))
+    }
+
+    /// What is known of the image with this name, where it is here.
+    pub fn inspect(&self, reference: &str) -> Result<Option<Inspected>, ImageError> {
         let wanted = parse(reference)?;
-        let Some(entry) = self.entry(&wanted) else { return Ok(None) };
-        let manifest = Manifest::read(&self.verified_blob(&entry.digest)?)?;
-        let Some(wasm) = manifest.wasm() else { return Ok(None) };
-        let path = self.blob(&wasm.digest);
-        self.verify(&wasm.digest, wasm.size)?;
-        Ok(Some(Image {
-            reference: reference.to_owned(),
-            digest: entry.digest,
-            wasm_digest: wasm.digest.clone(),
-            wasm_path: path,
-        }))
+        let Some((name, entry)) = self.entry(&wanted) else { return Ok(None) };
+        let settled = self.settled(&entry.digest)?;
+        Ok(Some(Inspected { name, digest: entry.digest, origin: entry.origin, settled }))
+    }
+
+    /// Where the image with this name came from, where it is here.
+    pub fn origin(&self, reference: &str) -> Option<Origin> {
+        let (_, entry) = self.entry(&parse(reference).ok()?)?;
+        Some(entry.origin)
     }
 
     /// Everything that is here, by digest.
@@ -194,106 +223,152 @@ impl ImageStore {
         let wasm_digest = digest(image.wasm);
         let inspection = inspect(&mut io::Cursor::new(image.wasm))?;
         let artifact = Artifact::build(&inspection, &wasm_digest, image.wasm.len() as u64);
-        let known = self.entry(&reference);
+        let known = self.entry(&reference).map(|(_, entry)| entry);
         let is_so = known.as_ref().is_some_and(|known| known.digest == artifact.digest);
-        if known.is_some_and(|known| !known.builtin) || (is_so && self.blob(&wasm_digest).exists())
-        {
+        let own = known.is_some_and(|known| known.origin != Origin::Builtin);
+        if own || (is_so && self.blob(&wasm_digest).exists()) {
             return Ok(());
         }
-        let part = self.part()?;
-        fs::write(part.path(), image.wasm).map_err(|error| io_error(part.path(), error))?;
-        self.add(&reference, part, &wasm_digest, image.wasm.len() as u64, true).map(drop)
+        let staging = self.staging()?;
+        for content in [image.wasm, &artifact.config, &artifact.manifest] {
+            staging.put(content)?;
+        }
+        self.commit(staging, &reference, &artifact.digest, Origin::Builtin).map(drop)
     }
 
-    /// Moves whole content to its place, then makes its name known.
-    fn add(
+    /// Decides what the image is, moves its content to its place, then makes its name known.
+    pub(crate) fn commit(
+        &self,
+        staging: Staging,
+        reference: &Reference,
+        top: &str,
+        origin: Origin,
+    ) -> Result<Image, ImageError> {
+        let places = |digest: &str| {
+            let places = [staging.path(digest), self.blob(digest)];
+            places.into_iter().find(|path| path.is_file())
+        };
+        let settled = settle(top, &places, &staging, IMAGE_LIMIT_BYTES)?;
+        for digest in &settled.content {
+            let (from, to) = (staging.path(digest), self.blob(digest));
+            if from.is_file() {
+                fs::rename(&from, &to).map_err(|error| ImageError::io(&to, error))?;
+                // It was hashed on its way in.
+                self.0.state.lock().verified.insert(digest.clone());
+            }
+        }
+        self.keep_settled(top, &settled)?;
+        self.name(reference, top, &settled, origin)
+    }
+
+    /// Gives an image that is here whole a name (more).
+    pub(crate) fn name(
         &self,
         reference: &Reference,
-        part: NamedTempFile,
-        wasm_digest: &str,
-        size: u64,
-        builtin: bool,
+        top: &str,
+        settled: &Settled,
+        origin: Origin,
     ) -> Result<Image, ImageError> {
-        let mut file = part.reopen().map_err(|error| io_error(part.path(), error))?;
-        let artifact = Artifact::build(&inspect(&mut file)?, wasm_digest, size);
-        let wasm_path = self.blob(wasm_digest);
-        part.persist(&wasm_path).map_err(|error| io_error(&wasm_path, error.error))?;
-        self.write(&self.blob(&artifact.config_digest), &artifact.config)?;
-        self.write(&self.blob(&artifact.digest), &artifact.manifest)?;
         let mut state = self.0.state.lock();
-        // The blobs were replaced by what was just hashed.
-        state.verified.extend([wasm_digest.to_owned(), artifact.digest.clone()]);
-        let entry = Entry { digest: artifact.digest.clone(), size, builtin };
+        let entry = Entry { digest: top.to_owned(), size: settled.wasm_size, origin };
         state.index.insert(reference.to_string(), entry);
         self.write_index(&state.index)?;
-        Ok(Image {
-            reference: reference.to_string(),
-            digest: artifact.digest,
-            wasm_digest: wasm_digest.to_owned(),
-            wasm_path,
-        })
+        let path = self.blob(&settled.wasm_digest);
+        Ok(image(&reference.to_string(), top, settled, path))
     }
 
-    fn entry(&self, wanted: &Reference) -> Option<Entry> {
-        let state = self.0.state.lock();
-        match &wanted.digest {
-            None => state.index.get(&wanted.to_string()).cloned(),
-            Some(digest) => state
-                .index
-                .iter()
-                .find(|(name, entry)| {
-                    let same_name = name.parse::<Reference>().is_ok_and(|r| r.name == wanted.name);
-                    entry.digest == *digest && same_name
-                })
-                .map(|(_, entry)| entry.clone()),
+    /// What was decided about the image with this digest; decided again where that isn't kept.
+    fn settled(&self, top: &str) -> Result<Settled, ImageError> {
+        // The name leads to the first document: it must be what was decided about.
+        crate::staging::document(&self.blob(top), top)?;
+        let kept = fs::read(self.settled_path(top)).ok();
+        if let Some(settled) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            return Ok(settled);
         }
+        let staging = self.staging()?;
+        let places = |digest: &str| Some(self.blob(digest)).filter(|path| path.is_file());
+        let settled = settle(top, &places, &staging, IMAGE_LIMIT_BYTES)?;
+        let (from, to) = (staging.path(&settled.wasm_digest), self.blob(&settled.wasm_digest));
+        if from.is_file() {
+            fs::rename(&from, &to).map_err(|error| ImageError::io(&to, error))?;
+        }
+        self.keep_settled(top, &settled)?;
+        Ok(settled)
+    }
+
+    fn keep_settled(&self, top: &str, settled: &Settled) -> Result<(), ImageError> {
+        let path = self.settled_path(top);
+        let bytes =
+            serde_json::to_vec(settled).map_err(|error| ImageError::io(&path, error.into()))?;
+        self.write(&path, &bytes)
+    }
+
+    /// The image with this digest where all its content is here, whatever it is called.
+    pub(crate) fn whole(&self, top: &str) -> Option<Settled> {
+        let settled = self.settled(top).ok()?;
+        let there = settled.content.iter().all(|digest| self.blob(digest).is_file());
+        (there && self.verify(&settled.wasm_digest, settled.wasm_size).is_ok()).then_some(settled)
+    }
+
+    pub(crate) fn pulls(&self) -> &Pulls {
+        &self.0.pulls
+    }
+
+    pub(crate) fn staging(&self) -> Result<Staging, ImageError> {
+        Staging::new(&self.0.dir.join("ingest"))
+    }
+
+    /// Runs what reads and writes files off the async threads.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+    ) -> Result<T, ImageError> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => Err(ImageError::io(&self.0.dir, io::Error::other(error))),
+        }
+    }
+
+    fn entry(&self, wanted: &Reference) -> Option<(String, Entry)> {
+        let state = self.0.state.lock();
+        let is_wanted = |(name, entry): &(&String, &Entry)| match &wanted.digest {
+            None => **name == wanted.to_string(),
+            Some(digest) => {
+                let same_name = name.parse::<Reference>().is_ok_and(|r| r.name == wanted.name);
+                entry.digest == *digest && same_name
+            }
+        };
+        let found = match &wanted.digest {
+            None => state.index.get_key_value(&wanted.to_string()),
+            Some(_) => state.index.iter().find(is_wanted),
+        };
+        found.map(|(name, entry)| (name.clone(), entry.clone()))
     }
 
     fn verify(&self, wanted: &str, size: u64) -> Result<(), ImageError> {
         let path = self.blob(wanted);
-        let found = fs::metadata(&path).map_err(|error| io_error(&path, error))?.len();
+        let found = fs::metadata(&path).map_err(|error| ImageError::io(&path, error))?.len();
         if found != size {
-            return Err(damaged(&path, format!("it has {found} bytes instead of {size}")));
+            return Err(ImageError::damaged(
+                &path,
+                format!("it has {found} bytes instead of {size}"),
+            ));
         }
         if self.0.state.lock().verified.contains(wanted) {
             return Ok(());
         }
-        let mut file = fs::File::open(&path).map_err(|error| io_error(&path, error))?;
-        let (mut hasher, mut piece) = (Hasher::default(), vec![0; PIECE_BYTES]);
-        loop {
-            let read = io::Read::read(&mut file, &mut piece);
-            match read.map_err(|error| io_error(&path, error))? {
-                0 => break,
-                read => hasher.add(&piece[..read]),
-            }
-        }
-        if hasher.finish() != wanted {
-            return Err(damaged(&path, "its content has another digest".to_owned()));
+        if digest_of(&path).map_err(|error| ImageError::io(&path, error))? != wanted {
+            return Err(ImageError::damaged(&path, "its content has another digest"));
         }
         self.0.state.lock().verified.insert(wanted.to_owned());
         Ok(())
-    }
-
-    fn verified_blob(&self, wanted: &str) -> Result<Vec<u8>, ImageError> {
-        let path = self.blob(wanted);
-        let bytes = fs::read(&path).map_err(|error| io_error(&path, error))?;
-        if digest(&bytes) != wanted {
-            return Err(damaged(&path, "its content has another digest".to_owned()));
-        }
-        Ok(bytes)
     }
 
     /// Content of images whose name was given to another is dropped when nothing runs yet.
     fn remove_unused(&self) {
         let mut used = BTreeSet::new();
         for entry in self.0.state.lock().index.values() {
-            used.insert(entry.digest.clone());
-            let manifest = fs::read(self.blob(&entry.digest)).ok();
-            let Some(manifest) = manifest.and_then(|bytes| Manifest::read(&bytes).ok()) else {
-                continue;
-            };
-            used.insert(manifest.config.digest.clone());
-            used.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+            used.extend(self.content_of(&entry.digest));
         }
         let Ok(blobs) = fs::read_dir(self.0.dir.join("blobs/sha256")) else { return };
         for blob in blobs.flatten() {
@@ -306,12 +381,47 @@ impl ImageStore {
         }
     }
 
+    /// Every digest that the image with this one needs.
+    fn content_of(&self, top: &str) -> Vec<String> {
+        let mut content = vec![top.to_owned()];
+        let kept = fs::read(self.settled_path(top)).ok();
+        let settled = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
+        if let Some(settled) = settled {
+            content.extend(settled.content);
+            return content;
+        }
+        // Where the decision isn't kept: all that the documents name, as deep as is followed.
+        let mut at = 0;
+        while let Some(digest) = content.get(at).cloned() {
+            at += 1;
+            let document = crate::staging::document(&self.blob(&digest), &digest);
+            match document.ok().and_then(|bytes| Document::read(&bytes).ok()) {
+                Some(Document::Index(index)) => {
+                    let entries = index.manifests.into_iter().map(|entry| entry.digest);
+                    content.extend(entries.filter(|entry| self.blob(entry).is_file()));
+                }
+                Some(Document::Manifest(manifest)) => {
+                    content.push(manifest.config.digest);
+                    content.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+                }
+                None => {}
+            }
+            if content.len() > CONTENT {
+                break;
+            }
+        }
+        content
+    }
+
     fn write_index(&self, index: &BTreeMap<String, Entry>) -> Result<(), ImageError> {
         let manifests = index.iter().map(|(name, entry)| {
             let mut annotations = BTreeMap::from([(REF_NAME.to_owned(), name.clone())]);
-            if entry.builtin {
-                annotations.insert(BUILTIN.to_owned(), "true".to_owned());
-            }
+            let origin = match entry.origin {
+                Origin::Builtin => Some(BUILTIN),
+                Origin::Pulled => Some(PULLED),
+                Origin::Imported => None,
+            };
+            annotations.extend(origin.map(|key| (key.to_owned(), "true".to_owned())));
             IndexEntry {
                 media_type: MANIFEST_MEDIA_TYPE.to_owned(),
                 digest: entry.digest.clone(),
@@ -321,7 +431,8 @@ impl ImageStore {
         });
         let index = Index { schema_version: 2, manifests: manifests.collect() };
         let path = self.0.dir.join("index.json");
-        let bytes = serde_json::to_vec(&index).map_err(|error| io_error(&path, error.into()))?;
+        let bytes =
+            serde_json::to_vec(&index).map_err(|error| ImageError::io(&path, error.into()))?;
         self.write(&path, &bytes)
     }
 
@@ -330,13 +441,17 @@ impl ImageStore {
         let part = self.part()?;
         fs::write(part.path(), bytes)
             .and_then(|()| part.as_file().sync_all())
-            .map_err(|error| io_error(part.path(), error))?;
-        part.persist(path).map(drop).map_err(|error| io_error(path, error.error))
+            .map_err(|error| ImageError::io(part.path(), error))?;
+        part.persist(path).map(drop).map_err(|error| ImageError::io(path, error.error))
     }
 
     fn part(&self) -> Result<NamedTempFile, ImageError> {
         let ingest = self.0.dir.join("ingest");
-        NamedTempFile::new_in(&ingest).map_err(|error| io_error(&ingest, error))
+        NamedTempFile::new_in(&ingest).map_err(|error| ImageError::io(&ingest, error))
+    }
+
+    fn settled_path(&self, digest: &str) -> PathBuf {
+        self.0.dir.join("settled").join(digest.trim_start_matches("sha256:"))
     }
 
     fn blob(&self, digest: &str) -> PathBuf {
@@ -349,26 +464,40 @@ fn read_index(dir: &Path) -> Result<BTreeMap<String, Entry>, ImageError> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(io_error(&path, error)),
+        Err(error) => return Err(ImageError::io(&path, error)),
     };
-    let index: Index =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(&path, error.to_string()))?;
+    let index: Index = serde_json::from_slice(&bytes)
+        .map_err(|error| ImageError::damaged(&path, error.to_string()))?;
     let entries = index.manifests.into_iter().filter_map(|entry| {
-        let builtin = entry.annotations.contains_key(BUILTIN);
+        let has = |key| entry.annotations.contains_key(key);
+        let origin = match () {
+            () if has(BUILTIN) => Origin::Builtin,
+            () if has(PULLED) => Origin::Pulled,
+            () => Origin::Imported,
+        };
         let name = entry.annotations.get(REF_NAME)?.clone();
-        Some((name, Entry { digest: entry.digest, size: entry.size, builtin }))
+        Some((name, Entry { digest: entry.digest, size: entry.size, origin }))
     });
     Ok(entries.collect())
 }
 
-fn parse(reference: &str) -> Result<Reference, ImageError> {
+pub(crate) fn parse(reference: &str) -> Result<Reference, ImageError> {
     reference.parse().map_err(|source| ImageError::Reference { name: reference.to_owned(), source })
 }
 
-fn damaged(path: &Path, why: String) -> ImageError {
-    ImageError::Damaged { path: path.display().to_string(), why }
-}
-
-fn io_error(path: &Path, source: io::Error) -> ImageError {
-    ImageError::Io { path: path.display().to_string(), source }
+fn image(reference: &str, digest: &str, settled: &Settled, wasm_path: PathBuf) -> Image {
+    let decision = &settled.decision;
+    Image {
+        reference: reference.to_owned(),
+        digest: digest.to_owned(),
+        wasm_digest: settled.wasm_digest.clone(),
+        wasm_path,
+        config: ImageConfig {
+            entrypoint: decision.entrypoint.clone(),
+            args: decision.args.clone(),
+            env: decision.env.clone(),
+            working_dir: decision.working_dir.clone(),
+            why: settled.why.clone(),
+        },
+    }
 }

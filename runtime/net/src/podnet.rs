@@ -163,6 +163,12 @@ impl PodNet {
         }
     }
 
+    /// Opens a connection to an address of a pod on behalf of the node itself: what a port-forward
+    /// or a proxy needs, to which the rules for pods don't apply.
+    pub async fn connect_from_node(&self, pod: SocketAddr) -> Result<Conn, ConnectError> {
+        self.dial(&PodRef::default(), pod).await
+    }
+
     /// UDP ports of pods.
     pub async fn bind_udp(&self, _pod: &PodRef, _address: SocketAddr) -> Result<(), ListenError> {
         Err(ListenError::Unsupported("UDP", "pods have TCP ports only so far"))

@@ -1,14 +1,17 @@
 //! What a wasm file is, decided by its bytes and exports, never by what its image says: a handler
-//! of HTTP requests or a command that runs to completion.
+//! of HTTP requests, or a command that runs to completion (a component, or a module of WASI
+//! preview 1, which is linked as it is: no adapter shares its memory).
 
-use wasmtime::component::{Component, Linker};
-use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime::{
+    ExternType, InstancePre, Module, ResourcesRequired, Store, TypedFunc, component::Component,
+};
+use wasmtime_wasi::p2::bindings::{Command, CommandPre};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use windlass_runtime_api::RuntimeError;
 
-use crate::guest::Guest;
+use crate::guest::{Guest, Linkers};
 
-/// A compiled and linked component. Clones share it.
+/// A compiled and linked component or module. Clones share it.
 #[derive(Clone)]
 pub struct Artifact {
     pub program: Program,
@@ -18,62 +21,138 @@ pub struct Artifact {
 
 #[derive(Clone)]
 pub enum Program {
-    /// Exports `wasi:http/incoming-handler` 0.2.
-    Handler(ProxyPre<Guest>),
+    /// Exports `wasi:http/incoming-handler` 0.2, and perhaps something to run beside.
+    Handler(ProxyPre<Guest>, Option<Run>),
+    Command(Run),
+}
+
+/// What runs to completion.
+#[derive(Clone)]
+pub enum Run {
     /// Exports `wasi:cli/run` 0.2.
-    Command(CommandPre<Guest>),
+    Component(CommandPre<Guest>),
+    /// A core module that exports `_start`.
+    Module(InstancePre<Guest>),
+}
+
+/// What the compiler makes of an image's bytes.
+pub enum Compiled {
+    Component(Component),
+    Module(Module),
 }
 
 /// The reason of a waiting container whose image can't run here.
 pub const CREATE_ERROR: &str = "CreateContainerError";
 
-/// Refuses what can't be a component before time is spent on compiling it. `name` is the image's.
-pub fn check_bytes(name: &str, bytes: &[u8]) -> Result<(), RuntimeError> {
+const START: &str = "_start";
+
+/// Whether bytes are a core module (true) or a component. Refuses the rest before time is spent on
+/// compiling it. `name` is the image's.
+pub fn is_module(name: &str, bytes: &[u8]) -> Result<bool, RuntimeError> {
     // https://github.com/WebAssembly/component-model: the layer field tells components (1) from
     // core modules (0).
-    let why = match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', _, _, 1, 0]) => return Ok(()),
-        Some([0, b'a', b's', b'm', _, _, 0, 0]) => {
-            "a core WebAssembly module; only components (WASI 0.2) run here"
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(false),
+        Some([0, b'a', b's', b'm', _, _, 0, 0]) => Ok(true),
+        _ => {
+            let why = format!("image {name} holds no WebAssembly file");
+            Err(RuntimeError::new(CREATE_ERROR, why))
         }
-        _ => "no WebAssembly file",
-    };
-    Err(RuntimeError::new(CREATE_ERROR, format!("image {name} holds {why}")))
+    }
 }
 
 impl Artifact {
-    pub fn link(
-        name: &str,
-        component: &Component,
-        linker: &Linker<Guest>,
-    ) -> Result<Self, RuntimeError> {
-        let refused = |why: String| RuntimeError::new(CREATE_ERROR, format!("image {name} {why}"));
-        let pre = linker.instantiate_pre(component).map_err(|error| {
+    pub fn link(name: &str, compiled: &Compiled, linkers: &Linkers) -> Result<Self, RuntimeError> {
+        let linked = match compiled {
+            Compiled::Component(component) => Self::component(component, linkers),
+            Compiled::Module(module) => Self::module(module, linkers),
+        };
+        linked.map_err(|why| RuntimeError::new(CREATE_ERROR, format!("image {name} {why}")))
+    }
+
+    fn component(component: &Component, linkers: &Linkers) -> Result<Self, String> {
+        let pre = linkers.components.instantiate_pre(component).map_err(|error| {
             let text = format!("{error:#}");
-            refused(match unmet_import(component, &text) {
+            match unmet_import(component, &text) {
                 Some(import) => format!("imports {import}, which this node does not provide"),
                 None => format!("can't be linked: {text}"),
-            })
+            }
         })?;
         let exports = exports(component);
         let has = |prefix: &str| exports.iter().any(|export| export.starts_with(prefix));
+        let wrong = |error: wasmtime::Error| format!("{error:#}");
+        let run = match has("wasi:cli/run@0.2") {
+            true => Some(Run::Component(CommandPre::new(pre.clone()).map_err(wrong)?)),
+            false => None,
+        };
         let program = if has("wasi:http/incoming-handler@0.2") {
-            Program::Handler(ProxyPre::new(pre).map_err(|error| refused(format!("{error:#}")))?)
-        } else if has("wasi:cli/run@0.2") {
-            Program::Command(CommandPre::new(pre).map_err(|error| refused(format!("{error:#}")))?)
+            Program::Handler(ProxyPre::new(pre).map_err(wrong)?, run)
+        } else if let Some(run) = run {
+            Program::Command(run)
         } else {
             let listed = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
-            return Err(refused(format!(
+            return Err(format!(
                 "exports neither wasi:http/incoming-handler nor wasi:cli/run of WASI 0.2, but {listed}"
-            )));
+            ));
         };
-        Ok(Self { program, weight: weight(component) })
+        Ok(Self { program, weight: weight(component.resources_required()) })
+    }
+
+    fn module(module: &Module, linkers: &Linkers) -> Result<Self, String> {
+        let start = module.get_export(START);
+        if !matches!(&start, Some(ExternType::Func(ty)) if ty.params().len() + ty.results().len() == 0)
+        {
+            let why = "is a core module without _start: only commands of WASI preview 1 and components run here";
+            return Err(why.into());
+        }
+        for import in module.imports() {
+            let (from, name) = (import.module(), import.name());
+            if from != "wasi_snapshot_preview1" && from != "wasi_unstable" {
+                return Err(format!("imports {from}::{name}, which this node does not provide"));
+            }
+        }
+        let pre = linkers.modules.instantiate_pre(module);
+        let pre = pre.map_err(|error| format!("can't be linked: {error:#}"))?;
+        let weight = weight(Some(module.resources_required()));
+        Ok(Self { program: Program::Command(Run::Module(pre)), weight })
+    }
+}
+
+/// An instance that has not run yet.
+pub enum Runnable {
+    Component(Command),
+    Module(TypedFunc<(), ()>),
+}
+
+impl Run {
+    pub fn is_module(&self) -> bool {
+        matches!(self, Self::Module(_))
+    }
+
+    pub async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Runnable> {
+        Ok(match self {
+            Self::Component(pre) => Runnable::Component(pre.instantiate_async(store).await?),
+            Self::Module(pre) => {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                Runnable::Module(instance.get_typed_func(store, START)?)
+            }
+        })
+    }
+}
+
+impl Runnable {
+    /// To its end. The inner error is what the program itself returns.
+    pub async fn run(&self, store: &mut Store<Guest>) -> wasmtime::Result<Result<(), ()>> {
+        match self {
+            Self::Component(command) => command.wasi_cli_run().call_run(store).await,
+            Self::Module(start) => start.call_async(store, ()).await.map(Ok),
+        }
     }
 }
 
 /// An instance takes one slot for each of its memories, and for each two of its tables.
-fn weight(component: &Component) -> u32 {
-    let Some(needs) = component.resources_required() else { return 1 };
+fn weight(needs: Option<ResourcesRequired>) -> u32 {
+    let Some(needs) = needs else { return 1 };
     needs.num_memories.max(needs.num_tables.div_ceil(2)).max(1)
 }
 
@@ -96,20 +175,15 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: Expect) {
-        let checked = check_bytes("acme/web:v1", bytes);
-        expected.assert_eq(&checked.err().map(|error| error.message).unwrap_or_default());
+        let kind = is_module("acme/web:v1", bytes).map_err(|error| error.message);
+        expected.assert_eq(&format!("{kind:?}"));
     }
 
     #[test]
     fn bytes_tell_components_from_the_rest() {
-        check(b"\0asm\x0d\0\x01\0", expect![""]);
-        check(
-            b"\0asm\x01\0\0\0",
-            expect![
-                "image acme/web:v1 holds a core WebAssembly module; only components (WASI 0.2) run here"
-            ],
-        );
-        check(b"#!/bin/sh", expect!["image acme/web:v1 holds no WebAssembly file"]);
-        check(b"", expect!["image acme/web:v1 holds no WebAssembly file"]);
+        check(b"\0asm\x0d\0\x01\0", expect!["Ok(false)"]);
+        check(b"\0asm\x01\0\0\0", expect!["Ok(true)"]);
+        check(b"#!/bin/sh", expect![[r#"Err("image acme/web:v1 holds no WebAssembly file")"#]]);
+        check(b"", expect![[r#"Err("image acme/web:v1 holds no WebAssembly file")"#]]);
     }
 }

@@ -1,29 +1,30 @@
-//! Runs a `wasi:cli` component to its end. WASI 0.2 has no signals, so a command that is asked to
+//! Runs a command to its end. WASI has no signals, so a command that is asked to
 //! end gets its grace period to finish by itself, and is then dropped, also while it computes.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use wasmtime::Store;
-use wasmtime_wasi::p2::bindings::{Command, CommandPre};
 
-use crate::{container::Container, failure::Failure, guest::Guest};
+use crate::{
+    artifact::{Run, Runnable},
+    container::Container,
+    failure::Failure,
+    guest::{Guest, Setup},
+};
 
 /// How long a command waits for a free instance slot.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes the instance and sets it going; its end becomes the container's. Must be called on the
 /// guests' runtime.
-pub async fn start(
-    container: &Arc<Container>,
-    component: &CommandPre<Guest>,
-    weight: u32,
-) -> Result<(), Failure> {
+pub async fn start(container: &Arc<Container>, program: &Run, weight: u32) -> Result<(), Failure> {
     let host = &container.host;
     let busy = || Failure::NoRoom("all instance slots are taken".into());
     let room = host.room(weight, PATIENCE).await.ok_or_else(busy)?;
-    let mut store = Guest::store(container);
-    let mut making = Box::pin(component.instantiate_async(&mut store));
-    let command = poll_fn(|cx| host.ticker.poll(making.as_mut(), cx)).await?;
+    let setup = Setup { module: program.is_module(), ..Setup::default() };
+    let mut store = Guest::store(container, setup)?;
+    let mut making = Box::pin(program.instantiate(&mut store));
+    let command = poll_fn(|cx| container.poll(making.as_mut(), cx)).await?;
     drop(making);
     let container = container.clone();
     tokio::spawn(async move {
@@ -42,14 +43,14 @@ pub async fn stop(container: &Container, grace: Duration) {
     }
 }
 
-async fn run(container: &Container, mut store: Store<Guest>, command: Command) {
+async fn run(container: &Container, mut store: Store<Guest>, command: Runnable) {
     let mut call = Box::pin(async {
-        let ended = command.wasi_cli_run().call_run(&mut store).await;
+        let ended = command.run(&mut store).await;
         // What the instance wrote last is in the log before the container has ended.
         drop(store);
         ended
     });
-    let running = poll_fn(|cx| container.host.ticker.poll(call.as_mut(), cx));
+    let running = poll_fn(|cx| container.poll(call.as_mut(), cx));
     let (exit_code, reason, message) =
         match container.ending.abort.run_until_cancelled(running).await {
             None => (137, "Error", "ended after its grace period".to_string()),
@@ -71,7 +72,7 @@ fn failed(container: &Container, failure: &Failure) -> (i32, &'static str, Strin
             container.log.note(&format!("trapped: {message}\n{backtrace}"));
             message.clone()
         }
-        Failure::Memory(_) | Failure::NoRoom(_) => {
+        Failure::Memory(_) | Failure::NoRoom(_) | Failure::Late(_) => {
             container.log.note(&failure.message());
             failure.message()
         }

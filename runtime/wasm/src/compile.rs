@@ -18,16 +18,13 @@ use std::{
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
-use wasmtime::{
-    Engine,
-    component::{Component, Linker},
-};
+use wasmtime::{Engine, Module, Precompiled, component::Component};
 use windlass_runtime_api::{Image, RuntimeError};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    artifact::{Artifact, CREATE_ERROR, check_bytes},
-    guest::Guest,
+    artifact::{Artifact, CREATE_ERROR, Compiled, is_module},
+    guest::Linkers,
 };
 
 /// Components being compiled at once; each uses every core as far as it can.
@@ -41,7 +38,7 @@ const COMPILE_NICENESS: i32 = 10;
 
 pub struct Compiler {
     engine: Engine,
-    linker: Linker<Guest>,
+    linkers: Linkers,
     disk: DiskCache,
     /// Threads that compile, at low priority.
     threads: rayon::ThreadPool,
@@ -65,7 +62,7 @@ struct Entry {
 impl Compiler {
     pub fn new(
         engine: Engine,
-        linker: Linker<Guest>,
+        linkers: Linkers,
         cache_dir: &Path,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
@@ -77,7 +74,7 @@ impl Compiler {
         let disk = DiskCache::open(cache_dir, &engine, clock)?;
         let turns = Semaphore::new(AT_ONCE);
         let (kept, compiled) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self { engine, linker, disk, threads, turns, kept, compiled })
+        Ok(Self { engine, linkers, disk, threads, turns, kept, compiled })
     }
 
     /// The image's component, linked. Callers that want the same one wait for one compilation.
@@ -126,34 +123,35 @@ impl Compiler {
     }
 
     fn load_blocking(&self, image: &Image) -> Result<Artifact, RuntimeError> {
-        let component = match self.disk.load(&self.engine, &image.wasm_digest) {
-            Some(component) => component,
+        let compiled = match self.disk.load(&self.engine, &image.wasm_digest) {
+            Some(compiled) => compiled,
             None => self.compile(image)?,
         };
-        Artifact::link(&image.reference, &component, &self.linker)
+        Artifact::link(&image.reference, &compiled, &self.linkers)
     }
 
-    fn compile(&self, image: &Image) -> Result<Component, RuntimeError> {
+    fn compile(&self, image: &Image) -> Result<Compiled, RuntimeError> {
         let name = &image.reference;
         let refused = |why: String| RuntimeError::new(CREATE_ERROR, format!("image {name} {why}"));
         let bytes = fs::read(&image.wasm_path)
             .map_err(|error| refused(format!("can't be read: {error}")))?;
-        check_bytes(name, &bytes)?;
+        let module = is_module(name, &bytes)?;
         let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
         if digest != image.wasm_digest {
             let wanted = &image.wasm_digest;
             return Err(refused(format!("is damaged: its bytes are {digest}, not {wanted}")));
         }
-        let native = self
-            .engine
-            .precompile_component(&bytes)
-            .map_err(|error| refused(format!("can't be compiled: {error:#}")))?;
+        let native = match module {
+            true => self.engine.precompile_module(&bytes),
+            false => self.engine.precompile_component(&bytes),
+        };
+        let native = native.map_err(|error| refused(format!("can't be compiled: {error:#}")))?;
         self.compiled.fetch_add(1, Relaxed);
         if let Err(error) = self.disk.store(&digest, &native) {
             tracing::warn!(image = %name, %error, "native code is not cached");
         }
         match self.disk.load(&self.engine, &digest) {
-            Some(component) => Ok(component),
+            Some(compiled) => Ok(compiled),
             // The disk is full or gone; what was just compiled still runs.
             None => deserialize(&self.engine, &native).map_err(|error| refused(error.to_string())),
         }
@@ -179,7 +177,7 @@ impl DiskCache {
         Ok(Self { folder, clock })
     }
 
-    fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
+    fn load(&self, engine: &Engine, digest: &str) -> Option<Compiled> {
         let (code, checksum) = self.paths(digest);
         let expected = fs::read_to_string(&checksum).ok()?;
         let bytes = fs::read(&code).ok()?;
@@ -193,7 +191,7 @@ impl DiskCache {
             let _ = file.set_modified(self.clock.now().into());
         }
         match deserialize_file(engine, &code) {
-            Ok(component) => Some(component),
+            Ok(compiled) => Some(compiled),
             Err(error) => {
                 tracing::warn!(path = %code.display(), %error, "cached native code is unusable");
                 None
@@ -275,16 +273,26 @@ fn rand_suffix() -> u64 {
 }
 
 #[allow(unsafe_code, reason = "the file was written by this node and its checksum was verified")]
-fn deserialize_file(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+fn deserialize_file(engine: &Engine, path: &Path) -> wasmtime::Result<Compiled> {
     // SAFETY: `DiskCache` only names files in a folder that nobody but this user can write, whose
     // bytes match the checksum that was stored when the compiler's output was written.
-    unsafe { Component::deserialize_file(engine, path) }
+    unsafe {
+        Ok(match Engine::detect_precompiled_file(path)? {
+            Some(Precompiled::Module) => Compiled::Module(Module::deserialize_file(engine, path)?),
+            _ => Compiled::Component(Component::deserialize_file(engine, path)?),
+        })
+    }
 }
 
 #[allow(unsafe_code, reason = "the bytes come from this engine's compiler, in this process")]
-fn deserialize(engine: &Engine, native: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the only caller passes what `precompile_component` of the same engine returned.
-    unsafe { Component::deserialize(engine, native) }
+fn deserialize(engine: &Engine, native: &[u8]) -> wasmtime::Result<Compiled> {
+    // SAFETY: the only caller passes what the compiler of the same engine returned.
+    unsafe {
+        Ok(match Engine::detect_precompiled(native) {
+            Some(Precompiled::Module) => Compiled::Module(Module::deserialize(engine, native)?),
+            _ => Compiled::Component(Component::deserialize(engine, native)?),
+        })
+    }
 }
 
 /// Lowers the priority of the calling thread. The kernel may refuse; then it stays as it is.

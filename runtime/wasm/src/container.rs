@@ -2,23 +2,29 @@
 //! wants it to end sets off the same steps: no new work, drain, abort.
 
 use std::{
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use windlass_runtime_api::{ContainerSpec, ContainerState, ObservedContainer, RuntimeEvent};
+use windlass_runtime_api::{
+    ContainerSpec, ContainerState, ContainerStats, ObservedContainer, RuntimeError, RuntimeEvent,
+};
 use windlass_runtime_net::{PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    engine::Host, failure::Failure, logs::ContainerLog, memory::Account, outgoing::Connections,
-    traps::Traps,
+    cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog, memory::Account,
+    mounts::Mounts, outgoing::Connections, traps::Traps, usage::Usage,
 };
 
 pub struct Container {
@@ -28,6 +34,9 @@ pub struct Container {
     pub host: Arc<Host>,
     pub net: PodNet,
     pub memory: Arc<Account>,
+    pub cpu: Arc<CpuAccount>,
+    pub usage: Usage,
+    pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
     pub connections: Connections,
     pub ending: Ending,
@@ -68,19 +77,30 @@ pub struct Surroundings {
     pub net: PodNet,
     pub clock: Arc<dyn Clock>,
     pub events: broadcast::Sender<RuntimeEvent>,
+    /// For folders that containers need beside their volumes.
+    pub staging: PathBuf,
 }
 
 impl Container {
-    pub fn new(id: String, spec: ContainerSpec, around: Surroundings) -> Arc<Self> {
-        let Surroundings { host, net, clock, events } = around;
+    pub fn new(
+        id: String,
+        mut spec: ContainerSpec,
+        around: Surroundings,
+    ) -> Result<Arc<Self>, RuntimeError> {
+        let Surroundings { host, net, clock, events, staging } = around;
+        let mounts = Mounts::new(std::mem::take(&mut spec.mounts), staging.join(&id))?;
+        fill_in_from_image(&mut spec);
         let pod = PodRef {
             uid: spec.pod.uid.clone(),
             namespace: spec.pod.namespace.clone(),
             name: spec.pod.name.clone(),
         };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             pod,
-            memory: Account::new(spec.limits),
+            memory: Account::new(spec.limits, host.memory.clone()),
+            cpu: CpuAccount::new(spec.limits, host.turns.clone()),
+            usage: Usage::default(),
+            mounts,
             log: host.logs.open(spec.log_path.clone()),
             connections: Connections::default(),
             ending: Ending::default(),
@@ -92,7 +112,36 @@ impl Container {
             net,
             clock,
             events,
-        })
+        }))
+    }
+
+    /// Polls one of the container's guests: the epoch advances, and the time is charged.
+    pub fn poll<F: Future + ?Sized>(
+        &self,
+        guest: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        self.cpu.poll(|| self.host.ticker.poll(guest, cx))
+    }
+
+    pub fn stats(&self) -> ContainerStats {
+        let started_at = match *self.state.lock() {
+            ContainerState::Running { started_at } => started_at,
+            ContainerState::Exited { started_at, .. } => started_at,
+        };
+        let (latency, latency_sum) = self.usage.latency();
+        ContainerStats {
+            name: self.spec.name.clone(),
+            attempt: self.spec.attempt,
+            started_at: Some(started_at),
+            cpu_nanos: self.cpu.used_nanos(),
+            memory_bytes: self.memory.used(),
+            instances: self.usage.instances(),
+            requests: self.usage.requests(),
+            traps: self.usage.traps(),
+            latency,
+            latency_sum,
+        }
     }
 
     /// The command line: what the pod says, else the image's name, then the arguments.
@@ -121,6 +170,9 @@ impl Container {
         if matches!(failure, Failure::NoRoom(_)) {
             // The caller is told; the guest did nothing wrong.
             return;
+        }
+        if matches!(failure, Failure::Trap { .. }) {
+            self.usage.trapped();
         }
         let message = failure.message();
         let recent = self.traps.count(message.clone());
@@ -178,6 +230,25 @@ impl Container {
     pub fn changed(&self) {
         // Nobody listens: then nobody needs the hint.
         let _ = self.events.send(RuntimeEvent::Changed { pod_uid: self.pod.uid.clone() });
+    }
+}
+
+/// What the image says holds where the pod says nothing, as it does for images of containers.
+fn fill_in_from_image(spec: &mut ContainerSpec) {
+    let image = &spec.image.config;
+    if spec.command.is_empty() {
+        spec.command = image.entrypoint.clone();
+        if spec.args.is_empty() {
+            spec.args = image.args.clone();
+        }
+    }
+    for (name, value) in &image.env {
+        if !spec.env.iter().any(|(present, _)| present == name) {
+            spec.env.push((name.clone(), value.clone()));
+        }
+    }
+    if spec.working_dir.is_none() {
+        spec.working_dir = image.working_dir.clone();
     }
 }
 

@@ -26,10 +26,15 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, UpdateDeadline,
 };
 
-use crate::{guest::Guest, logs::LogWriter};
+use crate::{
+    cpu::{CpuAccount, Turns},
+    guest::Guest,
+    logs::LogWriter,
+    memory::NodeMemory,
+};
 
 /// How long a guest computes before it yields its thread.
-pub const TICK: Duration = Duration::from_millis(10);
+pub const TICK: Duration = Duration::from_millis(2);
 
 /// A guest's call stack on the wasm side; the fiber it runs on has room for the host's calls too.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -52,17 +57,20 @@ pub struct Host {
     pub engine: Engine,
     pub ticker: Ticker,
     pub logs: LogWriter,
+    pub turns: Arc<Turns>,
+    pub memory: Arc<NodeMemory>,
     slots: Arc<Semaphore>,
     slot_count: u32,
 }
 
 impl Host {
-    pub fn new(memory_bytes: u64, logs: LogWriter) -> wasmtime::Result<Self> {
+    pub fn new(memory_bytes: u64, threads: usize, logs: LogWriter) -> wasmtime::Result<Self> {
         let slot_count = slots_for(memory_bytes);
         let engine = Engine::new(&config(slot_count))?;
         let ticker = Ticker::start(engine.clone())?;
         let slots = Arc::new(Semaphore::new(slot_count as usize));
-        Ok(Self { engine, ticker, logs, slots, slot_count })
+        let (turns, memory) = (Turns::new(threads), NodeMemory::of(memory_bytes));
+        Ok(Self { engine, ticker, logs, turns, memory, slots, slot_count })
     }
 
     /// Room for one instance that takes `weight` slots. None: the pool was full for `patience`.
@@ -108,10 +116,10 @@ fn config(slots: u32) -> Config {
 }
 
 /// Makes a store yield its thread at every tick, for as long as its guest computes.
-pub fn yield_at_ticks(store: &mut wasmtime::Store<Guest>) {
+pub fn yield_at_ticks(store: &mut wasmtime::Store<Guest>, cpu: Arc<CpuAccount>) {
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| {
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    store.epoch_deadline_callback(move |_| {
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(cpu.clone().queue())))
     });
 }
 
@@ -131,7 +139,7 @@ struct Ticks {
 
 /// Ticks without a running guest after which the thread goes to sleep: waking it is a system call,
 /// so a service under load should not do that for every request.
-const LINGER_TICKS: u32 = 10;
+const LINGER_TICKS: u32 = 50;
 
 impl Ticker {
     fn start(engine: Engine) -> std::io::Result<Self> {

@@ -1,6 +1,8 @@
 //! Why a guest ended without doing what it was asked: read from wasmtime's error once, in one
 //! place, and turned into what each reader needs (an HTTP status, an exit code, a line).
 
+use std::time::Duration;
+
 use wasmtime_wasi::I32Exit;
 
 use crate::memory::MemoryError;
@@ -13,6 +15,8 @@ pub enum Failure {
     Exit(i32),
     /// The instance grew past a limit.
     Memory(MemoryError),
+    /// The request took longer than its container allows.
+    Late(Duration),
     /// No instance could be made for now: neither the guest's nor the caller's fault.
     NoRoom(String),
 }
@@ -27,7 +31,9 @@ impl From<wasmtime::Error> for Failure {
         }
         if let Some(memory) = error.downcast_ref::<MemoryError>() {
             return match memory {
-                MemoryError::Exceeded { .. } => Self::Memory(memory.clone()),
+                MemoryError::Exceeded { .. } | MemoryError::NodeFull { .. } => {
+                    Self::Memory(memory.clone())
+                }
                 MemoryError::Busy { .. } | MemoryError::NeverFits { .. } => {
                     Self::NoRoom(memory.to_string())
                 }
@@ -51,6 +57,9 @@ impl Failure {
             Self::Exit(code) => format!("the guest called exit({code})"),
             Self::Memory(error) => error.to_string(),
             Self::NoRoom(message) => message.clone(),
+            Self::Late(limit) => {
+                format!("the request was ended after its limit of {} s", limit.as_secs_f32())
+            }
         }
     }
 
@@ -61,7 +70,7 @@ impl Failure {
             Self::Exit(0) => (0, "Completed"),
             Self::Exit(code) => (*code, "Error"),
             Self::Memory(_) => (137, "OOMKilled"),
-            Self::Trap { .. } | Self::NoRoom(_) => (134, "Error"),
+            Self::Trap { .. } | Self::NoRoom(_) | Self::Late(_) => (134, "Error"),
         }
     }
 }

@@ -1,99 +1,168 @@
 //! What one instance has: its WASI context, its memory account, and its container. Made for every
-//! request, so it holds references to the container's environment and arguments instead of copies.
+//! request, so it holds references to the container's environment and arguments instead of copies;
+//! only modules of preview 1, which run once, get theirs in the context.
 
 use std::sync::Arc;
 
 use wasmtime::{
     Store,
-    component::{HasData, Linker, ResourceTable},
+    component::{HasData, Linker},
 };
 use wasmtime_wasi::{
-    WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2::bindings::cli::environment,
+    WasiCtxBuilder, WasiCtxView, WasiView,
+    p1::{self, WasiP1Ctx},
+    p2::bindings::cli::environment,
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     container::Container,
     engine::{Host, yield_at_ticks},
+    exec::Streams,
+    failure::Failure,
+    interfaces,
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
 };
 
+/// Handles that an instance may have open at once: streams, files, requests, fields.
+const MAX_HANDLES: usize = 10_000;
+
 pub struct Guest {
-    table: ResourceTable,
-    wasi: WasiCtx,
+    wasi: WasiP1Ctx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     memory: Held,
+    arguments: Option<Vec<String>>,
+}
+
+/// In what an instance differs from others of its container.
+#[derive(Default)]
+pub struct Setup {
+    /// It never runs: it needs no volumes.
+    pub trial: bool,
+    /// It is a module of preview 1.
+    pub module: bool,
+    /// None: the container's.
+    pub arguments: Option<Vec<String>>,
+    /// None: output goes to the log.
+    pub streams: Option<Streams>,
 }
 
 impl Guest {
     /// A store for one instance of the container.
-    pub fn store(container: &Arc<Container>) -> Store<Self> {
-        let log = InstanceLog::new(container.log.clone());
-        let wasi = WasiCtxBuilder::new()
-            .stdout(log.stream(Stream::Stdout))
-            .stderr(log.stream(Stream::Stderr))
-            .build();
+    pub fn store(container: &Arc<Container>, setup: Setup) -> Result<Store<Self>, Failure> {
+        let mut builder = WasiCtxBuilder::new();
+        match setup.streams {
+            Some(streams) => streams.give(&mut builder),
+            None => {
+                let log = InstanceLog::new(container.log.clone());
+                builder.stdout(log.stream(Stream::Stdout)).stderr(log.stream(Stream::Stderr));
+            }
+        }
+        if setup.module {
+            let arguments = setup.arguments.clone().unwrap_or_else(|| container.arguments());
+            builder.args(&arguments).envs(&container.spec.env);
+            if let Some(folder) = &container.spec.working_dir
+                && !container.spec.env.iter().any(|(name, _)| name == "PWD")
+            {
+                // Preview 1 knows no working folder; its libraries start from this one.
+                builder.env("PWD", folder);
+            }
+        }
+        let mut wasi = builder.build_p1();
+        wasi.ctx().table.set_max_capacity(MAX_HANDLES);
+        if !setup.trial {
+            let folders = container.mounts.open().map_err(|error| Failure::Trap {
+                message: format!("a volume can't be opened: {error}"),
+                backtrace: String::new(),
+            })?;
+            if let Some(folders) = folders {
+                *wasi.ctx().ctx.filesystem() = folders;
+            }
+        }
         let guest = Self {
-            table: ResourceTable::new(),
             wasi,
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::new(container.clone()),
             memory: container.memory.instance(),
+            arguments: setup.arguments,
         };
+        container.usage.instance_made();
         let mut store = Store::new(&container.host.engine, guest);
         store.limiter_async(|guest| &mut guest.memory);
-        yield_at_ticks(&mut store);
-        store
+        yield_at_ticks(&mut store, container.cpu.clone());
+        Ok(store)
+    }
+
+    pub fn container(&self) -> &Arc<Container> {
+        self.outgoing.container()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.container().usage.instance_gone();
     }
 }
 
 /// Everything that a guest may import.
-pub fn linker(host: &Host) -> wasmtime::Result<Linker<Guest>> {
-    let mut linker = Linker::new(&host.engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    // The same interface as above, without a copy of the environment in each instance.
-    linker.allow_shadowing(true);
-    environment::add_to_linker::<Guest, ContainerEnvironment>(&mut linker, |guest| {
-        Environment(guest.outgoing.container())
-    })?;
-    linker.allow_shadowing(false);
-    Ok(linker)
+pub struct Linkers {
+    pub components: Linker<Guest>,
+    pub modules: wasmtime::Linker<Guest>,
+}
+
+impl Linkers {
+    pub fn new(host: &Host) -> wasmtime::Result<Self> {
+        let mut components = Linker::new(&host.engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
+        // The same interface as above, without a copy of the environment in each instance.
+        components.allow_shadowing(true);
+        environment::add_to_linker::<Guest, GuestEnvironment>(&mut components, |guest| {
+            Environment(guest)
+        })?;
+        components.allow_shadowing(false);
+        interfaces::add_to_linker(&mut components)?;
+        let mut modules = wasmtime::Linker::new(&host.engine);
+        p1::add_to_linker_async(&mut modules, |guest: &mut Guest| &mut guest.wasi)?;
+        Ok(Self { components, modules })
+    }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        self.wasi.ctx()
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+        let table = self.wasi.ctx().table;
+        WasiHttpCtxView { ctx: &mut self.http, table, hooks: &mut self.outgoing }
     }
 }
 
-struct ContainerEnvironment;
+struct GuestEnvironment;
 
-impl HasData for ContainerEnvironment {
+impl HasData for GuestEnvironment {
     type Data<'a> = Environment<'a>;
 }
 
-struct Environment<'a>(&'a Container);
+struct Environment<'a>(&'a Guest);
 
 impl environment::Host for Environment<'_> {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.0.spec.env.clone())
+        Ok(self.0.container().spec.env.clone())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(self.0.arguments())
+        let own = self.0.arguments.clone();
+        Ok(own.unwrap_or_else(|| self.0.container().arguments()))
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(self.0.spec.working_dir.clone())
+        Ok(self.0.container().spec.working_dir.clone())
     }
 }

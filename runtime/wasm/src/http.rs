@@ -15,7 +15,10 @@ use ::http::{HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, Sleep, sleep},
+};
 use wasmtime_wasi_http::{
     Error, WasiBody, WasiHttpView,
     p2::bindings::{
@@ -25,7 +28,12 @@ use wasmtime_wasi_http::{
 };
 use windlass_runtime_api::OnTrap;
 
-use crate::{container::Container, failure::Failure, guest::Guest};
+use crate::{
+    artifact::Run,
+    container::Container,
+    failure::Failure,
+    guest::{Guest, Setup},
+};
 
 /// How long a request waits for a free instance slot.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,9 +45,11 @@ const AFTERWARDS: Duration = Duration::from_secs(60);
 pub struct Handler {
     pub container: Arc<Container>,
     pub ports: Vec<u16>,
-    component: ProxyPre<Guest>,
+    /// What `exec` runs.
+    pub run: Option<Run>,
     /// Slots of the pool that one instance takes.
-    weight: u32,
+    pub weight: u32,
+    component: ProxyPre<Guest>,
     /// Requests of this container that may have an instance at once.
     turns: Semaphore,
 }
@@ -53,25 +63,25 @@ type Slot = Arc<Mutex<Option<Result<Response<WasiBody>, ErrorCode>>>>;
 impl Handler {
     pub fn new(
         container: Arc<Container>,
-        component: ProxyPre<Guest>,
+        (component, run): (ProxyPre<Guest>, Option<Run>),
         weight: u32,
         ports: Vec<u16>,
     ) -> Arc<Self> {
         let turns = (container.host.slots_a_container() / weight).max(1);
         let turns = Semaphore::new(turns as usize);
-        Arc::new(Self { container, ports, component, weight, turns })
+        Arc::new(Self { container, ports, run, weight, component, turns })
     }
 
     /// Makes an instance and drops it: what fails now would fail at every request.
     pub async fn try_out(&self) -> Result<(), Failure> {
-        let ticker = &self.container.host.ticker;
         let mut trial = Box::pin(async {
             let _room = self.container.host.room(self.weight, PATIENCE).await.ok_or_else(busy)?;
-            let mut store = Guest::store(&self.container);
+            let setup = Setup { trial: true, ..Setup::default() };
+            let mut store = Guest::store(&self.container, setup)?;
             self.component.instantiate_async(&mut store).await?;
             Ok(())
         });
-        poll_fn(|cx| ticker.poll(trial.as_mut(), cx)).await
+        poll_fn(|cx| self.container.poll(trial.as_mut(), cx)).await
     }
 
     /// Answers a request. Never fails: what goes wrong is an answer too.
@@ -84,22 +94,34 @@ impl Handler {
             // HTTP/1.0 clients may leave it out; WASI wants an authority.
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
         }
+        let began = Instant::now();
+        let mut deadline = self.container.spec.limits.request_timeout.map(Deadline::new);
         let slot = Slot::default();
         let mut call: Call = Box::pin(self.clone().call(request, slot.clone()));
-        let ticker = &self.container.host.ticker;
         let (head, polled) = poll_fn(|cx| {
-            let polled = ticker.poll(call.as_mut(), cx);
+            let polled = self.container.poll(call.as_mut(), cx);
             match (slot.lock().take(), polled) {
-                (None, Poll::Pending) => Poll::Pending,
+                (None, Poll::Pending) => {
+                    let Some(deadline) = &mut deadline else { return Poll::Pending };
+                    match deadline.has_passed(cx) {
+                        true => Poll::Ready((None, Poll::Ready(Err(deadline.failure())))),
+                        false => Poll::Pending,
+                    }
+                }
                 (head, polled) => Poll::Ready((head, polled)),
             }
         })
         .await;
+        self.container.usage.answered(began.elapsed());
         match (head, polled) {
+            (_, Poll::Ready(Err(failure @ Failure::Late(_)))) => {
+                self.container.log.note(&failure.message());
+                failed(&failure)
+            }
             (_, Poll::Ready(Err(failure))) => failed(&failure),
             (Some(Ok(response)), polled) => {
                 let call = polled.is_pending().then_some(call);
-                let working = Working { handler: self.clone(), call };
+                let working = Working { handler: self.clone(), call, deadline };
                 response.map(|body| Answer::Guest { body, working, failed: false })
             }
             (Some(Err(code)), _) => {
@@ -119,27 +141,29 @@ impl Handler {
         B::Error: Into<Error>,
     {
         let _turn = self.turn().await?;
+        self.container.cpu.admit().await;
         let _room = self.container.host.room(self.weight, PATIENCE).await.ok_or_else(busy)?;
-        let called = self.call_instance(request, slot).await.map_err(Failure::from);
+        let called = self.call_instance(request, slot).await;
         if let Err(failure) = &called {
             self.report(failure);
         }
         called
     }
 
-    async fn call_instance<B>(&self, request: Request<B>, slot: Slot) -> wasmtime::Result<()>
+    async fn call_instance<B>(&self, request: Request<B>, slot: Slot) -> Result<(), Failure>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
     {
-        let mut store = Guest::store(&self.container);
+        let mut store = Guest::store(&self.container, Setup::default())?;
         let instance = self.component.instantiate_async(&mut store).await?;
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
         let answer = http.new_response_outparam_from_callback(move |head| {
             *slot.lock() = Some(head);
         })?;
-        instance.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await
+        let handling = instance.wasi_http_incoming_handler();
+        Ok(handling.call_handle(&mut store, request, answer).await?)
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
@@ -183,6 +207,12 @@ impl Body for Answer {
             Self::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Guest { body, working, failed } => (body, working, failed),
         };
+        if working.deadline.as_mut().is_some_and(|deadline| deadline.has_passed(cx)) {
+            let why = working.deadline.take().map(|deadline| deadline.failure().message());
+            working.handler.container.log.note(&why.unwrap_or_default());
+            (working.call, *failed) = (None, true);
+            return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
+        }
         advance(working, failed, cx);
         let frame = Pin::new(body).poll_frame(cx);
         match frame {
@@ -218,8 +248,7 @@ impl Body for Answer {
 /// Lets the guest work until it waits.
 fn advance(working: &mut Working, failed: &mut bool, cx: &mut Context<'_>) {
     let Some(call) = &mut working.call else { return };
-    let ticker = &working.handler.container.host.ticker;
-    if let Poll::Ready(ended) = ticker.poll(call.as_mut(), cx) {
+    if let Poll::Ready(ended) = working.handler.container.poll(call.as_mut(), cx) {
         *failed = ended.is_err();
         working.call = None;
     }
@@ -230,6 +259,27 @@ pub struct Working {
     handler: Arc<Handler>,
     /// None: it has.
     call: Option<Call>,
+    deadline: Option<Deadline>,
+}
+
+/// When a request's time is over, by its container's limit.
+struct Deadline {
+    limit: Duration,
+    end: Pin<Box<Sleep>>,
+}
+
+impl Deadline {
+    fn new(limit: Duration) -> Self {
+        Self { limit, end: Box::pin(sleep(limit)) }
+    }
+
+    fn has_passed(&mut self, cx: &mut Context<'_>) -> bool {
+        self.end.as_mut().poll(cx).is_ready()
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Late(self.limit)
+    }
 }
 
 /// The answer is complete, or nobody wants it any more: the guest may finish what it does.
@@ -239,7 +289,7 @@ impl Drop for Working {
         let container = self.handler.container.clone();
         let (abort, tasks) = (container.ending.abort.clone(), container.ending.tasks.clone());
         tasks.spawn(async move {
-            let rest = poll_fn(|cx| container.host.ticker.poll(call.as_mut(), cx));
+            let rest = poll_fn(|cx| container.poll(call.as_mut(), cx));
             // Cut short: the container is being ended, or nobody will see what it does any more.
             let _ = tokio::time::timeout(AFTERWARDS, abort.run_until_cancelled(rest)).await;
         });
@@ -252,6 +302,7 @@ fn busy() -> Failure {
 
 fn failed(failure: &Failure) -> Response<Answer> {
     match failure {
+        Failure::Late(_) => text(StatusCode::GATEWAY_TIMEOUT, format!("{}\n", failure.message())),
         Failure::NoRoom(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         Failure::Trap { .. } | Failure::Exit(_) | Failure::Memory(_) => {
             let why = "the handler failed at this request; its container's log says why\n";

@@ -8,16 +8,21 @@ mod artifact;
 mod command;
 mod compile;
 mod container;
+mod cpu;
 mod engine;
+mod exec;
 mod failure;
 mod guest;
 mod http;
+mod interfaces;
 mod logs;
 mod memory;
+mod mounts;
 mod outgoing;
 mod runtime;
 mod serve;
 mod traps;
+mod usage;
 
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
 

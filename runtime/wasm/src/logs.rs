@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::{io::AsyncWrite, sync::Notify};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
-    p2::{OutputStream, Pollable, StreamResult},
+    p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 use windlass_sdk_meta::Clock;
 
@@ -245,7 +245,7 @@ impl InstanceLog {
     }
 
     pub fn stream(self: &Arc<Self>, stream: Stream) -> LogStream {
-        LogStream { instance: self.clone(), stream }
+        LogStream { instance: self.clone(), stream, permitted: 0 }
     }
 
     fn write(&self, stream: Stream, mut bytes: &[u8]) {
@@ -286,6 +286,8 @@ impl Drop for InstanceLog {
 pub struct LogStream {
     instance: Arc<InstanceLog>,
     stream: Stream,
+    /// Bytes that the guest may still write before it asks again.
+    permitted: usize,
 }
 
 impl IsTerminal for LogStream {
@@ -306,6 +308,11 @@ impl StdoutStream for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // Who writes without asking for room would fill the host's memory.
+        let Some(left) = self.permitted.checked_sub(bytes.len()) else {
+            return Err(StreamError::trap("more was written than check-write permitted"));
+        };
+        self.permitted = left;
         self.instance.write(self.stream, &bytes);
         Ok(())
     }
@@ -315,7 +322,8 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(if self.instance.log.is_full() { 0 } else { WRITE_BYTES })
+        self.permitted = if self.instance.log.is_full() { 0 } else { WRITE_BYTES };
+        Ok(self.permitted)
     }
 }
 

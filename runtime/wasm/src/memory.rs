@@ -21,11 +21,37 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 const TABLE_ELEMENT_BYTES: usize = 8;
 
 /// The memory of all live instances of one container.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Account {
     used: AtomicU64,
     limits: Limits,
     freed: Notify,
+    node: Arc<NodeMemory>,
+}
+
+/// The memory of all guests of a node: however many containers have no limit, the process is not
+/// what runs out.
+#[derive(Debug)]
+pub struct NodeMemory {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl NodeMemory {
+    /// An eighth of the machine's memory stays for the process itself and for others.
+    pub fn of(machine_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limit: machine_bytes - machine_bytes / 8 })
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        take_within(&self.used, bytes, self.limit)
+    }
+}
+
+fn take_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {
+    let taken = used
+        .fetch_update(Relaxed, Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= limit));
+    taken.is_ok()
 }
 
 /// Why an instance didn't get memory.
@@ -39,11 +65,13 @@ pub enum MemoryError {
     NeverFits { needed: u64, limit: u64 },
     #[error("memory limit of {limit} bytes exceeded: {used} bytes in use, {wanted} more wanted")]
     Exceeded { used: u64, wanted: u64, limit: u64 },
+    #[error("the node's memory for guests is full: {wanted} bytes wanted, {limit} is all it has")]
+    NodeFull { wanted: u64, limit: u64 },
 }
 
 impl Account {
-    pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, ..Self::default() })
+    pub fn new(limits: Limits, node: Arc<NodeMemory>) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limits, freed: Notify::new(), node })
     }
 
     /// What a new instance holds: nothing yet.
@@ -58,10 +86,14 @@ impl Account {
     /// Takes `bytes` if the sum allows it.
     fn try_take(&self, bytes: u64) -> bool {
         let limit = self.limits.memory_bytes.unwrap_or(u64::MAX);
-        let taken = self.used.fetch_update(Relaxed, Relaxed, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= limit)
-        });
-        taken.is_ok()
+        take_within(&self.used, bytes, limit)
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Relaxed);
+        if self.limits.memory_bytes.is_some() {
+            self.freed.notify_waiters();
+        }
     }
 
     async fn take(&self, bytes: u64) {
@@ -107,6 +139,11 @@ impl Held {
                 .await
                 .map_err(|_| MemoryError::Busy { used: self.account.used(), limit })?;
         }
+        let node = &self.account.node;
+        if !node.try_take(wanted) {
+            self.account.give_back(wanted);
+            return Err(MemoryError::NodeFull { wanted, limit: node.limit });
+        }
         self.bytes = after;
         Ok(())
     }
@@ -115,10 +152,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.account.used.fetch_sub(self.bytes, Relaxed);
-            if self.account.limits.memory_bytes.is_some() {
-                self.account.freed.notify_waiters();
-            }
+            self.account.node.used.fetch_sub(self.bytes, Relaxed);
+            self.account.give_back(self.bytes);
         }
     }
 }
@@ -159,12 +194,12 @@ mod tests {
     use super::*;
 
     fn limits(sum: u64, one: Option<u64>) -> Limits {
-        Limits { memory_bytes: Some(sum), instance_memory_bytes: one }
+        Limits { memory_bytes: Some(sum), instance_memory_bytes: one, ..Limits::default() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_sum_is_held_and_given_back() {
-        let account = Account::new(limits(100, None));
+        let account = Account::new(limits(100, None), NodeMemory::of(1 << 30));
         let mut first = account.instance();
         let mut second = account.instance();
         assert_eq!(first.grow(0, 60).await, Ok(()));
@@ -182,7 +217,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_instance_waits_until_another_ends() {
-        let account = Account::new(limits(100, None));
+        let account = Account::new(limits(100, None), NodeMemory::of(1 << 30));
         let mut first = account.instance();
         first.grow(0, 80).await.expect("fits");
         let waiting = tokio::spawn({
@@ -195,8 +230,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_node_is_never_what_runs_out() {
+        let node = NodeMemory::of(800);
+        let (one, two) = (Account::new(Limits::default(), node.clone()), limits(500, None));
+        let two = Account::new(two, node.clone());
+        let (mut first, mut second) = (one.instance(), two.instance());
+        assert_eq!(first.grow(0, 400).await, Ok(()));
+        let full = MemoryError::NodeFull { wanted: 400, limit: 700 };
+        assert_eq!(second.grow(0, 400).await, Err(full));
+        assert_eq!(two.used(), 0);
+        drop(first);
+        assert_eq!(second.grow(0, 400).await, Ok(()));
+    }
+
+    #[tokio::test]
     async fn one_instance_can_have_its_own_bound() {
-        let account = Account::new(limits(100, Some(40)));
+        let account = Account::new(limits(100, Some(40)), NodeMemory::of(1 << 30));
         let mut one = account.instance();
         assert_eq!(one.grow(0, 30).await, Ok(()));
         let exceeded = MemoryError::Exceeded { used: 30, wanted: 20, limit: 40 };

@@ -47,7 +47,7 @@ impl Outgoing {
         Self { container }
     }
 
-    pub fn container(&self) -> &Container {
+    pub fn container(&self) -> &Arc<Container> {
         &self.container
     }
 }

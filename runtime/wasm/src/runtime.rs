@@ -21,21 +21,23 @@ use http_body_util::{BodyExt, Empty, Limited};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::{runtime, sync::broadcast};
+use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    ContainerSpec, HttpProbe, ObservedSandbox, Protocol, Runtime, RuntimeError, RuntimeEvent,
-    Sandbox, Started,
+    ContainerSpec, ExecIo, ExecSpec, HttpProbe, ObservedSandbox, Protocol, Runtime, RuntimeError,
+    RuntimeEvent, Sandbox, SandboxStats, Started,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    artifact::{CREATE_ERROR, Program},
+    artifact::{CREATE_ERROR, Program, Run},
     command,
     compile::{Compiler, be_nice, hex},
     container::{Container, Surroundings},
     engine::Host,
+    exec,
     failure::Failure,
-    guest,
+    guest::Linkers,
     http::Handler,
     logs::LogWriter,
     serve,
@@ -52,6 +54,8 @@ const BLOCKING_THREADS: usize = 16;
 const HTTP_PORT: &str = "windlass.dev/http-port";
 /// Guests' threads are a little less important than the control plane's.
 const GUEST_NICENESS: i32 = 1;
+/// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
+const EVENT_INTERVAL: u32 = 16;
 
 /// What a [`WasmRuntime`] needs.
 pub struct WasmConfig {
@@ -95,7 +99,8 @@ struct Pod {
 #[derive(Clone)]
 enum Running {
     Handler(Arc<Handler>),
-    Command(Arc<Container>),
+    /// With what it runs and the slots that takes.
+    Command(Arc<Container>, Run, u32),
 }
 
 impl WasmRuntime {
@@ -105,12 +110,16 @@ impl WasmRuntime {
         let WasmConfig { cache_dir, net, clock, memory_bytes, threads } = config;
         let logs = LogWriter::start(clock.clone())?;
         let memory_bytes = memory_bytes.unwrap_or_else(machine_memory);
-        let host = Arc::new(Host::new(memory_bytes, logs).map_err(engine_error)?);
-        let linker = guest::linker(&host).map_err(engine_error)?;
-        let compiler = Compiler::new(host.engine.clone(), linker, &cache_dir, clock.clone())?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.unwrap_or_else(cores).max(1);
+        let host = Arc::new(Host::new(memory_bytes, threads, logs).map_err(engine_error)?);
+        let linkers = Linkers::new(&host).map_err(engine_error)?;
+        // Opening the cache removes what else is in its folder: also what a killed node staged.
+        let compiler = Compiler::new(host.engine.clone(), linkers, &cache_dir, clock.clone())?;
+        let staging = cache_dir.join("staging");
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
-            around: Surroundings { host, net, clock, events },
+            around: Surroundings { host, net, clock, events, staging },
             compiler: Arc::new(compiler),
             pods: Mutex::default(),
             serial: AtomicU64::new(0),
@@ -213,6 +222,35 @@ impl Runtime for WasmRuntime {
             .await?
             .map_err(|_| refused(format!("no answer within {} s", timeout.as_secs_f32())))
     }
+
+    async fn exec(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        exec: ExecSpec,
+        io: ExecIo,
+    ) -> Result<i32, RuntimeError> {
+        let refused = |why: String| RuntimeError::new("ExecError", why);
+        let running = self.inner.running(pod_uid, container);
+        let running = running.filter(|running| running.container().is_running());
+        let running =
+            running.ok_or_else(|| refused(format!("container {container} is not running")))?;
+        let (run, weight) = running.run().ok_or_else(|| {
+            refused(format!("container {container}: the component exports no wasi:cli/run"))
+        })?;
+        let container = running.container().clone();
+        let given_up = CancellationToken::new();
+        let _end_with_the_caller = given_up.clone().drop_guard();
+        let ended = self.guests.run(async move {
+            let program = exec::exec(container, &run, weight, exec, io);
+            given_up.run_until_cancelled_owned(program).await
+        });
+        ended.await?.unwrap_or_else(|| Err(refused("the caller is gone".into())))
+    }
+
+    async fn stats(&self) -> Vec<SandboxStats> {
+        self.inner.pods.lock().values().map(Pod::stats).collect()
+    }
 }
 
 impl Inner {
@@ -246,13 +284,14 @@ impl Inner {
     async fn make(&self, spec: ContainerSpec) -> Result<Running, RuntimeError> {
         let ports = http_ports(&spec)?;
         let artifact = self.compiler.artifact(&spec.image).await?;
-        let container = Container::new(self.new_id(&spec), spec, self.around.clone());
+        let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
         let refused = |failure: Failure| {
             let why = format!("no instance can be made: {}", failure.message());
             RuntimeError::new(CREATE_ERROR, why)
         };
         match artifact.program {
-            Program::Handler(component) => {
+            Program::Handler(component, run) => {
+                let component = (component, run);
                 let handler = Handler::new(container, component, artifact.weight, ports);
                 handler.try_out().await.map_err(refused)?;
                 for listener in self.listen(&handler).await? {
@@ -260,10 +299,10 @@ impl Inner {
                 }
                 Ok(Running::Handler(handler))
             }
-            Program::Command(component) => {
-                let started = command::start(&container, &component, artifact.weight).await;
+            Program::Command(run) => {
+                let started = command::start(&container, &run, artifact.weight).await;
                 started.map_err(refused)?;
-                Ok(Running::Command(container))
+                Ok(Running::Command(container, run, artifact.weight))
             }
         }
     }
@@ -295,7 +334,7 @@ impl Inner {
         let pods = self.pods.lock();
         let holds = |running: &Running| match running {
             Running::Handler(handler) => handler.ports.contains(&port),
-            Running::Command(_) => false,
+            Running::Command(..) => false,
         };
         let siblings = &pods.get(&of.pod.uid)?.containers;
         let (name, _) = siblings.iter().find(|(name, c)| **name != of.spec.name && holds(c))?;
@@ -326,11 +365,31 @@ impl Pod {
     }
 }
 
+impl Pod {
+    fn stats(&self) -> SandboxStats {
+        let running = self.containers.values().filter(|c| c.container().is_running());
+        SandboxStats {
+            pod_uid: self.sandbox.uid.clone(),
+            name: self.sandbox.name.clone(),
+            namespace: self.sandbox.namespace.clone(),
+            containers: running.map(|c| c.container().stats()).collect(),
+        }
+    }
+}
+
 impl Running {
     fn container(&self) -> &Arc<Container> {
         match self {
             Self::Handler(handler) => &handler.container,
-            Self::Command(container) => container,
+            Self::Command(container, ..) => container,
+        }
+    }
+
+    /// What `exec` runs, and the slots that takes.
+    fn run(&self) -> Option<(Run, u32)> {
+        match self {
+            Self::Handler(handler) => Some((handler.run.clone()?, handler.weight)),
+            Self::Command(_, run, weight) => Some((run.clone(), *weight)),
         }
     }
 
@@ -338,7 +397,7 @@ impl Running {
     async fn stop(self, grace: Duration) {
         match self {
             Self::Handler(handler) => serve::drain(&handler.container, grace).await,
-            Self::Command(container) => command::stop(&container, grace).await,
+            Self::Command(container, ..) => command::stop(&container, grace).await,
         }
     }
 }
@@ -391,10 +450,10 @@ fn probe_request(
 struct Guests(Option<runtime::Runtime>);
 
 impl Guests {
-    fn start(threads: Option<usize>) -> io::Result<Self> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    fn start(threads: usize) -> io::Result<Self> {
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(threads.unwrap_or_else(cores).max(1))
+            .worker_threads(threads)
+            .event_interval(EVENT_INTERVAL)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("guest")
             .on_thread_start(|| be_nice(GUEST_NICENESS))
@@ -475,11 +534,13 @@ mod tests {
                 digest: String::new(),
                 wasm_digest: String::new(),
                 wasm_path: Path::new("web.wasm").into(),
+                config: Default::default(),
             },
             command: vec![],
             args: vec![],
             env: vec![],
             working_dir: None,
+            mounts: vec![],
             ports: ports.iter().map(port).collect(),
             limits: Limits::default(),
             log_path: Path::new("0.log").into(),

@@ -24,6 +24,12 @@ use crate::{
 /// Connections a container has at once; more are closed at once.
 const MAX_CONNECTIONS: usize = 10_000;
 
+/// A request's line and headers, together.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// Requests at once on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 256;
+
 /// How long a container that is asked to end still takes new connections, at most: those who proxy
 /// to it learn a little later than it does.
 const LAME_TIME: Duration = Duration::from_millis(250);
@@ -100,7 +106,9 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(answer(&handler, request).await) }
     });
-    let builder = auto::Builder::new(Streams(container.clone()));
+    let mut builder = auto::Builder::new(Streams(container.clone()));
+    builder.http1().max_buf_size(MAX_HEAD_BYTES);
+    builder.http2().max_header_list_size(MAX_HEAD_BYTES as u32).max_concurrent_streams(MAX_STREAMS);
     let connection = builder.serve_connection(TokioIo::new(conn), service);
     let mut connection = std::pin::pin!(connection);
     let serving = async {

@@ -117,20 +117,27 @@ impl Informers {
         let mut running = self.0.running.lock();
         let known = running
             .entry((TypeId::of::<K>(), field_selector.to_owned()))
-            .or_insert_with(|| Box::new(self.start::<K>(field_selector)));
+            .or_insert_with(|| Box::new(self.start::<K>("", field_selector)));
         match known.downcast_ref::<Informer<K>>() {
             Some(informer) => informer.clone(),
             // Not reached: the map's key holds the type. Starting another is still right.
-            None => self.start(field_selector),
+            None => self.start("", field_selector),
         }
     }
 
-    fn start<K: Kind>(&self, field_selector: &str) -> Informer<K> {
+    /// The informer of one object, for readers that may ask for objects by name only. Its watch
+    /// ends with the last handle; another call starts another.
+    pub fn one<K: Kind>(&self, key: &Key) -> Informer<K> {
+        self.start(&key.namespace, &format!("metadata.name={}", key.name))
+    }
+
+    fn start<K: Kind>(&self, namespace: &str, field_selector: &str) -> Informer<K> {
         let store = Arc::new(Store::new());
         let stop = CancellationToken::new();
         let watch = watch::Watch::<K>::new(
             self.0.api.clone(),
             self.0.rng.clone(),
+            namespace.to_owned(),
             field_selector.to_owned(),
             store.clone(),
         );

@@ -26,6 +26,8 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(crate) struct Watch<K> {
     api: Api,
     rng: Rng,
+    /// Empty for all.
+    namespace: String,
     field_selector: String,
     store: Arc<Store<K>>,
     /// Where to go on; None where everything must be listed.
@@ -35,8 +37,14 @@ pub(crate) struct Watch<K> {
 }
 
 impl<K: Kind> Watch<K> {
-    pub(crate) fn new(api: Api, rng: Rng, field_selector: String, store: Arc<Store<K>>) -> Self {
-        Self { api, rng, field_selector, store, position: None, streams_lists: true }
+    pub(crate) fn new(
+        api: Api,
+        rng: Rng,
+        namespace: String,
+        field_selector: String,
+        store: Arc<Store<K>>,
+    ) -> Self {
+        Self { api, rng, namespace, field_selector, store, position: None, streams_lists: true }
     }
 
     pub(crate) async fn run(mut self, stop: CancellationToken) {
@@ -81,13 +89,13 @@ impl<K: Kind> Watch<K> {
     async fn once(&mut self) -> Result<(), Error> {
         if self.position.is_none() && !self.streams_lists {
             let select = Select { fields: self.field_selector.clone(), ..Select::default() };
-            let (list, version) = self.api.list_pages::<K>("", &select).await?;
+            let (list, version) = self.api.list_pages::<K>(&self.namespace, &select).await?;
             self.store.replace(list.into_iter().map(shared).collect(), number(&version));
             self.position = Some(version);
         }
         // Spread, so that many watches don't end in one moment.
         let seconds = 300 + self.rng.below(300);
-        let mut target = path::<K>("", "", "");
+        let mut target = path::<K>(&self.namespace, "", "");
         let list = if self.position.is_none() { "true" } else { "" };
         target.push_str(&query(&[
             ("watch", "true"),

@@ -4,9 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Inspection, PackageError, Sort, digest};
+use crate::{
+    Inspection, Sort, digest,
+    oci::{Descriptor, MANIFEST_MEDIA_TYPE, Manifest},
+};
 
-pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const WASM_CONFIG_MEDIA_TYPE: &str = "application/vnd.wasm.config.v0+json";
 pub const WASM_MEDIA_TYPE: &str = "application/wasm";
 
@@ -18,27 +20,6 @@ pub struct Artifact {
     pub digest: String,
     pub config: Vec<u8>,
     pub config_digest: String,
-}
-
-/// An OCI image manifest, as far as a WASM artifact uses it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    pub schema_version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    pub config: Descriptor,
-    pub layers: Vec<Descriptor>,
-}
-
-/// Content by its digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    pub media_type: String,
-    pub digest: String,
-    /// Bytes.
-    pub size: u64,
 }
 
 /// `application/vnd.wasm.config.v0+json`.
@@ -82,39 +63,16 @@ impl Artifact {
             media_type: media_type.to_owned(),
             digest: digest.to_owned(),
             size,
+            ..Descriptor::default()
         };
         let manifest = json(&Manifest {
             schema_version: 2,
             media_type: Some(MANIFEST_MEDIA_TYPE.to_owned()),
             config: descriptor(WASM_CONFIG_MEDIA_TYPE, &config_digest, config.len() as u64),
             layers: vec![descriptor(WASM_MEDIA_TYPE, wasm_digest, wasm_size)],
+            annotations: Default::default(),
         });
         Self { digest: digest(&manifest), manifest, config, config_digest }
-    }
-}
-
-impl Manifest {
-    /// Reads a manifest and checks that it is a WASM artifact.
-    pub fn read(bytes: &[u8]) -> Result<Self, PackageError> {
-        let not = |why: String| PackageError::NotAnArtifact(why);
-        let manifest: Self = serde_json::from_slice(bytes)
-            .map_err(|error| not(format!("its manifest is no OCI manifest: {error}")))?;
-        let config = manifest.config.media_type.as_str();
-        if config != WASM_CONFIG_MEDIA_TYPE {
-            return Err(not(format!("its config is {config:?}, not {WASM_CONFIG_MEDIA_TYPE:?}")));
-        }
-        match manifest.layers.as_slice() {
-            [layer] if layer.media_type == WASM_MEDIA_TYPE => Ok(manifest),
-            [layer] => {
-                Err(not(format!("its layer is {:?}, not {WASM_MEDIA_TYPE:?}", layer.media_type)))
-            }
-            layers => Err(not(format!("it has {} layers, not one", layers.len()))),
-        }
-    }
-
-    /// The wasm bytes.
-    pub fn wasm(&self) -> Option<&Descriptor> {
-        self.layers.first()
     }
 }
 
@@ -126,7 +84,6 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use serde_json::json;
 
     use super::*;
 
@@ -141,24 +98,8 @@ mod tests {
         assert_eq!(artifact, Artifact::build(&inspection, "sha256:abc", 42));
         expect![[r#"{"created":"1970-01-01T00:00:00Z","architecture":"wasm","os":"wasip2","layerDigests":["sha256:abc"],"component":{"exports":["wasi:http/incoming-handler@0.2.0"],"imports":["wasi:cli/environment@0.2.0"]}}"#]]
             .assert_eq(&String::from_utf8_lossy(&artifact.config));
-        let manifest = Manifest::read(&artifact.manifest).expect("own form");
+        let manifest: Manifest = serde_json::from_slice(&artifact.manifest).expect("own form");
         assert_eq!(manifest.config.digest, artifact.config_digest);
-        assert_eq!(manifest.wasm().map(|layer| layer.size), Some(42));
-    }
-
-    #[test]
-    fn other_images_are_named() {
-        let layer = |media_type: &str| json!({"mediaType": media_type, "digest": "d", "size": 1});
-        let read = |config: &str, layers: serde_json::Value| {
-            let manifest = json!({"schemaVersion": 2, "config": layer(config), "layers": layers});
-            Manifest::read(manifest.to_string().as_bytes()).expect_err("refused").to_string()
-        };
-        let said = read("application/vnd.oci.image.config.v1+json", json!([]));
-        assert!(said.contains("vnd.oci.image.config"), "{said}");
-        let said = read(WASM_CONFIG_MEDIA_TYPE, json!([]));
-        assert!(said.contains("0 layers"), "{said}");
-        let said = read(WASM_CONFIG_MEDIA_TYPE, json!([layer("text/plain")]));
-        assert!(said.contains("text/plain"), "{said}");
-        assert!(Manifest::read(b"[]").is_err());
+        assert_eq!(manifest.layers[0].size, 42);
     }
 }

@@ -26,6 +26,30 @@ pub struct Inspection {
     pub exports: Vec<String>,
 }
 
+impl Inspection {
+    /// The version of WASI that it is made for, by the interfaces it names; None where it names none.
+    pub fn wasi(&self) -> Option<&'static str> {
+        let names = self.imports.iter().chain(&self.exports);
+        let has = |found: fn(&str) -> bool| names.clone().any(|name| found(name));
+        match self.sort {
+            Sort::Module if has(|name| name.starts_with("wasi_snapshot_preview1.")) => {
+                Some("preview 1")
+            }
+            Sort::Module if has(|name| name.starts_with("wasi_unstable.")) => Some("preview 0"),
+            Sort::Module => None,
+            Sort::Component => {
+                let wasi = |version: &str| {
+                    names.clone().any(|name| {
+                        let of = name.strip_prefix("wasi:").and_then(|name| name.split_once('@'));
+                        of.is_some_and(|(_, found)| found.starts_with(version))
+                    })
+                };
+                ["0.3", "0.2"].into_iter().find(|version| wasi(version))
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     Module,

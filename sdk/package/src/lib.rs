@@ -1,20 +1,25 @@
 //! The forms in which WebAssembly is packaged and moved: building one from bytes, reading one, and
 //! saying what is inside. Knows no store, no cluster and no engine.
 //!
-//! So far one form: the CNCF TAG Runtime WASM OCI artifact
+//! What is built has one form: the CNCF TAG Runtime WASM OCI artifact
 //! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>): a config and exactly
-//! one layer.
+//! one layer. What is read has any form that wasm is found in: `resolve.rs` tells them apart.
 
 mod artifact;
 mod binary;
+mod oci;
+mod resolve;
 
 use sha2::{Digest as _, Sha256};
 
-pub use artifact::{
-    Artifact, Config, Descriptor, MANIFEST_MEDIA_TYPE, Manifest, WASM_CONFIG_MEDIA_TYPE,
-    WASM_MEDIA_TYPE,
-};
+pub use artifact::{Artifact, Component, Config, WASM_CONFIG_MEDIA_TYPE, WASM_MEDIA_TYPE};
 pub use binary::{Inspection, Sort, inspect};
+pub use oci::{
+    DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document,
+    IMAGE_CONFIG_MEDIA_TYPE, INDEX_MEDIA_TYPE, ImageConfig, Index, MANIFEST_MEDIA_TYPE, Manifest,
+    Platform, RunConfig, is_digest,
+};
+pub use resolve::{Decision, Form, WasmPlace, accept, pick, resolve, spin_application, spin_layer};
 
 /// Why bytes are not a package.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,9 @@ pub enum PackageError {
     Damaged(String),
     #[error("not a WASM artifact: {0}")]
     NotAnArtifact(String),
+    /// It is an image, but nothing of it runs on this node.
+    #[error("not an image that runs here: {0}")]
+    Refused(String),
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }

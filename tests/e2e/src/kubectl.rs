@@ -31,6 +31,16 @@ impl Kubectl {
         Ok(Self { program, kubeconfig: kubeconfig.to_owned(), namespace: "default".into() })
     }
 
+    /// The same kubectl with another kubeconfig: another user, or another address.
+    pub fn with_kubeconfig(&self, kubeconfig: &Path) -> Self {
+        Self { kubeconfig: kubeconfig.to_owned(), ..self.clone() }
+    }
+
+    /// The same kubectl in a namespace that exists.
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.into(), ..self.clone() }
+    }
+
     /// The same kubectl in a namespace that is made for the test.
     pub fn in_new_namespace(&self, namespace: &str) -> anyhow::Result<Self> {
         self.run(&["create", "namespace", namespace])?;

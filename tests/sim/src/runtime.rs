@@ -287,6 +287,7 @@ impl Images for FakeImages {
             digest: digest.clone(),
             wasm_digest: digest,
             wasm_path: PathBuf::new(),
+            config: Default::default(),
         };
         Ok((!reference.contains(ABSENT)).then_some(image))
     }

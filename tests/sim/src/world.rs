@@ -234,6 +234,7 @@ impl World {
             pod_block: machine.block,
             records: Records::Memory(machine.records.clone()),
             log_dir: PathBuf::from("no-logs-in-the-simulation"),
+            volume_dir: None,
             kubelet: None,
             drain: DRAIN,
         };
@@ -291,10 +292,10 @@ async fn serve(
     let config = Config {
         store,
         registry: registry(),
+        // Nobody comes with a certificate.
+        authenticator: Authenticator::new(CertificateDer::from(Vec::new()), clock.clone()),
         clock,
         rng,
-        // Nobody comes with a certificate.
-        authenticator: Authenticator::new(CertificateDer::from(Vec::new())),
         authorizer,
         admission: Admission::new(options),
         service_range: SERVICES,

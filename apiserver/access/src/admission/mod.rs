@@ -9,7 +9,7 @@ mod tolerations;
 use std::sync::Arc;
 
 use serde_json::Value;
-use windlass_sdk_meta::{GroupResource, GroupVersionKind, Status};
+use windlass_sdk_meta::{GroupResource, GroupVersionKind, Rng, Status};
 
 use crate::{Authorizer, Lookup, User, authorization::escalation};
 
@@ -47,6 +47,8 @@ pub struct AdmissionOptions {
     pub not_ready_toleration_seconds: i64,
     /// `tolerationSeconds` for `node.kubernetes.io/unreachable:NoExecute`.
     pub unreachable_toleration_seconds: i64,
+    /// Pods get a volume with a token of their account, named with this chance; None: they don't.
+    pub mount_tokens: Option<Rng>,
     /// Asked whether somebody may grant more than they have (verbs `escalate` and `bind`).
     pub authorizer: Arc<Authorizer>,
 }
@@ -61,6 +63,7 @@ impl Default for AdmissionOptions {
         Self {
             not_ready_toleration_seconds: 0,
             unreachable_toleration_seconds: 0,
+            mount_tokens: None,
             authorizer: Arc::new(Authorizer::new()),
         }
     }
@@ -79,7 +82,8 @@ impl Admission {
     ) -> Result<Vec<String>, Status> {
         // Refused early, so that no other plugin works for a namespace that isn't there.
         namespace_lifecycle::validate(request, lookup)?;
-        service_account::mutate(request, lookup).await?;
+        node_restriction::admit(request, lookup)?;
+        service_account::mutate(request, lookup, self.options.mount_tokens.as_ref()).await?;
         tolerations::mutate(request, &self.options);
         Ok(Vec::new())
     }

@@ -29,6 +29,13 @@ const OWN_LABELS: [&str; 11] = [
 ];
 const OWN_LABEL_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
+/// What an agent asks for before it is completed: which audience it named itself is known then.
+pub(super) fn admit(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
+    let Some(node) = request.user.node_name() else { return Ok(()) };
+    let why = request.is("", "serviceaccounts").then(|| token(node, request, lookup)).flatten();
+    why.map_or(Ok(()), |why| Err(request.forbidden(why)))
+}
+
 pub(super) fn validate(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
     let Some(node) = request.user.node_name() else { return Ok(()) };
     if request.operation == Operation::Connect {
@@ -37,7 +44,6 @@ pub(super) fn validate(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> R
     let why = match (request.resource.group.as_str(), request.resource.resource.as_str()) {
         ("", "pods") => pod(node, request, lookup),
         ("", "nodes") => own_node(node, request),
-        ("", "serviceaccounts") => token(node, request, lookup),
         ("coordination.k8s.io", "leases") => lease(node, request),
         _ => None,
     };
@@ -157,10 +163,29 @@ fn token(node: &str, request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Opt
     let pod = lookup.get(&pods, request.namespace, name);
     match pod.filter(|pod| bound["uid"] == *pod.uid) {
         None => Some("node requested token with a pod binding without a matching uid".into()),
-        Some(pod) => not(pod.field("spec.nodeName") == Some(node), || {
-            "node requested token bound to a pod scheduled on a different node".into()
-        }),
+        Some(pod) if pod.field("spec.nodeName") != Some(node) => {
+            Some("node requested token bound to a pod scheduled on a different node".into())
+        }
+        Some(pod) => audience(&request.object.as_deref()?["spec"]["audiences"], &pod.tree()),
     }
+}
+
+/// An agent asks for what one of the pod's volumes asks it for.
+fn audience(asked: &Value, pod: &Value) -> Option<String> {
+    let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
+    let asked = items(asked);
+    let asked = match asked.as_slice() {
+        [] => "",
+        [one] => one.as_str().unwrap_or_default(),
+        _ => return Some("node may only request 0 or 1 audiences".into()),
+    };
+    let sources = items(&pod["spec"]["volumes"]);
+    let mut sources = sources.iter().flat_map(|volume| items(&volume["projected"]["sources"]));
+    let found = sources.any(|source| {
+        let token = &source["serviceAccountToken"];
+        token.is_object() && token["audience"].as_str().unwrap_or_default() == asked
+    });
+    not(found, || format!("audience {asked:?} not found in pod spec volume"))
 }
 
 fn lease(node: &str, request: &AdmissionRequest<'_>) -> Option<String> {

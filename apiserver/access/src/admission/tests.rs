@@ -34,7 +34,15 @@ fn delete(user: &User, old: Value) -> Case<'static> {
 
 /// Runs both phases; the object as it would be stored.
 async fn admit(stored: &Stored, case: Case<'_>) -> Result<Value, Status> {
-    let admission = Admission::new(AdmissionOptions::default());
+    admit_with(stored, case, AdmissionOptions::default()).await
+}
+
+async fn admit_with(
+    stored: &Stored,
+    case: Case<'_>,
+    options: AdmissionOptions,
+) -> Result<Value, Status> {
+    let admission = Admission::new(options);
     let mut object = case.object;
     let shown = object.clone().or_else(|| case.old.clone()).expect("an object");
     let resource = resource_of(&shown);
@@ -154,6 +162,62 @@ async fn pods_get_an_account_and_tolerations() {
         ]],
     )
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_get_the_pull_secrets_of_their_account() {
+    let (stored, admin) = (cluster(), admin());
+    let mut account = object("ServiceAccount", "n", "puller");
+    account["imagePullSecrets"] = json!([{"name": "registry"}]);
+    stored.put(account);
+    let mut pod = object("Pod", "n", "p");
+    pod["spec"] = json!({"serviceAccountName": "puller"});
+    let admitted = admit(&stored, create(&admin, pod.clone())).await.expect("admitted");
+    assert_eq!(admitted["spec"]["imagePullSecrets"], json!([{"name": "registry"}]));
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "own"}]);
+    let admitted = admit(&stored, create(&admin, pod)).await.expect("admitted");
+    assert_eq!(admitted["spec"]["imagePullSecrets"], json!([{"name": "own"}]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_get_a_token_unless_they_or_their_account_say_no() {
+    let (stored, admin) = (cluster(), admin());
+    let mut shy = object("ServiceAccount", "n", "shy");
+    shy["automountServiceAccountToken"] = false.into();
+    stored.put(shy);
+    let mut out = String::new();
+    for spec in [
+        json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}),
+        json!({"containers": [{"name": "a"}], "automountServiceAccountToken": false}),
+        json!({"containers": [{"name": "a"}], "serviceAccountName": "shy"}),
+        json!({"containers": [{"name": "a"}], "serviceAccountName": "shy",
+            "automountServiceAccountToken": true}),
+        json!({"containers": [{"name": "a", "volumeMounts": [{"name": "mine",
+            "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]}]}),
+        json!({"containers": [{"name": "a"}], "volumes": [{"name": "kube-api-access-x"}]}),
+    ] {
+        let mut pod = object("Pod", "n", "p");
+        pod["spec"] = spec;
+        let mount_tokens = Some(Rng::seeded(1));
+        let options = AdmissionOptions { mount_tokens, ..AdmissionOptions::default() };
+        let pod = admit_with(&stored, create(&admin, pod), options).await.expect("admitted");
+        let spec = &pod["spec"];
+        let names = |containers: &str| -> Vec<String> {
+            let all = spec[containers].as_array().into_iter().flatten();
+            let mounts = all.flat_map(|of| of["volumeMounts"].as_array().into_iter().flatten());
+            mounts.map(|mount| mount["name"].to_string()).collect()
+        };
+        out += &format!("{:?} {:?}", names("initContainers"), names("containers"));
+        out += &format!(" {}\n", spec["volumes"]);
+    }
+    expect![[r#"
+        ["\"kube-api-access-42d2g\""] ["\"kube-api-access-42d2g\""] [{"name":"kube-api-access-42d2g","projected":{"defaultMode":420,"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}},{"configMap":{"name":"kube-root-ca.crt","items":[{"key":"ca.crt","path":"ca.crt"}]}},{"downwardAPI":{"items":[{"path":"namespace","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"}}]}}]}}]
+        [] [] null
+        [] [] null
+        [] ["\"kube-api-access-42d2g\""] [{"name":"kube-api-access-42d2g","projected":{"defaultMode":420,"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}},{"configMap":{"name":"kube-root-ca.crt","items":[{"key":"ca.crt","path":"ca.crt"}]}},{"downwardAPI":{"items":[{"path":"namespace","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"}}]}}]}}]
+        [] ["\"mine\""] null
+        [] ["\"kube-api-access-x\""] [{"name":"kube-api-access-x"}]
+    "#]].assert_eq(&out);
 }
 
 #[tokio::test(start_paused = true)]

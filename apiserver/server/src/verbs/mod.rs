@@ -5,6 +5,7 @@ mod change;
 mod remove;
 mod reviews;
 mod scale;
+mod token;
 mod watch;
 
 use std::sync::Arc;
@@ -84,9 +85,11 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
     match (info.subresource.as_str(), info.verb) {
         ("log", _) => streams::log(&call, &target).await,
         ("proxy", _) => streams::proxy(call, &target, body).await,
+        ("exec" | "attach" | "portforward", _) => streams::connect(call, &target).await,
         ("scale", "get") => scale::get(&call, &target).await,
         ("scale", "update" | "patch") => scale::change(&call, &target, body).await,
         ("binding", "create") => change::bind(&call, &target, &info.name, body).await,
+        ("token", "create") => token::create(&call, &target, body).await,
         (_, "get") => get(&call, &target).await,
         (_, "update") => change::update(&call, &target, body).await,
         (_, "patch") => change::patch(&call, &target, body).await,
@@ -133,7 +136,7 @@ impl Call {
     }
 
     /// A PUT of something that doesn't exist needs the right to create, too.
-    fn may_create(&self) -> Result<(), Status> {
+    pub fn may_create(&self) -> Result<(), Status> {
         let info = RequestInfo { verb: "create", ..self.info.clone() };
         chain::authorize(&self.server, &self.user, &info)
     }

@@ -11,6 +11,7 @@ use super::{Call, Target, change};
 use crate::{
     body::WriteOptions,
     content::{self, Accepted},
+    server::store_status,
 };
 
 /// Answers a review.
@@ -38,6 +39,7 @@ pub(super) async fn create(
             }
             access(call, &gvk, &review["spec"], &subject(&gvk, &review["spec"])?)?
         }
+        "TokenReview" => token(call, &review["spec"]).await?,
         "SelfSubjectRulesReview" => rules(call, &review["spec"]),
         _ => return Err(Status::method_not_allowed()),
     };
@@ -50,6 +52,9 @@ pub(super) async fn create(
 
 fn user_info(user: &User) -> Value {
     let mut info = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        info["uid"] = json!(user.uid);
+    }
     if !user.extra.is_empty() {
         info["extra"] = json!(user.extra);
     }
@@ -60,6 +65,7 @@ fn subject(kind: &GroupVersionKind, spec: &Value) -> Result<User, Status> {
     let groups = spec["groups"].as_array().into_iter().flatten();
     let user = User {
         name: spec["user"].as_str().unwrap_or_default().to_owned(),
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
         groups: groups.filter_map(Value::as_str).map(str::to_owned).collect(),
         extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
     };
@@ -105,6 +111,28 @@ fn access(
         status["reason"] = json!(decision.reason());
     }
     Ok(status)
+}
+
+/// Whose a token is, as somebody asks who was shown it.
+async fn token(call: &Call, spec: &Value) -> Result<Value, Status> {
+    let token = spec["token"].as_str().filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| {
+        Status::bad_request("token is required for TokenReview in authentication")
+    })?;
+    let audiences = spec["audiences"].as_array().into_iter().flatten();
+    let audiences: Vec<&str> = audiences.filter_map(Value::as_str).collect();
+    let server = &call.server;
+    server.cache().fresh().await.map_err(store_status)?;
+    let found = match server.authenticator().tokens() {
+        Some(tokens) => tokens.authenticate(token, &audiences, &**server.cache()),
+        None => Err("no tokens are issued here".to_owned()),
+    };
+    Ok(match found {
+        Ok((user, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
+    })
 }
 
 /// What the user may do in a namespace.

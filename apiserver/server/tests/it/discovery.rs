@@ -60,6 +60,18 @@ async fn aggregated_discovery_is_negotiated() {
           ],
           "subresources": [
             {
+              "subresource": "attach",
+              "verbs": [
+                "create",
+                "get"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodAttachOptions"
+              }
+            },
+            {
               "subresource": "binding",
               "verbs": [
                 "create"
@@ -71,6 +83,18 @@ async fn aggregated_discovery_is_negotiated() {
               }
             },
             {
+              "subresource": "exec",
+              "verbs": [
+                "create",
+                "get"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodExecOptions"
+              }
+            },
+            {
               "subresource": "log",
               "verbs": [
                 "get"
@@ -79,6 +103,33 @@ async fn aggregated_discovery_is_negotiated() {
                 "group": "",
                 "version": "v1",
                 "kind": "Pod"
+              }
+            },
+            {
+              "subresource": "portforward",
+              "verbs": [
+                "create",
+                "get"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodPortForwardOptions"
+              }
+            },
+            {
+              "subresource": "proxy",
+              "verbs": [
+                "create",
+                "delete",
+                "get",
+                "patch",
+                "update"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "PodProxyOptions"
               }
             },
             {
@@ -124,7 +175,7 @@ async fn plain_discovery() {
     out += &format!("\n{}", cluster.get("/api").await);
     expect![[r#"
         apps authentication.k8s.io authorization.k8s.io coordination.k8s.io discovery.k8s.io events.k8s.io rbac.authorization.k8s.io
-        /api/v1: configmaps events namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status pods pods/binding pods/log pods/status secrets serviceaccounts services services/status
+        /api/v1: configmaps events namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status pods pods/attach pods/binding pods/exec pods/log pods/portforward pods/proxy pods/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
         /apis/apps/v1: deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status
         /apis/events.k8s.io/v1: events
         {"kind":"APIGroup","apiVersion":"v1","name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"groupVersion":"apps/v1","version":"v1"}}

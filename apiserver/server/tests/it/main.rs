@@ -7,6 +7,8 @@ mod faults;
 mod lists;
 mod network;
 mod stages;
+mod tokens;
+mod tunnels;
 mod watches;
 mod writes;
 
@@ -22,7 +24,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::Service as _;
 use windlass_apiserver_access::{
-    Admission, AdmissionOptions, Authenticator, Authorizer, User, pki::Authority,
+    Admission, AdmissionOptions, Authenticator, Authorizer, Tokens, User, pki::Authority,
 };
 use windlass_apiserver_registry::Registry;
 use windlass_apiserver_server::{ApiServer, Config, LocalService, Stages};
@@ -128,15 +130,16 @@ impl Cluster {
     pub async fn on(store: Arc<dyn Store>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let ca = Authority::open_or_create(folder.path(), Arc::new(SystemClock)).expect("a CA");
-        Self::with(store, &ca, None).await
+        let start = "2026-11-23T17:20:00Z".parse().expect("a time");
+        Self::with(store, &ca, None, start).await
     }
 
     pub async fn with(
         store: Arc<dyn Store>,
         ca: &Authority,
         kubelet_client: Option<Arc<rustls::ClientConfig>>,
+        start: Timestamp,
     ) -> Self {
-        let start = "2026-11-23T17:20:00Z".parse().expect("a time");
         let clock = Arc::new(TestClock(Mutex::new(start)));
         let server = start_server(store, clock.clone(), ca, kubelet_client).await;
         let user = User::authenticated("admin", &["system:masters"]);
@@ -216,12 +219,16 @@ async fn start_server(
 ) -> Arc<ApiServer> {
     let authorizer = Arc::new(Authorizer::new());
     let options = AdmissionOptions { authorizer: authorizer.clone(), ..Default::default() };
+    let folder = tempfile::tempdir().expect("a folder");
+    let tokens = Tokens::open_or_create(folder.path(), clock.clone(), Rng::seeded(8));
+    let tokens = tokens.expect("a signing key");
     ApiServer::start(Config {
         store,
         registry: Arc::new(Registry::builtin()),
+        authenticator: Authenticator::new(ca.certificate_der().clone(), clock.clone())
+            .with_tokens(Arc::new(tokens)),
         clock,
         rng: Rng::seeded(7),
-        authenticator: Authenticator::new(ca.certificate_der().clone()),
         authorizer,
         admission: Admission::new(options),
         service_range: (Ipv4Addr::new(127, 96, 0, 0), 24),

@@ -12,25 +12,27 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::pki::Authority;
 use windlass_apiserver_store::MemoryStore;
-use windlass_sdk_meta::SystemClock;
+use windlass_sdk_meta::{Clock as _, SystemClock};
 
 use crate::Cluster;
 
-struct Network {
-    cluster: Cluster,
-    ca: Authority,
-    address: SocketAddr,
+pub struct Network {
+    pub cluster: Cluster,
+    pub ca: Authority,
+    pub address: SocketAddr,
     shutdown: CancellationToken,
     _folder: tempfile::TempDir,
 }
 
 impl Network {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let ca = Authority::open_or_create(folder.path(), Arc::new(SystemClock)).expect("a CA");
         let own = ca.issue_client("apiserver", &["system:masters"]).expect("a certificate");
         let client = Arc::new(ca.client_config(&own).expect("TLS"));
-        let cluster = Cluster::with(Arc::new(MemoryStore::new()), &ca, Some(client)).await;
+        // The client's end of TLS looks at the machine's clock.
+        let (store, now) = (Arc::new(MemoryStore::new()), SystemClock.now());
+        let cluster = Cluster::with(store, &ca, Some(client), now).await;
         let (listener, address) = listen().await;
         let key = ca.issue_server(&["127.0.0.1".into()]).expect("a certificate");
         let tls = Arc::new(ca.server_config(&key).expect("TLS"));
@@ -41,7 +43,7 @@ impl Network {
     }
 
     /// A request with a client certificate of `user`, or without.
-    async fn ask(
+    pub async fn ask(
         &self,
         user: Option<(&str, &[&str])>,
         request: http::Request<Body>,
@@ -90,7 +92,7 @@ fn get(path: &str) -> http::Request<Body> {
     http::Request::builder().uri(path).body(Body::empty()).expect("a request")
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
+pub async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     (listener, address)

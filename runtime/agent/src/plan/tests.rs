@@ -25,7 +25,9 @@ fn case(spec: Value) -> Case {
     for (key, value) in spec.as_object().into_iter().flatten() {
         full[key] = value.clone();
     }
-    for container in full["containers"].as_array().into_iter().flatten() {
+    let lists = ["initContainers", "containers"];
+    let all = lists.iter().filter_map(|list| full[list].as_array()).flatten();
+    for container in all {
         let name = container["name"].as_str().unwrap_or_default().to_owned();
         state.containers.insert(name, ContainerMemory::default());
     }
@@ -85,7 +87,12 @@ impl Case {
 }
 
 fn node() -> NodeView {
-    NodeView { host_ip: "127.0.0.1".into(), runtime: "wasm" }
+    NodeView {
+        host_ip: "127.0.0.1".into(),
+        runtime: "wasm",
+        cpu_millis: 2000,
+        memory_bytes: 1 << 30,
+    }
 }
 
 fn ended(exit_code: i32) -> Terminated {
@@ -124,6 +131,13 @@ fn show(plan: &Plan) -> String {
             out += &format!(" ({reason})");
         }
         out.push('\n');
+        for container in status["initContainerStatuses"].as_array().into_iter().flatten() {
+            let (name, ready) = (&container["name"], &container["ready"]);
+            out += &format!("init {name} {} ready={ready}\n", container["state"]);
+        }
+        if let Some(reason) = status["reason"].as_str() {
+            out += &format!("{reason}: {}\n", status["message"]);
+        }
         for container in status["containerStatuses"].as_array().expect("containers") {
             let last = &container["lastState"]["terminated"]["reason"];
             let count = &container["restartCount"];
@@ -220,11 +234,11 @@ fn what_cannot_start_waits_with_its_reason() {
         Normal BackOff: Back-off pulling image "hello"
         Warning Failed: Error: ImagePullBackOff
     "#]]);
-    case(json!({"volumes": [{"name": "v"}]})).check(expect![[r#"
+    case(json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]})).check(expect![[r#"
         running: []
         "Pending" Ready="False" (ContainersNotReady)
-        {"waiting":{"reason":"CreateContainerConfigError","message":"spec.volumes is not supported: not there yet for WASM containers"}} restarts=0 last=null
-        Warning Failed: Error: spec.volumes is not supported: not there yet for WASM containers
+        {"waiting":{"reason":"CreateContainerConfigError","message":"spec.volumes[].nfs is not supported: this node has no such storage"}} restarts=0 last=null
+        Warning Failed: Error: spec.volumes[].nfs is not supported: this node has no such storage
     "#]]);
     let mut no_sandbox = case(json!({}));
     no_sandbox.state.trouble = Some(trouble("ContainerCreating", 9, 12));
@@ -571,3 +585,5 @@ impl Case {
         plan.status.expect("status")
     }
 }
+
+mod order;

@@ -8,12 +8,12 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use tokio::sync::broadcast;
+use tokio::{io::AsyncWriteExt as _, sync::broadcast};
 use tokio_stream::wrappers::BroadcastStream;
 use windlass_runtime_agent::{Images, Upload};
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, HttpProbe, Image, ObservedContainer, ObservedSandbox, Runtime,
-    RuntimeError, RuntimeEvent, Sandbox, Started,
+    ContainerSpec, ContainerState, ExecIo, ExecSpec, HttpProbe, Image, ObservedContainer,
+    ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, Started,
 };
 use windlass_runtime_image::{ImageError, Listed};
 use windlass_sdk_meta::Timestamp;
@@ -139,6 +139,26 @@ impl Runtime for FakeRuntime {
             .boxed()
     }
 
+    /// Copies stdin to stdout, tells the command on stderr, and ends with the number it is given.
+    async fn exec(
+        &self,
+        _: &str,
+        _: &str,
+        exec: ExecSpec,
+        mut io: ExecIo,
+    ) -> Result<i32, RuntimeError> {
+        if exec.command[0] == "missing" {
+            return Err(RuntimeError::new("ExecError", "the component has no run"));
+        }
+        if let Some(stdin) = &mut io.stdin {
+            tokio::io::copy(stdin, &mut io.stdout).await.expect("copied");
+        }
+        if let Some(stderr) = &mut io.stderr {
+            stderr.write_all(exec.command.join("|").as_bytes()).await.expect("written");
+        }
+        Ok(exec.command[0].parse().unwrap_or(0))
+    }
+
     async fn http_probe(&self, _: &str, _: HttpProbe) -> Result<u16, RuntimeError> {
         Ok(self.state.lock().expect("lock").probe_code)
     }
@@ -157,6 +177,7 @@ impl Images for FakeImages {
             digest: "sha256:1".into(),
             wasm_digest: "sha256:2".into(),
             wasm_path: "/nowhere".into(),
+            config: Default::default(),
         }))
     }
 

@@ -16,6 +16,8 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use windlass_runtime_agent::{AgentConfig, Kubelet, kubelet_tls};
 use windlass_runtime_image::ImageStore;
+use windlass_runtime_net::{Block, PodNet};
+use windlass_sdk_meta::Rng;
 
 use crate::{
     fake_api::FakeApi,
@@ -24,9 +26,10 @@ use crate::{
 };
 
 /// A running node and a CA.
-struct Node {
-    api: FakeApi,
-    runtime: FakeRuntime,
+pub struct Node {
+    pub api: FakeApi,
+    pub runtime: FakeRuntime,
+    pub net: PodNet,
     ca: Issuer<'static, KeyPair>,
     ca_certificate: CertificateDer<'static>,
     address: std::net::SocketAddr,
@@ -45,7 +48,7 @@ fn issue(ca: &Issuer<'static, KeyPair>, name: &str) -> Identity {
 }
 
 impl Node {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let key = KeyPair::generate().expect("key");
         let mut params = CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -57,15 +60,22 @@ impl Node {
         let tls = kubelet_tls(vec![certificate], key, ca_certificate.clone()).expect("tls");
         let dir = tempfile::tempdir().expect("dir");
         let (api, runtime) = (FakeApi::default(), FakeRuntime::new());
+        let ranges = vec![Block::PODS, Block::SERVICES];
+        let net = PodNet::loopback(ranges, Default::default(), Rng::seeded(1));
         let config = AgentConfig {
             images: Arc::new(ImageStore::open(&dir.path().join("images"), &[]).expect("store")),
             log_dir: dir.path().join("pods"),
-            kubelet: Some(Kubelet { listener, tls, client_name: "api-server".into() }),
+            kubelet: Some(Kubelet {
+                listener,
+                tls,
+                client_name: "api-server".into(),
+                net: net.clone(),
+            }),
             ..config(&api, &runtime)
         };
         let stop = CancellationToken::new();
         tokio::spawn(windlass_runtime_agent::run(config, stop.clone()));
-        Self { api, runtime, ca, ca_certificate, address, dir, _stop: stop.drop_guard() }
+        Self { api, runtime, net, ca, ca_certificate, address, dir, _stop: stop.drop_guard() }
     }
 
     async fn ask(
@@ -89,6 +99,21 @@ impl Node {
         path: &str,
         body: Body,
     ) -> Result<Response<Incoming>, String> {
+        let request = Request::builder().method(method).uri(path).header("host", "node");
+        self.send_request(identity, request.body(body).expect("request")).await
+    }
+
+    /// A request of the API server that may be upgraded.
+    pub async fn upgrade(&self, request: Request<Body>) -> Response<Incoming> {
+        let identity = issue(&self.ca, "api-server");
+        self.send_request(Some(identity), request).await.expect("an answer")
+    }
+
+    async fn send_request(
+        &self,
+        identity: Option<Identity>,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, String> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca_certificate.clone()).expect("root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -108,9 +133,7 @@ impl Node {
         let stream = TokioIo::new(stream.map_err(|error| error.to_string())?);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(stream).await.map_err(|e| e.to_string())?;
-        tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", "node");
-        let request = request.body(body).expect("request");
+        tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.map_err(|error| error.to_string())
     }
 
@@ -125,7 +148,7 @@ impl Node {
         (status, serde_json::from_str(&text).expect("JSON"))
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+    pub async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
         for _ in 0..500 {
             if holds(&self.api.get(POD).unwrap_or_default()["status"]) {
                 return;
@@ -135,7 +158,14 @@ impl Node {
         panic!("{what}: {:#}", self.api.get(POD).unwrap_or_default());
     }
 
-    fn log(&self, attempt: u32) -> PathBuf {
+    /// Imports an image that pods can name.
+    pub async fn load(&self, name: &str) {
+        let wasm = Body::from(&b"\0asm\x01\0\0\0"[..]);
+        let (status, told) = self.import(&format!("/images?name={name}"), wasm).await;
+        assert_eq!(status, StatusCode::CREATED, "{told}");
+    }
+
+    pub fn log(&self, attempt: u32) -> PathBuf {
         self.dir.path().join(format!("pods/default_p_u/c/{attempt}.log"))
     }
 }

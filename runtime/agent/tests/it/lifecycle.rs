@@ -113,6 +113,7 @@ pub fn config(api: &FakeApi, runtime: &FakeRuntime) -> AgentConfig {
         pod_block: "127.64.0.0/18".parse().expect("block"),
         records: Records::Memory(Arc::default()),
         log_dir: "/nowhere".into(),
+        volume_dir: None,
         kubelet: None,
         drain: Duration::from_secs(4),
     }
@@ -333,7 +334,7 @@ async fn what_is_missing_is_told_and_waited_for() {
         {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]}]}));
     let status = world.until("not pulled", waiting("ErrImagePull")).await;
     let message = container(&status)["state"]["waiting"]["message"].as_str().expect("message");
-    assert!(message.contains("windlass image import missing FILE.wasm"), "{message}");
+    assert!(message.contains("windlass image import missing FILE"), "{message}");
     world.until("backing off", waiting("ImagePullBackOff")).await;
     world.images.0.lock().expect("lock").push("missing".into());
     let status = world.until("no map", waiting("CreateContainerConfigError")).await;
@@ -359,7 +360,9 @@ async fn a_broken_component_is_told() {
     };
     world.until("refused", refused).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(world.api.events(), ["Failed: Error: no such import"]);
+    let events = world.api.events();
+    assert_eq!(events[0], "Failed: Error: no such import");
+    assert!(events[1..].iter().all(|event| event.starts_with("Pulled: ")), "{events:?}");
 }
 
 #[tokio::test(start_paused = true)]

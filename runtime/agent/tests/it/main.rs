@@ -4,3 +4,5 @@ mod fake_api;
 mod fake_runtime;
 mod kubelet;
 mod lifecycle;
+mod streams;
+mod volumes;

@@ -38,7 +38,7 @@ async fn a_command_ends_with_its_exit_code_and_its_log() {
 
 #[tokio::test]
 async fn a_command_past_its_memory_is_oom_killed() {
-    let limits = Limits { memory_bytes: Some(16 << 20), instance_memory_bytes: None };
+    let limits = Limits { memory_bytes: Some(16 << 20), ..Limits::default() };
     check(&["grow", "64"], limits, (137, "OOMKilled"), &["memory limit of 16777216"]).await;
 }
 

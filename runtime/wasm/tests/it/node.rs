@@ -80,6 +80,7 @@ impl Node {
             args: vec![],
             env: vec![("GREETING".into(), "good day".into())],
             working_dir: None,
+            mounts: vec![],
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
@@ -194,6 +195,7 @@ pub fn image(wasm: &Path) -> Image {
         digest: digest.clone(),
         wasm_digest: digest,
         wasm_path: wasm.to_path_buf(),
+        config: Default::default(),
     }
 }
 

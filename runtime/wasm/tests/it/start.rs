@@ -28,7 +28,7 @@ async fn what_cannot_run_is_refused_by_name() {
     refused(
         "module",
         b"\0asm\x01\0\0\0",
-        expect!["CreateContainerError: image test/module:v1 holds a core WebAssembly module; only components (WASI 0.2) run here"],
+        expect!["CreateContainerError: image test/module:v1 is a core module without _start: only commands of WASI preview 1 and components run here"],
     )
     .await;
     refused(

@@ -24,7 +24,10 @@ async fn cluster() -> Api {
         registry: Arc::new(Registry::builtin()),
         clock: clock.clone(),
         rng: rng.clone(),
-        authenticator: Authenticator::new(rustls_pki_types::CertificateDer::from(vec![0])),
+        authenticator: Authenticator::new(
+            rustls_pki_types::CertificateDer::from(vec![0]),
+            clock.clone(),
+        ),
         admission: Admission::new(AdmissionOptions {
             authorizer: authorizer.clone(),
             ..AdmissionOptions::default()

@@ -29,7 +29,10 @@ async fn cluster() -> Cluster {
         registry: Arc::new(Registry::builtin()),
         clock: clock.clone(),
         rng: rng.clone(),
-        authenticator: Authenticator::new(rustls_pki_types::CertificateDer::from(vec![0])),
+        authenticator: Authenticator::new(
+            rustls_pki_types::CertificateDer::from(vec![0]),
+            clock.clone(),
+        ),
         admission: Admission::new(AdmissionOptions {
             authorizer: authorizer.clone(),
             ..AdmissionOptions::default()

@@ -55,7 +55,7 @@ kind: Pod
 metadata: {name: volumes}
 spec:
   containers: [{name: main, image: \"windlass.dev/hello:v1\"}]
-  volumes: [{name: scratch, emptyDir: {}}]
+  volumes: [{name: scratch, persistentVolumeClaim: {claimName: c}}]
 ",
     )?;
     wait_for("the container waits with the reason", 20, || {

@@ -3,9 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
 mod bad_input;
+mod images;
+mod lifecycle;
 mod newcomer;
 mod pods;
+mod streams;
 mod survival;
+mod tokens;
 mod tour;
 
 use windlass_tests_e2e::Cluster;

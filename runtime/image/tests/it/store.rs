@@ -1,4 +1,4 @@
-//! The store on a real folder: what is imported is found, what is cut off or damaged is not.
+//! Wasm files, damage, what comes with the program.
 
 use std::{fs, io, path::Path};
 

@@ -1,0 +1,316 @@
+//! Who may compute, and how much. What a container computes is charged to its account while its
+//! guests are polled. A guest that computes for a whole tick gives its thread back and queues here:
+//! first for its container's `limits.cpu`, then for one of as many places as there are threads.
+//! Places go to the container that is behind in virtual time, which runs slower for a larger
+//! `requests.cpu`. So a guest that spins costs its neighbours at most a tick, and guests that
+//! answer within a tick never queue at all.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::Instant};
+use windlass_runtime_api::Limits;
+
+/// `limits.cpu` is held in each of these.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Weight of a container that asks for no CPU, in thousandths of a core.
+const LEAST_WEIGHT: u32 = 10;
+/// What a container that computed less than its share may catch up with, at most.
+const CREDIT_NANOS: u64 = 100_000_000;
+/// How far a container may be ahead of those that queue, and still start requests without queueing.
+const AHEAD: Duration = Duration::from_millis(20);
+
+/// What one container computes and may compute.
+pub struct CpuAccount {
+    id: u64,
+    used_nanos: AtomicU64,
+    /// Grows by computed time divided by weight.
+    virtual_nanos: AtomicU64,
+    weight: u64,
+    /// What may be computed in a period. None: no limit.
+    quota: Option<Duration>,
+    period: Mutex<Period>,
+    turns: Arc<Turns>,
+}
+
+#[derive(Debug)]
+struct Period {
+    began: Instant,
+    used: Duration,
+}
+
+impl CpuAccount {
+    pub fn new(limits: Limits, turns: Arc<Turns>) -> Arc<Self> {
+        let quota = limits.cpu_millis.map(|millis| PERIOD * millis.max(1) / 1000);
+        let weight = limits.cpu_weight_millis.unwrap_or(0).max(LEAST_WEIGHT);
+        Arc::new(Self {
+            id: turns.next_id.fetch_add(1, Relaxed),
+            used_nanos: AtomicU64::new(0),
+            virtual_nanos: AtomicU64::new(turns.floor.load(Relaxed)),
+            weight: u64::from(weight),
+            quota,
+            period: Mutex::new(Period { began: Instant::now(), used: Duration::ZERO }),
+            turns,
+        })
+    }
+
+    pub fn used_nanos(&self) -> u64 {
+        self.used_nanos.load(Relaxed)
+    }
+
+    /// Polls a guest, once, at this account's cost.
+    pub fn poll<T>(&self, guest: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let outer = PLACE.with_borrow_mut(Option::take);
+        let outer_began = BEGAN.replace(Some(Instant::now()));
+        let polled = guest();
+        if let Some(began) = BEGAN.replace(outer_began) {
+            self.charge(began.elapsed());
+        }
+        // What the guest held is free again, and whoever is next gets it.
+        drop(PLACE.replace(outer));
+        polled
+    }
+
+    fn charge(&self, computed: Duration) {
+        let nanos = computed.as_nanos() as u64;
+        self.used_nanos.fetch_add(nanos, Relaxed);
+        self.virtual_nanos.fetch_add(nanos.saturating_mul(1000) / self.weight, Relaxed);
+        if self.quota.is_some() {
+            self.period.lock().used += computed;
+        }
+    }
+
+    /// For a guest that computed a whole tick: returns when it may go on.
+    pub async fn queue(self: Arc<Self>) {
+        if let Some(began) = BEGAN.replace(Some(Instant::now())) {
+            self.charge(began.elapsed());
+        }
+        self.within_quota().await;
+        let place = self.turns.clone().place(&self).await;
+        // The thread sees to short requests and to sockets. The place is kept meanwhile, so that no
+        // other guest that computes for long is in front of them.
+        tokio::task::yield_now().await;
+        PLACE.set(Some(place));
+    }
+
+    /// For a request that is about to have an instance: waits if its container had its share.
+    pub async fn admit(&self) {
+        self.within_quota().await;
+        let turns = &self.turns;
+        let ahead = || {
+            let ahead = self.virtual_nanos.load(Relaxed).saturating_sub(turns.floor.load(Relaxed));
+            ahead > AHEAD.as_nanos() as u64 * 1000 / self.weight
+        };
+        if turns.contended.load(Relaxed) > 0 && ahead() {
+            let place = turns.clone().place(self).await;
+            PLACE.set(Some(place));
+        }
+    }
+
+    async fn within_quota(&self) {
+        let Some(quota) = self.quota else { return };
+        loop {
+            let next = {
+                let mut period = self.period.lock();
+                let passed = period.began.elapsed().as_nanos() / PERIOD.as_nanos();
+                let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+                if passed > 0 {
+                    // A tick that went past the quota is paid back by the following periods.
+                    period.used = period.used.saturating_sub(quota.saturating_mul(passed));
+                    period.began += PERIOD.saturating_mul(passed);
+                }
+                if period.used < quota {
+                    return;
+                }
+                period.began + PERIOD
+            };
+            tokio::time::sleep_until(next).await;
+        }
+    }
+}
+
+thread_local! {
+    /// Since when the guest that this thread is polling has not been charged.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The place of the guest that this thread is polling.
+    static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+}
+
+/// The queue of a node's guests that compute for long.
+pub struct Turns {
+    next_id: AtomicU64,
+    /// Virtual time of the last who got a place: nobody saves up what it didn't compute.
+    floor: AtomicU64,
+    /// Guests that wait for a place.
+    contended: AtomicU64,
+    queue: Mutex<Queue>,
+}
+
+struct Queue {
+    free: usize,
+    /// By container; those with nobody waiting are absent.
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+struct Waiting {
+    virtual_nanos: u64,
+    guests: VecDeque<oneshot::Sender<Place>>,
+}
+
+/// The right to compute for a tick; given back when dropped.
+struct Place(Option<Arc<Turns>>);
+
+impl Turns {
+    pub fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self {
+            next_id: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            contended: AtomicU64::new(0),
+            queue: Mutex::new(Queue { free: places.max(1), waiting: BTreeMap::new() }),
+        })
+    }
+
+    async fn place(self: Arc<Self>, of: &CpuAccount) -> Place {
+        // Who was just computing may not queue yet when somebody further ahead gets a place.
+        let floor = self.floor.load(Relaxed).saturating_sub(CREDIT_NANOS * 1000 / of.weight);
+        let virtual_nanos = of.virtual_nanos.fetch_max(floor, Relaxed).max(floor);
+        let granted = {
+            let mut queue = self.queue.lock();
+            if queue.free > 0 && queue.waiting.is_empty() {
+                queue.free -= 1;
+                self.floor.fetch_max(virtual_nanos, Relaxed);
+                return Place(Some(self.clone()));
+            }
+            let (grant, granted) = oneshot::channel();
+            let waiting = queue.waiting.entry(of.id);
+            let waiting =
+                waiting.or_insert_with(|| Waiting { virtual_nanos, guests: VecDeque::new() });
+            waiting.virtual_nanos = virtual_nanos;
+            waiting.guests.push_back(grant);
+            self.contended.fetch_add(1, Relaxed);
+            granted
+        };
+        // Given back only now, so that who computes most is compared with all who wait.
+        drop(PLACE.with_borrow_mut(Option::take));
+        match granted.await {
+            Ok(place) => place,
+            // Only dropped with the queue itself, which this future keeps.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The next in line, once a place is free.
+    fn next(&self) -> Option<oneshot::Sender<Place>> {
+        let mut queue = self.queue.lock();
+        let behind = queue.waiting.iter().min_by_key(|(_, waiting)| waiting.virtual_nanos);
+        let Some((id, virtual_nanos)) = behind.map(|(id, waiting)| (*id, waiting.virtual_nanos))
+        else {
+            queue.free += 1;
+            return None;
+        };
+        self.floor.fetch_max(virtual_nanos, Relaxed);
+        self.contended.fetch_sub(1, Relaxed);
+        let waiting = queue.waiting.get_mut(&id)?;
+        let next = waiting.guests.pop_front();
+        if waiting.guests.is_empty() {
+            queue.waiting.remove(&id);
+        }
+        next
+    }
+
+    /// Gives a place away; those who stopped waiting are passed over.
+    fn pass_on(self: &Arc<Self>) {
+        while let Some(next) = self.next() {
+            match next.send(Place(Some(self.clone()))) {
+                Ok(()) => return,
+                // Nobody waits there; its drop must not pass the place on as well.
+                Err(mut unwanted) => unwanted.0 = None,
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(turns) = self.0.take() {
+            turns.pass_on();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(turns: &Arc<Turns>, quota: Option<u32>, weight: u32) -> Arc<CpuAccount> {
+        let limits =
+            Limits { cpu_millis: quota, cpu_weight_millis: Some(weight), ..Limits::default() };
+        CpuAccount::new(limits, turns.clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_is_held_in_each_period() {
+        let account = account(&Turns::new(1), Some(250), 100);
+        let began = Instant::now();
+        for _ in 0..40 {
+            account.within_quota().await;
+            account.charge(Duration::from_millis(5));
+        }
+        // 200 ms of work at a quarter of a core.
+        let took = began.elapsed();
+        assert!((700..=800).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_go_by_weight() {
+        let turns = Turns::new(1);
+        let first = turns.clone().place(&account(&turns, None, 1)).await;
+        let counts: Arc<Mutex<BTreeMap<u32, u32>>> = Arc::default();
+        let mut tasks = tokio::task::JoinSet::new();
+        for weight in [100, 300] {
+            let account = account(&turns, None, weight);
+            // Several guests of one container have its share, not each one.
+            for _ in 0..weight / 50 {
+                let (turns, account, counts) = (turns.clone(), account.clone(), counts.clone());
+                tasks.spawn(async move {
+                    loop {
+                        let place = turns.clone().place(&account).await;
+                        *counts.lock().entry(weight).or_default() += 1;
+                        account.charge(Duration::from_millis(2));
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                        drop(place);
+                    }
+                });
+            }
+        }
+        drop(first);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        drop(tasks);
+        let counts = counts.lock().clone();
+        let ratio = f64::from(counts[&300]) / f64::from(counts[&100]);
+        assert!((2.5..3.5).contains(&ratio), "{counts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_waiting_leaves_its_place_to_the_next() {
+        let turns = Turns::new(1);
+        let account = account(&turns, None, 100);
+        let held = turns.clone().place(&account).await;
+        let waiting = tokio::time::timeout(PERIOD, turns.clone().place(&account)).await;
+        assert!(waiting.is_err());
+        drop(held);
+        let next = tokio::time::timeout(PERIOD, turns.clone().place(&account)).await;
+        assert!(next.is_ok());
+        drop(next);
+        assert_eq!(turns.queue.lock().free, 1);
+    }
+}

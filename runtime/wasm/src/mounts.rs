@@ -1,0 +1,233 @@
+//! What a container sees of the node's files: WASI knows folders that are open from the start, so
+//! each mounted folder is one, and files mounted into the same folder share one that is made for
+//! them. Folders are opened at the container's first request or command, once, and stay open: that
+//! is also what a guest with a handle to a folder would see when its content is swapped.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use parking_lot::Mutex;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
+use windlass_runtime_api::{Mount, RuntimeError};
+
+/// The folders of one container.
+pub struct Mounts {
+    mounts: Vec<Mount>,
+    /// Where folders for single files are made, when they are needed.
+    staging: PathBuf,
+    opened: Mutex<Option<WasiFilesystemCtx>>,
+}
+
+/// One folder that a guest finds open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Preopen {
+    container_path: String,
+    read_only: bool,
+    content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Folder(PathBuf),
+    /// Name and file of the node.
+    Files(Vec<(String, PathBuf)>),
+}
+
+impl Mounts {
+    /// Refuses what can't be shown to a guest; opens nothing yet.
+    pub fn new(mounts: Vec<Mount>, staging: PathBuf) -> Result<Self, RuntimeError> {
+        plan(&mounts, |path| path.is_file())?;
+        Ok(Self { mounts, staging, opened: Mutex::default() })
+    }
+
+    /// The folders, open. None: the container has none.
+    pub fn open(&self) -> io::Result<Option<WasiFilesystemCtx>> {
+        if self.mounts.is_empty() {
+            return Ok(None);
+        }
+        let mut opened = self.opened.lock();
+        if opened.is_none() {
+            *opened = Some(self.open_all()?);
+        }
+        Ok(opened.clone())
+    }
+
+    fn open_all(&self) -> io::Result<WasiFilesystemCtx> {
+        let planned = plan(&self.mounts, |path| path.is_file());
+        let planned = planned.map_err(|error| io::Error::other(error.message))?;
+        let mut builder = WasiCtxBuilder::new();
+        for (number, preopen) in planned.iter().enumerate() {
+            let folder = match &preopen.content {
+                Content::Folder(folder) => folder.clone(),
+                Content::Files(files) => self.stage(number, files, preopen.read_only)?,
+            };
+            let perms = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            builder
+                .preopened_dir(&folder, &preopen.container_path, perms)
+                .map_err(|error| io::Error::other(format!("{}: {error:#}", folder.display())))?;
+        }
+        Ok(builder.build().filesystem().clone())
+    }
+
+    /// A folder with just these files. What is only read is copied, because a mounted file doesn't
+    /// follow its volume; what is written is the same file.
+    fn stage(
+        &self,
+        number: usize,
+        files: &[(String, PathBuf)],
+        read_only: bool,
+    ) -> io::Result<PathBuf> {
+        let folder = self.staging.join(number.to_string());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        for (name, file) in files {
+            let to = folder.join(name);
+            let _ = fs::remove_file(&to);
+            let file = fs::canonicalize(file)?;
+            let staged = if read_only {
+                fs::copy(&file, &to).map(|_| ())
+            } else {
+                fs::hard_link(&file, &to)
+            };
+            staged.map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+            })?;
+        }
+        Ok(folder)
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        if self.opened.get_mut().is_some() {
+            // Often there is none; one that stays is removed at the node's next start.
+            let _ = fs::remove_dir_all(&self.staging);
+        }
+    }
+}
+
+/// The folders that show all mounts.
+fn plan(mounts: &[Mount], is_file: impl Fn(&Path) -> bool) -> Result<Vec<Preopen>, RuntimeError> {
+    let refused = |why: String| RuntimeError::new("CreateContainerConfigError", why);
+    let mut planned: BTreeMap<String, Preopen> = BTreeMap::new();
+    for mount in mounts {
+        let path = clean(&mount.container_path).map_err(refused)?;
+        let (container_path, content) = if is_file(&mount.host_path) {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            if name.is_empty() {
+                return Err(refused("a single file can't be mounted at /".into()));
+            }
+            let parent = if parent.is_empty() { "/" } else { parent };
+            (parent.to_string(), Content::Files(vec![(name.into(), mount.host_path.clone())]))
+        } else {
+            (path.clone(), Content::Folder(mount.host_path.clone()))
+        };
+        let new = Preopen { container_path, read_only: mount.read_only, content };
+        match planned.get_mut(&new.container_path) {
+            None => {
+                planned.insert(new.container_path.clone(), new);
+            }
+            Some(present) => present.join(new).map_err(|()| {
+                refused(format!(
+                    "mount path {path:?}: a WASM guest can't see it beside another mount at {:?}",
+                    present.container_path
+                ))
+            })?,
+        }
+    }
+    Ok(planned.into_values().collect())
+}
+
+impl Preopen {
+    /// Files of one folder come together, if they may all be written or none.
+    fn join(&mut self, other: Self) -> Result<(), ()> {
+        match (&mut self.content, other.content) {
+            (Content::Files(files), Content::Files(more)) if self.read_only == other.read_only => {
+                files.extend(more);
+                Ok(())
+            }
+            _ => Err(()),
+        }
+    }
+}
+
+/// `/a//b/./c/` as `/a/b/c`.
+fn clean(path: &str) -> Result<String, String> {
+    if path.split('/').any(|part| part == "..") {
+        return Err(format!("mount path {path:?} must not contain '..'"));
+    }
+    let parts: Vec<&str> =
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    Ok(format!("/{}", parts.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    /// `HOST:PATH[:ro]`; host paths with a dot are files.
+    fn check(mounts: &[&str], expected: Expect) {
+        let mount = |text: &&str| {
+            let parts: Vec<_> = text.split(':').collect();
+            Mount {
+                host_path: parts[0].into(),
+                container_path: parts[1].into(),
+                read_only: parts.len() > 2,
+            }
+        };
+        let mounts: Vec<_> = mounts.iter().map(mount).collect();
+        let planned = plan(&mounts, |path| path.to_string_lossy().contains('.'));
+        let text = match planned {
+            Err(error) => error.message,
+            Ok(planned) => planned.iter().map(show).collect::<Vec<_>>().join("\n"),
+        };
+        expected.assert_eq(&text);
+    }
+
+    fn show(preopen: &Preopen) -> String {
+        let mode = if preopen.read_only { "ro" } else { "rw" };
+        format!("{} {mode} {:?}", preopen.container_path, preopen.content)
+    }
+
+    #[test]
+    fn mounts_become_folders() {
+        check(&[], expect![""]);
+        check(
+            &["v/data:/data/", "v/conf:/etc//app:ro"],
+            expect![[r#"
+            /data rw Folder("v/data")
+            /etc/app ro Folder("v/conf")"#]],
+        );
+        check(
+            &["v/a.txt:/etc/a.txt:ro", "v/b.txt:/etc/b.txt:ro"],
+            expect![[r#"/etc ro Files([("a.txt", "v/a.txt"), ("b.txt", "v/b.txt")])"#]],
+        );
+        check(
+            &["v/a.txt:/etc/a.txt:ro", "v/b.txt:/etc/b.txt"],
+            expect![[
+                r#"mount path "/etc/b.txt": a WASM guest can't see it beside another mount at "/etc""#
+            ]],
+        );
+        check(
+            &["v/data:/data", "v/a.txt:/data/a.txt"],
+            expect![[
+                r#"mount path "/data/a.txt": a WASM guest can't see it beside another mount at "/data""#
+            ]],
+        );
+        check(
+            &["v/data:/data", "v/other:/data"],
+            expect![[
+                r#"mount path "/data": a WASM guest can't see it beside another mount at "/data""#
+            ]],
+        );
+        check(
+            &["v/data:/data/../etc"],
+            expect![[r#"mount path "/data/../etc" must not contain '..'"#]],
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! Images as people have them: files, layouts, and a registry (Debian's docker-registry) with a
+//! password.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use windlass_tests_e2e::{Kubectl, guest, wait_for};
+
+use crate::shared;
+
+/// bcrypt of "secret", in `htpasswd`'s format.
+const HTPASSWD: &str = "user:$2b$05$HaoRVqMm4pbaoEH5TRWH7OZKBAf1LjzIfbcx3frVN/nFlpholB50C\n";
+/// `user:secret` in base64.
+const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+struct Registry {
+    child: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Registry {
+    fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("htpasswd"), HTPASSWD)?;
+        let config = json!({
+            "version": 0.1, "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": path("data")}},
+            "http": {"addr": address},
+            "auth": {"htpasswd": {"realm": "test", "path": path("htpasswd")}},
+        });
+        std::fs::write(path("config.yml"), config.to_string())?;
+        let mut command = Command::new("docker-registry");
+        command.args(["serve", &path("config.yml")]).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command
+            .spawn()
+            .context("docker-registry (a Debian package): run the tests by `cargo xtask test`")?;
+        let registry = Self { child, address, _folder: folder };
+        wait_for("the registry", 20, || TcpStream::connect(&registry.address).ok());
+        Ok(registry)
+    }
+
+    /// Pushes a wasm file as an artifact; returns the image's name.
+    fn push(&self, repository: &str, wasm: &Path) -> anyhow::Result<String> {
+        let wasm = std::fs::read(wasm)?;
+        let config = br#"{"architecture":"wasm","os":"wasip2"}"#.to_vec();
+        let mut parts = Vec::new();
+        for bytes in [&config, &wasm] {
+            let (_, head, _) =
+                self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", &[])?;
+            let location = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
+            });
+            let location = location.context("where to upload to")?;
+            let path = location.split_once(&self.address).map_or(&*location, |(_, path)| path);
+            let digest = windlass_digest(bytes)?;
+            let sign = if path.contains('?') { '&' } else { '?' };
+            let path = format!("{path}{sign}digest={digest}");
+            let (status, _, said) = self.send("PUT", &path, "application/octet-stream", bytes)?;
+            ensure!(status == 201, "{said}");
+            parts.push(json!({"digest": digest, "size": bytes.len()}));
+        }
+        parts[0]["mediaType"] = "application/vnd.wasm.config.v0+json".into();
+        parts[1]["mediaType"] = "application/wasm".into();
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({"schemaVersion": 2, "mediaType": media_type,
+            "config": parts[0], "layers": [parts[1]]});
+        let path = format!("/v2/{repository}/manifests/v1");
+        let (status, _, said) =
+            self.send("PUT", &path, media_type, manifest.to_string().as_bytes())?;
+        ensure!(status == 201, "{said}");
+        Ok(format!("{}/{repository}:v1", self.address))
+    }
+
+    /// Status, head and body of one request with the password.
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> anyhow::Result<(u16, String, String)> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: {BASIC}\r\nconnection: close\r\n\
+             content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        )?;
+        stream.write_all(body)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+        let status = head.split(' ').nth(1).context("a status")?.parse()?;
+        Ok((status, head.to_owned(), body.to_owned()))
+    }
+}
+
+/// By coreutils: the tests' own idea of a digest.
+fn windlass_digest(bytes: &[u8]) -> anyhow::Result<String> {
+    let mut child =
+        Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    child.stdin.take().context("stdin is piped")?.write_all(bytes)?;
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(format!("sha256:{}", text.split(' ').next().context("a digest")?))
+}
+
+fn pod(name: &str, image: &str, more: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {more}\n  containers:\n  \
+         - {{name: main, image: \"{image}\"}}\n"
+    )
+}
+
+fn ready(kubectl: &Kubectl, name: &str) {
+    wait_for(&format!("pod {name} Ready"), 60, || {
+        let ready = kubectl
+            .jsonpath(&format!("pod {name}"), "{.status.containerStatuses[0].ready}")
+            .ok()?;
+        (ready == "true").then_some(())
+    });
+}
+
+/// The Events of a pod, as "Reason: message" lines.
+fn events(kubectl: &Kubectl, pod: &str) -> String {
+    let query = format!("get events --field-selector involvedObject.name={pod} -o json");
+    let text = kubectl.sh(&query).unwrap_or_default();
+    let tree: Value = serde_json::from_str(&text).unwrap_or_default();
+    let lines = tree["items"].as_array().into_iter().flatten().map(|event| {
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        format!("{}: {}\n", text("reason"), text("message"))
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_registry_with_a_password() -> anyhow::Result<()> {
+    let registry = Registry::start()?;
+    let image = registry.push("acme/echo", &guest("http-echo")?)?;
+    let kubectl = shared().kubectl(37)?.in_new_namespace("registry")?;
+    // Nobody may pull.
+    kubectl.apply(&pod("nobody", &image, ""))?;
+    wait_for("ImagePullBackOff", 40, || {
+        let reason = "{.status.containerStatuses[0].state.waiting.reason}";
+        let reason = kubectl.jsonpath("pod nobody", reason).ok()?;
+        (reason == "ImagePullBackOff").then_some(())
+    });
+    let said = events(&kubectl, "nobody");
+    assert!(said.contains(&format!("Pulling: Pulling image {image:?}")), "{said}");
+    assert!(said.contains(&format!("Failed: Failed to pull image {image:?}")), "{said}");
+    assert!(said.contains("pull access denied"), "{said}");
+    // The pod's own secret.
+    kubectl.sh(&format!(
+        "create secret docker-registry login --docker-server={} --docker-username=user \
+         --docker-password=secret",
+        registry.address
+    ))?;
+    kubectl.apply(&pod("own", &image, "imagePullSecrets: [{name: login}]"))?;
+    ready(&kubectl, "own");
+    let said = events(&kubectl, "own");
+    assert!(said.contains(&format!("Pulled: Successfully pulled image {image:?} in ")), "{said}");
+    assert!(said.contains("Image size: ") && said.contains("CNCF wasm artifact"), "{said}");
+    // The account's secret, for an image that isn't here yet; a secret that is missing is told.
+    let other = registry.push("acme/other", &guest("http-echo")?)?;
+    kubectl.apply(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: puller}\n\
+         imagePullSecrets: [{name: login}, {name: gone}]\n",
+    )?;
+    kubectl.apply(&pod("account", &other, "serviceAccountName: puller"))?;
+    ready(&kubectl, "account");
+    let said = events(&kubectl, "account");
+    assert!(said.contains("FailedToRetrieveImagePullSecret"), "{said}");
+    // It is on the node now, and stays with `IfNotPresent` when the registry is gone.
+    drop(registry);
+    kubectl.apply(&pod("later", &image, ""))?;
+    ready(&kubectl, "later");
+    let said = events(&kubectl, "later");
+    assert!(said.contains("already present on machine"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_layout_folder_is_imported_and_inspected() -> anyhow::Result<()> {
+    let cluster = shared();
+    let kubectl = cluster.kubectl(37)?.in_new_namespace("layout")?;
+    let folder = tempfile::tempdir()?;
+    let blobs = folder.path().join("blobs/sha256");
+    std::fs::create_dir_all(&blobs)?;
+    let put = |bytes: &[u8], media_type: &str| -> anyhow::Result<Value> {
+        let digest = windlass_digest(bytes)?;
+        std::fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes)?;
+        Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
+    };
+    let config = br#"{"architecture":"wasm","os":"wasip1","config":{"Env":["GREETING=hi"]}}"#;
+    let runwasi = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm";
+    let manifest = json!({"schemaVersion": 2,
+        "config": put(config, "application/vnd.oci.image.config.v1+json")?,
+        "layers": [put(&std::fs::read(guest("http-echo")?)?, runwasi)?]});
+    let entry = put(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json")?;
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    std::fs::write(folder.path().join("index.json"), index.to_string())?;
+    std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let image = "windlass.dev/test/layout:1";
+    let path = folder.path().to_str().context("UTF-8")?;
+    cluster.windlass(&["image", "import", image, path])?;
+    let said = cluster.windlass(&["image", "inspect", image])?;
+    for expected in [
+        "imported",
+        "OCI image with a wasm layer",
+        runwasi,
+        "a component of WASI 0.2",
+        "wasi:http/",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let told: Value =
+        serde_json::from_str(&cluster.windlass(&["image", "inspect", image, "--json"])?)?;
+    assert_eq!(told["decision"]["form"], "wasm-layer");
+    assert_eq!(told["decision"]["env"], json!([["GREETING", "hi"]]));
+    let said = cluster.windlass(&["image", "inspect", "windlass.dev/test/none:1"]);
+    assert!(said.expect_err("refused").to_string().contains("is not on this node"));
+    kubectl.apply(&pod("layout", image, ""))?;
+    ready(&kubectl, "layout");
+    let said = events(&kubectl, "layout");
+    assert!(said.contains("It is an OCI image with a wasm layer"), "{said}");
+    Ok(())
+}

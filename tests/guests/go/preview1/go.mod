@@ -1,0 +1,3 @@
+module windlass.dev/guests/preview1
+
+go 1.22
