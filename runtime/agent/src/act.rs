@@ -122,12 +122,16 @@ impl Agent {
                 self.update(uid, |entry| {
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         memory.started(attempt, started.id, now);
+                        memory.hooking =
+                            container.lifecycle.as_ref().is_some_and(|of| of.post_start.is_some());
                         (memory.image, memory.image_digest) = (image.reference, image.digest);
                     }
                 });
                 // A command may have ended by now; a handler's start time is the runtime's.
                 self.observe(uid).await;
-                self.watch_readiness(pod, name, attempt);
+                if self.post_start(pod, container).await {
+                    self.watch(pod, name);
+                }
             }
             (Err(error), _) => {
                 self.say_failure(&about, container, &error);
@@ -261,15 +265,26 @@ impl Agent {
         self: &Arc<Self>,
         entry: &mut Entry,
         uid: &str,
+        pod: Option<&Arc<Pod>>,
         container: String,
         grace: Duration,
     ) {
         let by = self.clock.now() + grace;
-        if let Some(memory) = entry.state.containers.get_mut(&container) {
-            memory.stopping = Some(by);
+        let Some(memory) = entry.state.containers.get_mut(&container) else { return };
+        // A stop that only becomes shorter has had its hook.
+        let is_first = memory.stopping.replace(by).is_none();
+        if let Some(hook) = entry.hooks.remove(&container) {
+            hook.cancel();
         }
-        let (agent, uid) = (self.clone(), uid.to_owned());
+        let (agent, uid, address) = (self.clone(), uid.to_owned(), entry.state.address);
+        let pod = pod.filter(|_| is_first).cloned().zip(address);
         tokio::spawn(async move {
+            let mut grace = grace;
+            if let Some((pod, address)) = pod
+                && let Some(spec) = order::containers(&pod).find(|of| of.name == container)
+            {
+                grace = agent.pre_stop(&pod, address, spec, grace).await;
+            }
             match agent.runtime.stop_container(&uid, &container, grace).await {
                 Ok(()) => agent.observe(&uid).await,
                 Err(error) => {

@@ -8,8 +8,12 @@
 
 mod act;
 mod agent;
+mod call;
 mod config;
 mod env;
+mod fields;
+mod grpc;
+mod health;
 mod images;
 mod kubelet;
 mod kubelet_streams;
@@ -28,6 +32,7 @@ mod volumes;
 
 pub use agent::{AgentError, run};
 pub use config::{AgentConfig, Kubelet, NodeFacts};
+pub use fields::pod_fields_markdown;
 pub use images::{Images, Upload};
 pub use kubelet::{TlsError, kubelet_tls};
 pub use records::Records;

@@ -46,8 +46,17 @@ pub trait Runtime: Send + Sync {
     /// that lags gets `Lagged` and looks at everything.
     fn events(&self) -> BoxStream<'static, RuntimeEvent>;
 
-    /// An HTTP GET to a container of the pod, as a readiness probe makes it. In process for WASM.
-    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError>;
+    /// One HTTP request to a port of the pod, as probes and hooks make it: in process where the
+    /// runtime serves the port itself. Redirects are not followed. An error's message is what a
+    /// client would say of it, such as `dial tcp 127.64.0.1:80: connect: connection refused`.
+    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe)
+    -> Result<HttpAnswer, RuntimeError>;
+
+    /// Whether a port takes connections. The error's message is as for `http_probe`.
+    async fn tcp_probe(&self, pod_uid: &str, probe: TcpProbe) -> Result<(), RuntimeError> {
+        let _ = (pod_uid, probe);
+        Err(RuntimeError::new("ProbeError", format!("the {} runtime has no sockets", self.name())))
+    }
 
     /// Runs a program in a container that runs, with the container's volumes and environment, and
     /// returns its exit code once it has ended and what it wrote is in `io`. Dropping the future
@@ -277,13 +286,40 @@ pub enum RuntimeEvent {
     Notice { pod_uid: String, container: String, reason: &'static str, message: String },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// What [`Runtime::http_probe`] asks.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpProbe {
+    /// The one whose port it is; another of the pod may have it.
     pub container: String,
+    /// A name or an address, looked up and dialled as the pod would; None: the pod itself.
+    pub to: Option<String>,
     pub port: u16,
     pub path: String,
+    /// The `Host` header; None: the pod's address and the port.
     pub host: Option<String>,
     pub headers: Vec<(String, String)>,
+    /// The message of a gRPC call, sent by POST over HTTP/2; None: a GET over HTTP/1.1.
+    pub grpc: Option<Vec<u8>>,
+    pub timeout: Duration,
+}
+
+/// The answer to an [`HttpProbe`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpAnswer {
+    pub status: u16,
+    pub location: Option<String>,
+    /// The beginning, at most 10 KiB.
+    pub body: Vec<u8>,
+    /// `grpc-status` and `grpc-message`, from the trailers or the head.
+    pub grpc: Option<(u32, String)>,
+}
+
+/// What [`Runtime::tcp_probe`] asks; fields as in [`HttpProbe`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TcpProbe {
+    pub container: String,
+    pub to: Option<String>,
+    pub port: u16,
     pub timeout: Duration,
 }
 

@@ -19,6 +19,7 @@ mod logs;
 mod memory;
 mod mounts;
 mod outgoing;
+mod probe;
 mod runtime;
 mod serve;
 mod traps;

@@ -13,20 +13,17 @@ use std::{
     time::Duration,
 };
 
-use ::http::Request;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream::BoxStream};
-use http_body_util::{BodyExt, Empty, Limited};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::{runtime, sync::broadcast};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    ContainerSpec, ExecIo, ExecSpec, HttpProbe, ObservedSandbox, Protocol, Runtime, RuntimeError,
-    RuntimeEvent, Sandbox, SandboxStats, Started,
+    ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Protocol, Runtime,
+    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started, TcpProbe,
 };
-use windlass_runtime_net::{ListenError, PodListener, PodNet};
+use windlass_runtime_net::{ListenError, PodListener, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
@@ -40,13 +37,12 @@ use crate::{
     guest::Linkers,
     http::Handler,
     logs::LogWriter,
+    probe::{self, Place},
     serve,
 };
 
 /// Events that a reader may lag behind before it must look at everything.
 const EVENTS: usize = 1024;
-/// Of a probe's answer, as much is read as the kubelet reads.
-const PROBE_BODY_BYTES: usize = 10 << 10;
 /// The port of a handler whose container declares none.
 const DEFAULT_PORT: u16 = 8080;
 /// Bound of tokio's threads for calls that block.
@@ -200,27 +196,18 @@ impl Runtime for WasmRuntime {
         stream.boxed()
     }
 
-    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError> {
-        let refused = |why: String| RuntimeError::new("ProbeError", why);
-        let handler = match self.inner.running(pod_uid, &probe.container) {
-            Some(Running::Handler(handler)) if handler.container.is_running() => handler,
-            _ => return Err(refused(format!("container {} serves no HTTP", probe.container))),
-        };
-        if !handler.ports.contains(&probe.port) {
-            return Err(refused(format!("nothing listens on port {}", probe.port)));
-        }
-        let timeout = probe.timeout;
-        let request = probe_request(&handler, probe)?;
-        let answered = self.guests.run(tokio::time::timeout(timeout, async move {
-            let response = handler.handle(request).await;
-            let (head, body) = response.into_parts();
-            // A guest whose answer nobody reads may take that for an error.
-            let _ = Limited::new(body, PROBE_BODY_BYTES).collect().await;
-            head.status.as_u16()
-        }));
-        answered
-            .await?
-            .map_err(|_| refused(format!("no answer within {} s", timeout.as_secs_f32())))
+    async fn http_probe(
+        &self,
+        pod_uid: &str,
+        probe: HttpProbe,
+    ) -> Result<HttpAnswer, RuntimeError> {
+        let place = self.inner.place(pod_uid, &probe.container, probe.to.as_deref(), probe.port)?;
+        self.guests.run(probe::http(place, probe)).await?
+    }
+
+    async fn tcp_probe(&self, pod_uid: &str, probe: TcpProbe) -> Result<(), RuntimeError> {
+        let place = self.inner.place(pod_uid, &probe.container, probe.to.as_deref(), probe.port)?;
+        self.guests.run(probe::tcp(place, probe)).await?
     }
 
     async fn exec(
@@ -341,6 +328,40 @@ impl Inner {
         Some(format!("port {port} is taken by container {name} of the same pod"))
     }
 
+    /// Where a port of a pod is; `to` is another host than the pod itself.
+    fn place(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        to: Option<&str>,
+        port: u16,
+    ) -> Result<Place, RuntimeError> {
+        let pods = self.pods.lock();
+        let gone = || RuntimeError::new("ProbeError", "the pod's sandbox is gone");
+        let pod = pods.get(pod_uid).ok_or_else(gone)?;
+        let (net, address) = (self.around.net.clone(), pod.sandbox.address);
+        if let Some(host) = to.filter(|host| host.parse() != Ok(address)) {
+            let from = PodRef {
+                uid: pod_uid.to_string(),
+                namespace: pod.sandbox.namespace.clone(),
+                name: pod.sandbox.name.clone(),
+            };
+            return Ok(Place::Elsewhere(net, from, host.to_string(), port));
+        }
+        let own = pod.containers.get(container).into_iter();
+        let handler = own.chain(pod.containers.values()).find_map(|running| match running {
+            Running::Handler(handler) => {
+                let serves = handler.container.is_running() && handler.ports.contains(&port);
+                serves.then(|| handler.clone())
+            }
+            Running::Command(..) => None,
+        });
+        Ok(match handler {
+            Some(handler) => Place::Handler(handler),
+            None => Place::Pod(net, SocketAddr::new(address, port)),
+        })
+    }
+
     fn running(&self, pod_uid: &str, container: &str) -> Option<Running> {
         self.pods.lock().get(pod_uid)?.containers.get(container).cloned()
     }
@@ -427,23 +448,6 @@ fn http_ports(spec: &ContainerSpec) -> Result<Vec<u16>, RuntimeError> {
     ports.sort_unstable();
     ports.dedup();
     Ok(if ports.is_empty() { vec![DEFAULT_PORT] } else { ports })
-}
-
-fn probe_request(
-    handler: &Handler,
-    probe: HttpProbe,
-) -> Result<Request<Empty<Bytes>>, RuntimeError> {
-    let address = SocketAddr::new(handler.container.spec.pod.address, probe.port);
-    let own_host = probe.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
-    let mut request = Request::get(&probe.path).header("user-agent", "kube-probe/windlass");
-    if !own_host {
-        request = request.header("host", probe.host.unwrap_or_else(|| address.to_string()));
-    }
-    for (name, value) in &probe.headers {
-        request = request.header(name, value);
-    }
-    let wrong = |error| RuntimeError::new("ProbeError", format!("the probe is malformed: {error}"));
-    request.body(Empty::new()).map_err(wrong)
 }
 
 /// The threads that guests run on, apart from those of the control plane.
