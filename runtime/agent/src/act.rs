@@ -13,7 +13,7 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
-    order,
+    names, order,
     state::{SandboxState, Trouble},
     volumes::FAILED_MOUNT,
 };
@@ -221,26 +221,33 @@ impl Agent {
             services.extend(self.services.get("default", "kubernetes"));
         }
         let services = env::visible_services(pod, &services);
+        let files = self.env_files(pod, container, address).await?;
+        let sandbox = Arc::new(sandbox(pod, address));
         let resolved = env::resolve(&Inputs {
             pod,
             container,
             config_maps: &config_maps,
             secrets: &secrets,
+            files: &files,
             services: &services,
+            hostname: &sandbox.hostname,
             facts: self.facts(pod, &address.to_string()),
         })
         .map_err(config_error)?;
         let folder = self.log_folder(&Key::of(pod), pod.uid());
+        let mounts = self.mounts(pod, container, &resolved.env, attempt, address).await?;
+        let late_mounts = self.late_mounts(pod, container, attempt, address);
         Ok(ContainerSpec {
-            pod: Arc::new(sandbox(pod, address)),
+            pod: sandbox,
             name: container.name.clone(),
             attempt,
             image,
             command: resolved.command,
             args: resolved.args,
-            env: resolved.env.clone(),
+            env: resolved.env,
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
-            mounts: self.mounts(pod, container, &resolved.env, attempt, address).await?,
+            mounts,
+            late_mounts,
             ports: ports(container),
             limits: limits(pod, container).map_err(config_error)?,
             log_path: folder.join(&container.name).join(format!("{attempt}.log")),
@@ -346,13 +353,14 @@ impl Agent {
 }
 
 fn sandbox(pod: &Pod, address: IpAddr) -> Sandbox {
-    let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
+    let (hostname, names) = names::of(pod, address);
     Sandbox {
         uid: pod.uid().to_owned(),
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
         address,
-        hostname: hostname.filter(|name| !name.is_empty()).unwrap_or(pod.name().to_owned()),
+        hostname,
+        names: Arc::new(names),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
     }
 }

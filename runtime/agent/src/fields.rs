@@ -103,26 +103,40 @@ pub fn pod_fields_markdown() -> String {
         "| type | honoured | refused | accepted, without meaning |\n|---|---|---|---|\n",
     );
     for row in types() {
-        let mut cells = [Vec::new(), Vec::new(), Vec::new()];
+        let mut honoured = Vec::new();
+        let (mut refused, mut without) = (Vec::new(), Vec::new());
         for field in row.fields {
             let name = format!("`{}`", field.name);
             match field.verdict {
-                Verdict::Honoured("") => cells[0].push(name),
-                Verdict::Honoured(note) => cells[0].push(format!("{name} ({note})")),
+                Verdict::Honoured("") => honoured.push(name),
+                Verdict::Honoured(note) => honoured.push(format!("{name} ({note})")),
                 Verdict::Refused(when, why) => {
                     if when != When::Set && when != When::True {
-                        cells[0].push(name.clone());
+                        honoured.push(name.clone());
                     }
-                    cells[1].push(format!("{name}{}: {why}", values(when)));
+                    refused.push((format!("{name}{}", values(when)), why));
                 }
-                Verdict::Without(why) => cells[2].push(format!("{name}: {why}")),
+                Verdict::Without(why) => without.push((name, why)),
             }
         }
-        let [first, second, third] =
-            [cells[0].join(", "), cells[1].join("; "), cells[2].join("; ")];
-        out.push_str(&format!("| {} | {first} | {second} | {third} |\n", row.name));
+        let cells = [honoured.join(", "), by_reason(&refused), by_reason(&without)];
+        out.push_str(&format!("| {} | {} |\n", row.name, cells.join(" | ")));
     }
     out
+}
+
+/// Names with the same reason stand together.
+fn by_reason(rows: &[(String, &'static str)]) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, why) in rows {
+        match groups.iter_mut().find(|(known, _)| known == why) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((why, vec![name])),
+        }
+    }
+    let shown: Vec<String> =
+        groups.iter().map(|(why, names)| format!("{}: {why}", names.join(", "))).collect();
+    shown.join("; ")
 }
 
 fn values(when: When) -> String {

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{future::BoxFuture, stream::BoxStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use windlass_sdk_meta::Timestamp;
 
@@ -106,7 +106,28 @@ pub struct Sandbox {
     pub namespace: String,
     pub address: IpAddr,
     pub hostname: String,
+    pub names: Arc<PodNames>,
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How guests of a pod look up names: what other systems keep in `/etc/hosts` and
+/// `/etc/resolv.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNames {
+    /// Names that only this pod knows, in lower case: its own and its `hostAliases`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Domains that are tried behind a name, beside the cluster's own.
+    pub searches: Vec<String>,
+    /// A name with at least as many dots is tried as it is before the domains are.
+    pub ndots: usize,
+    /// Names of services are known.
+    pub cluster: bool,
+}
+
+impl Default for PodNames {
+    fn default() -> Self {
+        Self { hosts: Vec::new(), searches: Vec::new(), ndots: 5, cluster: true }
+    }
 }
 
 /// One attempt of one container, with everything resolved: no reference to another object is left.
@@ -124,6 +145,9 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// In any order; a path inside another mount's path is a mount of its own.
     pub mounts: Vec<Mount>,
+    /// Makes those of `mounts` that don't exist yet; called before the first instance that runs,
+    /// so that a container that is never used costs no file and no token.
+    pub late_mounts: Option<LateMounts>,
     pub ports: Vec<Port>,
     pub limits: Limits,
     /// stdout and stderr go here in CRI's log format; made when the first line is written.
@@ -134,11 +158,34 @@ pub struct ContainerSpec {
 /// A folder or a file of the node that a container sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Exists when the container is started.
+    /// Exists when the container is started, or once `late_mounts` was called.
     pub host_path: PathBuf,
     /// Absolute, as the pod names it.
     pub container_path: String,
     pub read_only: bool,
+}
+
+/// See [`ContainerSpec::late_mounts`]. May be called more than once.
+#[derive(Clone)]
+pub struct LateMounts(Arc<dyn Fn() -> BoxFuture<'static, Result<(), RuntimeError>> + Send + Sync>);
+
+impl LateMounts {
+    pub fn new<F>(make: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), RuntimeError>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(make())))
+    }
+
+    pub async fn make(&self) -> Result<(), RuntimeError> {
+        (self.0)().await
+    }
+}
+
+impl std::fmt::Debug for LateMounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LateMounts")
+    }
 }
 
 /// An image that is on this node.

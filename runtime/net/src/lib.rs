@@ -18,6 +18,6 @@ pub use blocks::{Block, BlockError, Blocks};
 pub use conn::Conn;
 pub use podnet::{ConnectError, Limits, ListenError, PodListener, PodNet, PodRef};
 pub use proxy::Proxy;
-pub use resolve::{Answer, resolve};
+pub use resolve::{Step, resolve};
 pub use run::run;
 pub use table::{Table, plan};

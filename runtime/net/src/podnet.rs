@@ -16,13 +16,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
+use windlass_runtime_api::PodNames;
 use windlass_sdk_meta::Rng;
 
 use crate::{
     blocks::Block,
     conn::Conn,
     holder,
-    resolve::{Answer, resolve},
+    resolve::{Step, resolve},
     table::Table,
 };
 
@@ -74,6 +75,8 @@ pub struct PodRef {
     pub uid: String,
     pub namespace: String,
     pub name: String,
+    /// What names mean to it.
+    pub names: Arc<PodNames>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -174,23 +177,24 @@ impl PodNet {
         Err(ListenError::Unsupported("UDP", "pods have TCP ports only so far"))
     }
 
-    /// The addresses a name has for a pod of this namespace: services first, then what the host's
-    /// resolver says.
+    /// The addresses a name has for a pod: its own names first, then services, then what the
+    /// host's resolver says.
     pub async fn lookup_host(
         &self,
-        namespace: &str,
+        from: &PodRef,
         host: &str,
     ) -> Result<Vec<IpAddr>, ConnectError> {
-        match resolve(&self.table(), namespace, host) {
-            Answer::Addresses(addresses) => Ok(addresses.into_iter().map(IpAddr::V4).collect()),
-            Answer::NoSuchName => Err(ConnectError::NotFound(host.to_owned())),
-            Answer::External => {
-                let found = tokio::net::lookup_host((host, 0))
-                    .await
-                    .map_err(|_| ConnectError::NotFound(host.to_owned()))?;
-                Ok(found.map(|address| address.ip()).collect())
+        for step in resolve(&self.table(), &from.names, &from.namespace, host) {
+            match step {
+                Step::Found(addresses) => return Ok(addresses),
+                Step::Ask(name) => {
+                    if let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await {
+                        return Ok(found.map(|address| address.ip()).collect());
+                    }
+                }
             }
         }
+        Err(ConnectError::NotFound(host.to_owned()))
     }
 
     /// The services as they are now.
@@ -233,7 +237,7 @@ impl PodNet {
         host: &str,
         port: u16,
     ) -> Result<SocketAddr, ConnectError> {
-        let addresses = self.lookup_host(&from.namespace, host).await?;
+        let addresses = self.lookup_host(from, host).await?;
         // Outside addresses in IPv4 first: the cluster has no IPv6 of its own.
         let address = addresses.iter().find(|ip| ip.is_ipv4()).or(addresses.first());
         address

@@ -17,7 +17,12 @@ fn net() -> PodNet {
 }
 
 fn pod(name: &str) -> PodRef {
-    PodRef { uid: format!("uid-{name}"), namespace: "default".into(), name: name.into() }
+    PodRef {
+        uid: format!("uid-{name}"),
+        namespace: "default".into(),
+        name: name.into(),
+        ..PodRef::default()
+    }
 }
 
 /// A pod address that tests of other processes on this machine hardly use.

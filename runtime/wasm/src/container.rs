@@ -88,12 +88,14 @@ impl Container {
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
         let Surroundings { host, net, clock, events, staging } = around;
-        let mounts = Mounts::new(std::mem::take(&mut spec.mounts), staging.join(&id))?;
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
+        let mounts = Mounts::new(mounts, late, staging.join(&id))?;
         fill_in_from_image(&mut spec);
         let pod = PodRef {
             uid: spec.pod.uid.clone(),
             namespace: spec.pod.namespace.clone(),
             name: spec.pod.name.clone(),
+            names: spec.pod.names.clone(),
         };
         Ok(Arc::new(Self {
             pod,
@@ -122,6 +124,16 @@ impl Container {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         self.cpu.poll(|| self.host.ticker.poll(guest, cx))
+    }
+
+    /// Opens the container's volumes, if that wasn't done before: to be awaited before an
+    /// instance that runs is made.
+    pub async fn open_mounts(&self) -> Result<(), Failure> {
+        // Nothing runs without its volumes; whoever asked may ask again.
+        self.mounts.open().await.map_err(|why| {
+            self.log.note(&format!("a volume can't be opened: {why}"));
+            Failure::NoRoom(format!("a volume can't be opened: {why}"))
+        })
     }
 
     pub fn stats(&self) -> ContainerStats {

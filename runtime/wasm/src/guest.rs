@@ -74,7 +74,7 @@ impl Guest {
         let mut wasi = builder.build_p1();
         wasi.ctx().table.set_max_capacity(MAX_HANDLES);
         if !setup.trial {
-            let folders = container.mounts.open().map_err(|error| Failure::Trap {
+            let folders = container.mounts.opened().map_err(|error| Failure::Trap {
                 message: format!("a volume can't be opened: {error}"),
                 backtrace: String::new(),
             })?;

@@ -10,16 +10,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
-use windlass_runtime_api::{Mount, RuntimeError};
+use windlass_runtime_api::{LateMounts, Mount, RuntimeError};
 
 /// The folders of one container.
 pub struct Mounts {
     mounts: Vec<Mount>,
     /// Where folders for single files are made, when they are needed.
     staging: PathBuf,
-    opened: Mutex<Option<WasiFilesystemCtx>>,
+    late: Option<LateMounts>,
+    opened: OnceCell<WasiFilesystemCtx>,
 }
 
 /// One folder that a guest finds open.
@@ -39,21 +40,35 @@ enum Content {
 
 impl Mounts {
     /// Refuses what can't be shown to a guest; opens nothing yet.
-    pub fn new(mounts: Vec<Mount>, staging: PathBuf) -> Result<Self, RuntimeError> {
+    pub fn new(
+        mounts: Vec<Mount>,
+        late: Option<LateMounts>,
+        staging: PathBuf,
+    ) -> Result<Self, RuntimeError> {
         plan(&mounts, |path| path.is_file())?;
-        Ok(Self { mounts, staging, opened: Mutex::default() })
+        Ok(Self { mounts, late, staging, opened: OnceCell::new() })
+    }
+
+    /// Makes what isn't there yet and opens the folders, the first time; a failure is tried again.
+    pub async fn open(&self) -> Result<(), String> {
+        if self.mounts.is_empty() {
+            return Ok(());
+        }
+        let opened = self.opened.get_or_try_init(async || {
+            if let Some(late) = &self.late {
+                late.make().await.map_err(|error| error.message)?;
+            }
+            self.open_all().map_err(|error| error.to_string())
+        });
+        opened.await.map(|_| ())
     }
 
     /// The folders, open. None: the container has none.
-    pub fn open(&self) -> io::Result<Option<WasiFilesystemCtx>> {
-        if self.mounts.is_empty() {
-            return Ok(None);
+    pub fn opened(&self) -> io::Result<Option<WasiFilesystemCtx>> {
+        match self.opened.get() {
+            None if !self.mounts.is_empty() => Err(io::Error::other("they were not opened before")),
+            opened => Ok(opened.cloned()),
         }
-        let mut opened = self.opened.lock();
-        if opened.is_none() {
-            *opened = Some(self.open_all()?);
-        }
-        Ok(opened.clone())
     }
 
     fn open_all(&self) -> io::Result<WasiFilesystemCtx> {
@@ -102,7 +117,7 @@ impl Mounts {
 
 impl Drop for Mounts {
     fn drop(&mut self) {
-        if self.opened.get_mut().is_some() {
+        if self.opened.initialized() {
             // Often there is none; one that stays is removed at the node's next start.
             let _ = fs::remove_dir_all(&self.staging);
         }

@@ -345,6 +345,7 @@ impl Inner {
                 uid: pod_uid.to_string(),
                 namespace: pod.sandbox.namespace.clone(),
                 name: pod.sandbox.name.clone(),
+                names: pod.sandbox.names.clone(),
             };
             return Ok(Place::Elsewhere(net, from, host.to_string(), port));
         }
@@ -529,6 +530,7 @@ mod tests {
                 namespace: "default".into(),
                 address: [127, 64, 0, 1].into(),
                 hostname: "web".into(),
+                names: Default::default(),
                 annotations: annotations.into_iter().collect(),
             }),
             name: "web".into(),
@@ -545,6 +547,7 @@ mod tests {
             env: vec![],
             working_dir: None,
             mounts: vec![],
+            late_mounts: None,
             ports: ports.iter().map(port).collect(),
             limits: Limits::default(),
             log_path: Path::new("0.log").into(),

@@ -57,6 +57,26 @@ fn metadata() {
 }
 
 #[test]
+fn names_of_pods() {
+    let pod = |spec: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{{spec}, \
+             containers: [{{name: c, image: i}}]}}}}"
+        )
+    };
+    check(
+        &pod("hostAliases: [{ip: 10.0.0.1, hostnames: [a.b]}, {ip: x, hostnames: [A]}]"),
+        expect![[r#""#]],
+    );
+    check(
+        &pod("dnsConfig: {nameservers: [a], searches: [a.b., ., -], options: [{value: x}]}"),
+        expect![[r#""#]],
+    );
+    check(&pod("dnsPolicy: None"), expect![[r#""#]]);
+    check(&pod("dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1]}"), expect![[r#""#]]);
+}
+
+#[test]
 fn pods() {
     check(
         "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {}}",

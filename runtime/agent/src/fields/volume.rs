@@ -46,8 +46,11 @@ pub const TYPES: &[Type] = &[
     Type {
         name: "EmptyDirVolumeSource",
         fields: &[
-            refused("medium", When::NotOneOf(&[""]), "only the node's disk is there"),
-            so("sizeLimit", "measured every 10 seconds; past it the pod is evicted"),
+            refused("medium", When::NotOneOf(&["", "Memory"]), "WASM has no huge pages"),
+            so(
+                "sizeLimit",
+                "measured every 10 seconds, in memory every 2; past it the pod is evicted",
+            ),
             honoured("mode"),
         ],
     },

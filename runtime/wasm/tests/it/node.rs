@@ -68,6 +68,7 @@ impl Node {
             namespace: "default".into(),
             address: next_address(),
             hostname: name.into(),
+            names: Default::default(),
             annotations: BTreeMap::new(),
         });
         ContainerSpec {
@@ -81,6 +82,7 @@ impl Node {
             env: vec![("GREETING".into(), "good day".into())],
             working_dir: None,
             mounts: vec![],
+            late_mounts: None,
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,

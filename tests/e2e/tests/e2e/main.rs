@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
 mod bad_input;
+mod health;
 mod images;
 mod lifecycle;
 mod newcomer;
