@@ -81,13 +81,19 @@ fn names_of_pods() {
               FieldValueRequired spec.dnsConfig.options[0]
         "#]],
     );
-    check(&pod("dnsPolicy: None"), expect![[r#"
+    check(
+        &pod("dnsPolicy: None"),
+        expect![[r#"
         422 Pod "p" is invalid: spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
           FieldValueRequired spec.dnsConfig
-    "#]]);
-    check(&pod("dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1]}"), expect![[r#"
+    "#]],
+    );
+    check(
+        &pod("dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1]}"),
+        expect![[r#"
         accepted
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
