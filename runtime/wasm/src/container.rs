@@ -126,8 +126,8 @@ impl Container {
         self.cpu.poll(|| self.host.ticker.poll(guest, cx))
     }
 
-    /// Opens the container's volumes, if that wasn't done before: to be awaited before an
-    /// instance that runs is made.
+    /// Opens the container's volumes, if that wasn't done before: before a module is instantiated,
+    /// and when a component asks for its folders.
     pub async fn open_mounts(&self) -> Result<(), Failure> {
         // Nothing runs without its volumes; whoever asked may ask again.
         self.mounts.open().await.map_err(|why| {

@@ -155,7 +155,6 @@ impl Handler {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
     {
-        self.container.open_mounts().await?;
         let mut store = Guest::store(&self.container, Setup::default())?;
         let instance = self.component.instantiate_async(&mut store).await?;
         let mut http = store.data_mut().http();
