@@ -9,7 +9,7 @@ use wasmtime::{
     component::{HasData, Linker},
 };
 use wasmtime_wasi::{
-    WasiCtxBuilder, WasiCtxView, WasiView,
+    ResourceTable, WasiCtxBuilder, WasiCtxView, WasiView,
     p1::{self, WasiP1Ctx},
     p2::bindings::cli::environment,
 };
@@ -24,6 +24,7 @@ use crate::{
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
+    sockets,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields.
@@ -99,6 +100,11 @@ impl Guest {
     pub fn container(&self) -> &Arc<Container> {
         self.outgoing.container()
     }
+
+    /// What a host interface with resources of its own works on.
+    pub fn container_and_table(&mut self) -> (&Arc<Container>, &mut ResourceTable) {
+        (self.outgoing.container(), self.wasi.ctx().table)
+    }
 }
 
 impl Drop for Guest {
@@ -123,6 +129,7 @@ impl Linkers {
         environment::add_to_linker::<Guest, GuestEnvironment>(&mut components, |guest| {
             Environment(guest)
         })?;
+        sockets::add_to_linker(&mut components)?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&host.engine);
