@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use windlass_runtime_api::{
-    ContainerSpec, Image, Limits, OnTrap, Port, Protocol, RuntimeError, Sandbox, Started,
+    ContainerSpec, Image, Limits, OnTrap, PodNames, Port, Protocol, RuntimeError, Sandbox, Started,
 };
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_meta::Quantity;
@@ -333,12 +333,17 @@ impl Agent {
 
 fn sandbox(pod: &Pod, address: IpAddr) -> Sandbox {
     let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
+    let hostname = hostname.filter(|name| !name.is_empty()).unwrap_or(pod.name().to_owned());
     Sandbox {
         uid: pod.uid().to_owned(),
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
         address,
-        hostname: hostname.filter(|name| !name.is_empty()).unwrap_or(pod.name().to_owned()),
+        names: Arc::new(PodNames {
+            hosts: vec![(hostname.to_ascii_lowercase(), address)],
+            ..PodNames::default()
+        }),
+        hostname,
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
     }
 }

@@ -31,10 +31,9 @@ fn reach(pod: &Pod, namespace: Option<&Namespace>) -> Result<Reach, String> {
     let of_pod = pod.annotation(ALLOWED_HOSTS);
     let of_namespace = namespace.and_then(|namespace| namespace.annotation(ALLOWED_HOSTS));
     let mut lists = Vec::new();
-    for (whose, text) in [
-        ("the pod".to_owned(), of_pod),
-        (format!("namespace {}", pod.namespace()), of_namespace),
-    ] {
+    for (whose, text) in
+        [("the pod".to_owned(), of_pod), (format!("namespace {}", pod.namespace()), of_namespace)]
+    {
         let Some(text) = text else { continue };
         let by = format!("annotation {ALLOWED_HOSTS} of {whose}");
         let list = AllowedHosts::parse(by.clone(), text);

@@ -101,7 +101,28 @@ pub struct Sandbox {
     pub namespace: String,
     pub address: IpAddr,
     pub hostname: String,
+    pub names: Arc<PodNames>,
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How guests of a pod look up names: what other systems keep in `/etc/hosts` and
+/// `/etc/resolv.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNames {
+    /// Names that only this pod knows, in lower case: its own and its `hostAliases`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Domains that are tried behind a name, beside the cluster's own.
+    pub searches: Vec<String>,
+    /// A name with at least as many dots is tried as it is before the domains are.
+    pub ndots: usize,
+    /// Names of services are known.
+    pub cluster: bool,
+}
+
+impl Default for PodNames {
+    fn default() -> Self {
+        Self { hosts: Vec::new(), searches: Vec::new(), ndots: 5, cluster: true }
+    }
 }
 
 /// One attempt of one container, with everything resolved: no reference to another object is left.

@@ -106,7 +106,7 @@ impl Container {
             namespace: spec.pod.namespace.clone(),
             name: spec.pod.name.clone(),
             address: Some(spec.pod.address),
-            hosts: vec![(spec.pod.hostname.to_ascii_lowercase(), spec.pod.address)],
+            names: spec.pod.names.clone(),
         };
         let caller = Arc::new(Caller::new(pod.clone(), std::mem::take(&mut spec.reach)));
         Ok(Arc::new(Self {

@@ -359,9 +359,7 @@ impl Connections {
         forget_old(&mut idle);
         if matches!(sender, Sender::Http2(_)) {
             // It is there for several requests; the newest time counts.
-            idle.retain(|idle| {
-                idle.place != place || !matches!(idle.sender, Sender::Http2(_))
-            });
+            idle.retain(|idle| idle.place != place || !matches!(idle.sender, Sender::Http2(_)));
         }
         if idle.len() >= KEPT_CONNECTIONS {
             idle.pop_front();

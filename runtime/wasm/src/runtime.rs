@@ -527,6 +527,7 @@ mod tests {
                 namespace: "default".into(),
                 address: [127, 64, 0, 1].into(),
                 hostname: "web".into(),
+                names: Default::default(),
                 annotations: annotations.into_iter().collect(),
             }),
             name: "web".into(),

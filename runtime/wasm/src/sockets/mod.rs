@@ -4,8 +4,8 @@
 //! version of the interface; `tcp`, `udp` and `names` are version 0.2.
 
 mod bindings;
-pub mod ops;
 mod names;
+pub mod ops;
 mod streams;
 mod tcp;
 mod udp;

@@ -134,7 +134,8 @@ pub fn bind_udp(
 
 /// The addresses of a name.
 pub async fn look_up(container: Arc<Container>, name: String) -> Result<Vec<IpAddr>, Trouble> {
-    let _turn = container.look_ups.clone().try_acquire_owned().map_err(|_| Trouble::ResolverBusy)?;
+    let _turn =
+        container.look_ups.clone().try_acquire_owned().map_err(|_| Trouble::ResolverBusy)?;
     let bare = name.trim_end_matches('.');
     if bare.is_empty() || bare.len() > 253 || !bare.is_ascii() || bare.contains(char::is_whitespace)
     {

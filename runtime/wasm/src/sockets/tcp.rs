@@ -44,9 +44,19 @@ enum State {
     Binding(Bound),
     Bound(Bound),
     Connecting(Connecting),
-    Connected { local: SocketAddr, remote: SocketAddr, reader: Reader, writer: Writer },
+    Connected {
+        local: SocketAddr,
+        remote: SocketAddr,
+        reader: Reader,
+        writer: Writer,
+    },
     /// Listens, and `finish-listen` was called.
-    Listening { listener: PodListener, at: SocketAddr, next: Option<Conn>, told: bool },
+    Listening {
+        listener: PodListener,
+        at: SocketAddr,
+        next: Option<Conn>,
+        told: bool,
+    },
     /// A connection failed.
     Closed,
 }
@@ -68,12 +78,8 @@ impl TcpSocket {
         let (local, remote) =
             (ops::shown(self.family, conn.local()), ops::shown(self.family, conn.peer()));
         let (reader, writer) = streams(container, conn, self.permit.clone());
-        self.state = State::Connected {
-            local,
-            remote,
-            reader: reader.clone(),
-            writer: writer.clone(),
-        };
+        self.state =
+            State::Connected { local, remote, reader: reader.clone(), writer: writer.clone() };
         (reader, writer)
     }
 
@@ -114,10 +120,7 @@ impl Pollable for TcpSocket {
 }
 
 impl tcp_create_socket::Host for Sockets<'_> {
-    fn create_tcp_socket(
-        &mut self,
-        family: IpAddressFamily,
-    ) -> SocketResult<Resource<TcpSocket>> {
+    fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
         let socket = TcpSocket::new(Permit::take(self.container)?, family.into());
         Ok(self.table.push(socket)?)
     }
@@ -169,15 +172,12 @@ impl tcp::HostTcpSocket for Sockets<'_> {
         };
         let remote = remote.into();
         ops::check_remote(socket.family, remote)?;
-        let mut connecting =
-            ops::connect(self.container.clone(), socket.family, remote).boxed();
+        let mut connecting = ops::connect(self.container.clone(), socket.family, remote).boxed();
         // What is in the process is connected at once.
         let polled = connecting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         socket.state = State::Connecting(match polled {
             Poll::Ready(done) => Connecting::Done(done),
-            Poll::Pending => {
-                Connecting::Under(AbortOnDropHandle::new(tokio::spawn(connecting)))
-            }
+            Poll::Pending => Connecting::Under(AbortOnDropHandle::new(tokio::spawn(connecting))),
         });
         Ok(())
     }

@@ -129,12 +129,12 @@ impl Pollable for OutgoingDatagramStream {
 }
 
 impl udp_create_socket::Host for Sockets<'_> {
-    fn create_udp_socket(
-        &mut self,
-        family: IpAddressFamily,
-    ) -> SocketResult<Resource<UdpSocket>> {
-        let options =
-            Options { hop_limit: 64, receive_buffer_bytes: 208 << 10, send_buffer_bytes: 208 << 10 };
+    fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
+        let options = Options {
+            hop_limit: 64,
+            receive_buffer_bytes: 208 << 10,
+            send_buffer_bytes: 208 << 10,
+        };
         Ok(self.table.push(UdpSocket {
             _permit: Permit::take(self.container)?,
             family: family.into(),
@@ -196,13 +196,8 @@ impl udp::HostUdpSocket for Sockets<'_> {
         }
         bound.remote = remote;
         let udp = bound.udp.clone();
-        let incoming = IncomingDatagramStream {
-            udp: udp.clone(),
-            family,
-            remote,
-            next: None,
-            failed: None,
-        };
+        let incoming =
+            IncomingDatagramStream { udp: udp.clone(), family, remote, next: None, failed: None };
         let outgoing = OutgoingDatagramStream { udp, family, remote, permitted: 0 };
         Ok((self.table.push_child(incoming, &this)?, self.table.push_child(outgoing, &this)?))
     }
@@ -335,21 +330,21 @@ impl udp::HostOutgoingDatagramStream for Sockets<'_> {
         let mut sent = 0;
         for datagram in datagrams {
             let given = datagram.remote_address.map(SocketAddr::from);
-            let tried = match (stream.remote, given) {
-                (Some(remote), Some(given)) if remote != given => Err(Trouble::InvalidArgument),
-                (Some(to), _) | (None, Some(to)) => ops::check_remote(stream.family, to).and_then(
-                    |()| match stream.udp.try_send(&datagram.data, to) {
-                        Ok(()) => Ok(true),
-                        Err(SendError::Io(error))
-                            if error.kind() == std::io::ErrorKind::WouldBlock =>
-                        {
-                            Ok(false)
-                        }
-                        Err(error) => Err(ops::send_trouble(self.container, &error)),
-                    },
-                ),
-                (None, None) => Err(Trouble::InvalidArgument),
-            };
+            let tried =
+                match (stream.remote, given) {
+                    (Some(remote), Some(given)) if remote != given => Err(Trouble::InvalidArgument),
+                    (Some(to), _) | (None, Some(to)) => ops::check_remote(stream.family, to)
+                        .and_then(|()| match stream.udp.try_send(&datagram.data, to) {
+                            Ok(()) => Ok(true),
+                            Err(SendError::Io(error))
+                                if error.kind() == std::io::ErrorKind::WouldBlock =>
+                            {
+                                Ok(false)
+                            }
+                            Err(error) => Err(ops::send_trouble(self.container, &error)),
+                        }),
+                    (None, None) => Err(Trouble::InvalidArgument),
+                };
             match tried {
                 Ok(true) => sent += 1,
                 Ok(false) => break,

@@ -128,7 +128,8 @@ async fn get(node: &Node, caller: &ContainerSpec, url: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn a_guest_speaks_https_with_the_version_the_server_knows() {
-    for (protocols, version) in [(vec!["h2", "http/1.1"], "HTTP/2.0"), (vec!["http/1.1"], "HTTP/1.1"), (vec![], "HTTP/1.1")]
+    for (protocols, version) in
+        [(vec!["h2", "http/1.1"], "HTTP/2.0"), (vec!["http/1.1"], "HTTP/1.1"), (vec![], "HTTP/1.1")]
     {
         let node = Node::new();
         let server = Server::start(&node, &protocols).await;
