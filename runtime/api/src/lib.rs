@@ -9,6 +9,10 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use windlass_sdk_meta::Timestamp;
 
+mod reach;
+
+pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
+
 /// A runtime of one node. All calls are idempotent: asking again for what is so changes nothing.
 #[async_trait]
 pub trait Runtime: Send + Sync {
@@ -153,6 +157,8 @@ pub struct ContainerSpec {
     /// stdout and stderr go here in CRI's log format; made when the first line is written.
     pub log_path: PathBuf,
     pub on_trap: OnTrap,
+    /// Which hosts it may call.
+    pub reach: Reach,
 }
 
 /// A folder or a file of the node that a container sees.

@@ -9,9 +9,9 @@ use wasmtime::{
     component::{HasData, Linker},
 };
 use wasmtime_wasi::{
-    WasiCtxBuilder, WasiCtxView, WasiView,
-    p1::{self, WasiP1Ctx},
+    ResourceTable, WasiCtxBuilder, WasiCtxView, WasiView,
     filesystem::WasiFilesystemView,
+    p1::{self, WasiP1Ctx},
     p2::bindings::{cli::environment, filesystem::preopens},
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -25,6 +25,7 @@ use crate::{
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
+    sockets,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields.
@@ -103,6 +104,11 @@ impl Guest {
     pub fn container(&self) -> &Arc<Container> {
         self.outgoing.container()
     }
+
+    /// What a host interface with resources of its own works on.
+    pub fn container_and_table(&mut self) -> (&Arc<Container>, &mut ResourceTable) {
+        (self.outgoing.container(), self.wasi.ctx().table)
+    }
 }
 
 impl Drop for Guest {
@@ -127,6 +133,7 @@ impl Linkers {
         environment::add_to_linker::<Guest, GuestEnvironment>(&mut components, |guest| {
             Environment(guest)
         })?;
+        sockets::add_to_linker(&mut components)?;
         folders_on_demand(&mut components)?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;

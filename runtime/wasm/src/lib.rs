@@ -9,6 +9,7 @@ mod command;
 mod compile;
 mod container;
 mod cpu;
+mod denials;
 mod engine;
 mod exec;
 mod failure;
@@ -22,6 +23,8 @@ mod outgoing;
 mod probe;
 mod runtime;
 mod serve;
+mod sockets;
+mod tls;
 mod traps;
 mod usage;
 

@@ -1,7 +1,7 @@
 //! Calls to a pod's ports on behalf of its node, as probes and hooks make them. A port that a
 //! handler serves is called in process, without a connection; any other is dialled.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use ::http::{HeaderMap, Method, Request, Response, Version, header};
 use bytes::Bytes;
@@ -9,10 +9,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 use windlass_runtime_api::{HttpAnswer, HttpProbe, RuntimeError, TcpProbe};
-use windlass_runtime_net::{Conn, ConnectError, PodNet, PodRef};
+use windlass_runtime_net::{Caller, Conn, ConnectError, PodNet};
 
 use crate::http::Handler;
 
@@ -25,7 +24,7 @@ pub enum Place {
     /// A socket of the pod's own.
     Pod(PodNet, SocketAddr),
     /// Somewhere else, reached as the pod reaches it.
-    Elsewhere(PodNet, PodRef, String, u16),
+    Elsewhere(PodNet, Arc<Caller>, String, u16),
 }
 
 /// Must run on the guests' threads.
@@ -41,7 +40,7 @@ pub async fn http(place: Place, probe: HttpProbe) -> Result<HttpAnswer, RuntimeE
 /// Must run on the guests' threads.
 pub async fn tcp(place: Place, probe: TcpProbe) -> Result<(), RuntimeError> {
     let to = place.authority();
-    match tokio::time::timeout(probe.timeout, place.connect()).await {
+    match tokio::time::timeout(probe.timeout, place.connect("tcp")).await {
         Ok(connected) => connected.map(|_| ()),
         Err(_) => Err(RuntimeError::new("ProbeTimeout", format!("dial tcp {to}: i/o timeout"))),
     }
@@ -53,7 +52,7 @@ async fn call(place: Place, probe: HttpProbe) -> Result<HttpAnswer, RuntimeError
     if let Place::Handler(handler) = &place {
         return Ok(read(handler.handle(request).await).await);
     }
-    let Some(conn) = place.connect().await? else { return Ok(HttpAnswer::default()) };
+    let Some(conn) = place.connect("http").await? else { return Ok(HttpAnswer::default()) };
     let failed = |error: hyper::Error| RuntimeError::new("ProbeError", error.to_string());
     let io = TokioIo::new(conn);
     if is_grpc {
@@ -77,11 +76,11 @@ impl Place {
     }
 
     /// None: there is no need for a connection.
-    async fn connect(&self) -> Result<Option<Conn>, RuntimeError> {
+    async fn connect(&self, scheme: &str) -> Result<Option<Conn>, RuntimeError> {
         let connected = match self {
             Self::Handler(_) => return Ok(None),
             Self::Pod(net, address) => net.connect_from_node(*address).await,
-            Self::Elsewhere(net, pod, host, port) => net.connect(pod, host, *port).await,
+            Self::Elsewhere(net, from, host, port) => net.connect(from, scheme, host, *port).await,
         };
         connected.map(Some).map_err(|error| {
             let why = match &error {

@@ -23,7 +23,7 @@ use windlass_runtime_api::{
     ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Protocol, Runtime,
     RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started, TcpProbe,
 };
-use windlass_runtime_net::{ListenError, PodListener, PodNet, PodRef};
+use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
 
 use crate::{
@@ -306,7 +306,9 @@ impl Inner {
                     let why = holder.unwrap_or_else(|| error.to_string());
                     RuntimeError::new("PortConflict", why)
                 }
-                ListenError::Unsupported(..) => RuntimeError::new(CREATE_ERROR, error.to_string()),
+                ListenError::Exhausted(_) | ListenError::Host(_) => {
+                    RuntimeError::new(CREATE_ERROR, error.to_string())
+                }
             })?;
             if let Some(error) = listener.host_error() {
                 container.notice("PortUnavailableOnHost", error.to_string());
@@ -341,13 +343,9 @@ impl Inner {
         let pod = pods.get(pod_uid).ok_or_else(gone)?;
         let (net, address) = (self.around.net.clone(), pod.sandbox.address);
         if let Some(host) = to.filter(|host| host.parse() != Ok(address)) {
-            let from = PodRef {
-                uid: pod_uid.to_string(),
-                namespace: pod.sandbox.namespace.clone(),
-                name: pod.sandbox.name.clone(),
-                names: pod.sandbox.names.clone(),
-            };
-            return Ok(Place::Elsewhere(net, from, host.to_string(), port));
+            let not_there = || RuntimeError::new("ProbeError", "the container is gone");
+            let from = pod.containers.get(container).ok_or_else(not_there)?.container();
+            return Ok(Place::Elsewhere(net, from.caller.clone(), host.to_string(), port));
         }
         let own = pod.containers.get(container).into_iter();
         let handler = own.chain(pod.containers.values()).find_map(|running| match running {
@@ -552,6 +550,7 @@ mod tests {
             limits: Limits::default(),
             log_path: Path::new("0.log").into(),
             on_trap: OnTrap::Continue,
+            reach: Default::default(),
         };
         let chosen = http_ports(&spec).unwrap_or_default();
         assert_eq!(chosen, expected, "{ports:?} {annotation:?}");

@@ -9,6 +9,7 @@ mod images;
 mod lifecycle;
 mod newcomer;
 mod pods;
+mod reach;
 mod streams;
 mod survival;
 mod tokens;
