@@ -6,6 +6,8 @@ use windlass_sdk_types::api::core::v1::{
     Container, EnvVar, Pod, PodSpec, SecurityContext, Volume, VolumeProjection,
 };
 
+use crate::order;
+
 /// A field that can't be honoured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
@@ -24,7 +26,6 @@ const NO_STORAGE: &str = "this node has no such storage";
 const NO_KERNEL: &str = "a WASM container has no kernel interface that could hold it";
 
 const POD_ROWS: &[PodRow] = &[
-    ("spec.ephemeralContainers", NOT_YET, |spec| some(&spec.ephemeral_containers)),
     ("spec.volumes[].awsElasticBlockStore", NO_STORAGE, |spec| {
         volume(spec, |of| of.aws_elastic_block_store.is_some())
     }),
@@ -132,8 +133,6 @@ const CONTAINER_ROWS: &[ContainerRow] = &[
     ("restartPolicyRules[].action", NOT_YET, |of| {
         of.restart_policy_rules.iter().flatten().any(|rule| rule.action != "Restart")
     }),
-    ("stdin", NOT_YET, |of| of.stdin == Some(true)),
-    ("tty", NOT_YET, |of| of.tty == Some(true)),
     ("env[].valueFrom.fileKeyRef", NOT_YET, |of| {
         of.env.iter().flatten().any(|env| source(env, |from| from.file_key_ref.is_some()))
     }),
@@ -167,9 +166,11 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
         Unsupported { container: None, message: format!("{path} is not supported: {why}") }
     });
     let init = spec.init_containers.iter().flatten().enumerate();
+    let late = order::ephemeral(pod);
     let all = init
         .map(|(at, container)| ("initContainers", at, container))
-        .chain(spec.containers.iter().enumerate().map(|(at, of)| ("containers", at, of)));
+        .chain(spec.containers.iter().enumerate().map(|(at, of)| ("containers", at, of)))
+        .chain(late.iter().enumerate().map(|(at, of)| ("ephemeralContainers", at, of)));
     let of_containers = all.flat_map(|(list, at, container)| {
         CONTAINER_ROWS.iter().filter(|(_, _, sets)| sets(container)).map(move |(path, why, _)| {
             let message = format!("spec.{list}[{at}].{path} is not supported: {why}");
@@ -243,7 +244,8 @@ mod tests {
     fn what_is_not_there_is_named() {
         check(
             json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}],
-            "initContainers": [{"name": "i", "image": "a", "tty": true}],
+            "initContainers": [{"name": "i", "image": "a",
+                "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]}],
             "containers": [
                 {"name": "a", "image": "a"},
                 {"name": "b", "image": "a",
@@ -254,7 +256,7 @@ mod tests {
             ]}),
             expect![[r#"
                 : spec.volumes[].persistentVolumeClaim is not supported: this node has no such storage
-                i: spec.initContainers[0].tty is not supported: not there yet for WASM containers
+                i: spec.initContainers[0].volumeDevices is not supported: a WASM container has no kernel interface that could hold it
                 b: spec.containers[1].livenessProbe is not supported: not there yet for WASM containers
                 b: spec.containers[1].ports[].hostPort is not supported: not there yet for WASM containers
                 b: spec.containers[1].ports[].protocol is not supported: only TCP is there yet

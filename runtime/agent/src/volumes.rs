@@ -200,6 +200,7 @@ impl Agent {
                 host_path,
                 container_path: mount.mount_path.clone(),
                 read_only: fixed || mount.read_only == Some(true),
+                limit_bytes: size_limit(source),
             });
         }
         self.mount_termination_file(pod.uid(), container, attempt, &mut mounts)?;
@@ -231,7 +232,8 @@ impl Agent {
         volume::termination_file(&file).map_err(|error| {
             RuntimeError::new("CreateContainerError", format!("terminationMessagePath: {error}"))
         })?;
-        mounts.push(Mount { host_path: file, container_path: path.to_owned(), read_only: false });
+        let container_path = path.to_owned();
+        mounts.push(Mount { host_path: file, container_path, ..Mount::default() });
         Ok(())
     }
 
@@ -245,7 +247,7 @@ impl Agent {
     ) -> bool {
         let changed = entry.state.observe(seen, now);
         let pod = self.pods.find(&entry.key).filter(|pod| changed && pod.uid() == uid);
-        for container in pod.iter().flat_map(|pod| order::containers(pod)) {
+        for container in pod.iter().flat_map(|pod| order::every(pod)) {
             let Some(memory) = entry.state.containers.get_mut(&container.name) else { continue };
             let attempt = memory.attempt;
             let Attempt::Ended(ended) = &mut memory.state else { continue };
@@ -254,7 +256,7 @@ impl Agent {
             }
             let mut message = pod
                 .as_ref()
-                .map(|pod| self.termination_message(pod, container, attempt))
+                .map(|pod| self.termination_message(pod, &container, attempt))
                 .unwrap_or_default();
             let policy = container.termination_message_policy.as_deref();
             if message.is_empty() && ended.exit_code != 0 && policy == Some("FallbackToLogsOnError")
@@ -292,6 +294,7 @@ impl Agent {
                     host_path: self.volume_source(pod.uid(), source),
                     container_path: mount.mount_path.clone(),
                     read_only: mount.read_only == Some(true),
+                    ..Mount::default()
                 })
             })
             .collect();
@@ -497,13 +500,11 @@ impl Agent {
     /// A pod whose emptyDir outgrew its limit is evicted.
     fn measure(&self, pod: &Pod) {
         for source in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            let limit = source.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref());
-            let Some(text) = limit.map(|limit| limit.0.as_str()) else { continue };
-            let Ok(limit) = text.parse::<windlass_sdk_meta::Quantity>() else { continue };
+            let Some(limit) = size_limit(source) else { continue };
             let Some(folder) = self.volumes.volume_folder(pod.uid(), &source.name) else { return };
             let used = volume::used_bytes(&folder);
-            if limit.units() > 0 && used > limit.units().unsigned_abs() {
-                let name = &source.name;
+            if used > limit {
+                let (name, text) = (&source.name, size_limit_text(source).unwrap_or_default());
                 let message =
                     format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. ");
                 self.update(pod.uid(), |entry| {
@@ -513,6 +514,16 @@ impl Agent {
             }
         }
     }
+}
+
+/// Bytes that an emptyDir may hold, where it says so.
+fn size_limit(source: &Volume) -> Option<u64> {
+    let limit = size_limit_text(source)?.parse::<windlass_sdk_meta::Quantity>().ok()?.units();
+    u64::try_from(limit).ok().filter(|limit| *limit > 0)
+}
+
+fn size_limit_text(source: &Volume) -> Option<&str> {
+    Some(source.empty_dir.as_ref()?.size_limit.as_ref()?.0.as_str())
 }
 
 /// The file of the node that a container's path is, where a mounted folder is its parent.

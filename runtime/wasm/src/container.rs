@@ -23,8 +23,8 @@ use windlass_runtime_net::{PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog, memory::Account,
-    mounts::Mounts, outgoing::Connections, traps::Traps, usage::Usage,
+    console::Console, cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog,
+    memory::Account, mounts::Mounts, outgoing::Connections, traps::Traps, usage::Usage,
 };
 
 pub struct Container {
@@ -38,6 +38,7 @@ pub struct Container {
     pub usage: Usage,
     pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
+    pub console: Arc<Console>,
     pub connections: Connections,
     pub ending: Ending,
     traps: Arc<Traps>,
@@ -102,6 +103,7 @@ impl Container {
             usage: Usage::default(),
             mounts,
             log: host.logs.open(spec.log_path.clone()),
+            console: Arc::new(Console::new(spec.console)),
             connections: Connections::default(),
             ending: Ending::default(),
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
@@ -207,6 +209,7 @@ impl Container {
                 message,
             };
         }
+        self.console.close();
         self.ending.ended.cancel();
         self.changed();
     }

@@ -19,7 +19,22 @@ pub struct Mounts {
     mounts: Vec<Mount>,
     /// Where folders for single files are made, when they are needed.
     staging: PathBuf,
-    opened: Mutex<Option<WasiFilesystemCtx>>,
+    opened: Mutex<Option<Opened>>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    wasi: WasiFilesystemCtx,
+    folders: Vec<Folder>,
+}
+
+/// One folder of the node as the container sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    pub container_path: String,
+    pub host_path: PathBuf,
+    pub read_only: bool,
+    pub limit_bytes: Option<u64>,
 }
 
 /// One folder that a guest finds open.
@@ -27,6 +42,7 @@ pub struct Mounts {
 struct Preopen {
     container_path: String,
     read_only: bool,
+    limit_bytes: Option<u64>,
     content: Content,
 }
 
@@ -49,17 +65,30 @@ impl Mounts {
         if self.mounts.is_empty() {
             return Ok(None);
         }
-        let mut opened = self.opened.lock();
-        if opened.is_none() {
-            *opened = Some(self.open_all()?);
-        }
-        Ok(opened.clone())
+        Ok(Some(self.opened()?.wasi))
     }
 
-    fn open_all(&self) -> io::Result<WasiFilesystemCtx> {
+    /// The same folders, for who looks at them from outside.
+    pub fn folders(&self) -> io::Result<Vec<Folder>> {
+        if self.mounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.opened()?.folders)
+    }
+
+    fn opened(&self) -> io::Result<Opened> {
+        let mut opened = self.opened.lock();
+        if let Some(opened) = &*opened {
+            return Ok(opened.clone());
+        }
+        Ok(opened.insert(self.open_all()?).clone())
+    }
+
+    fn open_all(&self) -> io::Result<Opened> {
         let planned = plan(&self.mounts, |path| path.is_file());
         let planned = planned.map_err(|error| io::Error::other(error.message))?;
         let mut builder = WasiCtxBuilder::new();
+        let mut folders = Vec::with_capacity(planned.len());
         for (number, preopen) in planned.iter().enumerate() {
             let folder = match &preopen.content {
                 Content::Folder(folder) => folder.clone(),
@@ -69,8 +98,14 @@ impl Mounts {
             builder
                 .preopened_dir(&folder, &preopen.container_path, perms)
                 .map_err(|error| io::Error::other(format!("{}: {error:#}", folder.display())))?;
+            folders.push(Folder {
+                container_path: preopen.container_path.clone(),
+                host_path: folder,
+                read_only: preopen.read_only,
+                limit_bytes: preopen.limit_bytes,
+            });
         }
-        Ok(builder.build().filesystem().clone())
+        Ok(Opened { wasi: builder.build().filesystem().clone(), folders })
     }
 
     /// A folder with just these files. What is only read is copied, because a mounted file doesn't
@@ -125,7 +160,8 @@ fn plan(mounts: &[Mount], is_file: impl Fn(&Path) -> bool) -> Result<Vec<Preopen
         } else {
             (path.clone(), Content::Folder(mount.host_path.clone()))
         };
-        let new = Preopen { container_path, read_only: mount.read_only, content };
+        let (read_only, limit_bytes) = (mount.read_only, mount.limit_bytes);
+        let new = Preopen { container_path, read_only, limit_bytes, content };
         match planned.get_mut(&new.container_path) {
             None => {
                 planned.insert(new.container_path.clone(), new);
@@ -178,6 +214,7 @@ mod tests {
                 host_path: parts[0].into(),
                 container_path: parts[1].into(),
                 read_only: parts.len() > 2,
+                limit_bytes: None,
             }
         };
         let mounts: Vec<_> = mounts.iter().map(mount).collect();

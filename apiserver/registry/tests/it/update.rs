@@ -464,3 +464,72 @@ fn namespaces_are_finalized_through_their_subresource() {
         "#]],
     );
 }
+
+#[test]
+fn ephemeral_containers_are_only_added() {
+    let pod = stored(POD);
+    let tool =
+        || json!({"name": "tool", "image": "t:1", "stdin": true, "targetContainerName": "a"});
+    let add = |pod: &mut Value| {
+        pod["spec"]["ephemeralContainers"] = json!([tool()]);
+        // Whatever else comes along is passed over.
+        pod["spec"]["containers"][0]["image"] = "a:2".into();
+        pod["metadata"]["labels"]["c"] = "d".into();
+        pod["status"]["phase"] = "Failed".into();
+    };
+    let added = update("ephemeralcontainers", &pod, add).expect("valid");
+    expect![[r#"
+        - name: tool
+          image: t:1
+          stdin: true
+          targetContainerName: a
+          terminationMessagePath: /dev/termination-log
+          terminationMessagePolicy: File
+          imagePullPolicy: IfNotPresent
+    "#]]
+    .assert_eq(&text(&added["spec"]["ephemeralContainers"]));
+    expect![[r#"["a:1",{"a":"b"},"Pending",2]"#]].assert_eq(
+        &json!([
+            added["spec"]["containers"][0]["image"],
+            added["metadata"]["labels"],
+            added["status"]["phase"],
+            added["metadata"]["generation"]
+        ])
+        .to_string(),
+    );
+    let sub = "ephemeralcontainers";
+    refused(sub, &added, |pod| pod["spec"]["ephemeralContainers"] = json!([]), expect![[""]]);
+    refused(
+        sub,
+        &added,
+        |pod| pod["spec"]["ephemeralContainers"][0]["image"] = "t:2".into(),
+        expect![[""]],
+    );
+    refused(
+        sub,
+        &pod,
+        |pod| {
+            pod["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+            pod["spec"]["ephemeralContainers"] = json!([
+                {"name": "a", "image": "t", "targetContainerName": "b", "restartPolicy": "Always"},
+                {"name": "x", "image": "t", "ports": [{"containerPort": 80}],
+                    "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"exec": {"command": ["a"]}},
+                    "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "s"}]},
+                {"name": "x", "image": ""},
+            ]);
+        },
+        expect![[""]],
+    );
+    let mut mirror = pod.clone();
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+    refused(
+        sub,
+        &mirror,
+        |pod| pod["spec"]["ephemeralContainers"] = json!([tool()]),
+        expect![[""]],
+    );
+    refused("", &pod, |pod| pod["spec"]["ephemeralContainers"] = json!([tool()]), expect![[""]]);
+    // A pod that has some is updated as others are.
+    let image = update("", &added, |pod| pod["spec"]["containers"][0]["image"] = "a:2".into());
+    assert_eq!(image.expect("valid")["spec"]["containers"][0]["image"], "a:2");
+}

@@ -1,5 +1,6 @@
 //! Real guests, in this process, over the pod network.
 
+mod attach;
 mod attacks;
 mod commands;
 mod exec;

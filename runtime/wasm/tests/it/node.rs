@@ -84,6 +84,7 @@ impl Node {
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
+            console: Default::default(),
         }
     }
 
