@@ -85,7 +85,7 @@ fn build_javascript(folder: &Path, wit: &Path, to: &Path) -> Result<()> {
         fs::copy(&build, &script)?;
         let wit = wit_of_version(wit, &packages.join("wit"), JS_WASI)?;
         let mut node = command("node");
-        run(node.arg(script).arg(app).arg(wit).arg(WORLD).arg(to))
+        run(node.arg(script).arg(&app).arg(wit).arg(WORLD).arg(to))
     })
 }
 

@@ -11,3 +11,4 @@ mod node;
 mod outgoing;
 mod preview1;
 mod start;
+mod wasi;

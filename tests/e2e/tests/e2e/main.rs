@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod images;
+mod languages;
 mod lifecycle;
 mod newcomer;
 mod pods;

@@ -27,13 +27,23 @@ fn begun(memory: &mut ContainerMemory) {
 
 #[test]
 fn it_starts_beside_the_others_and_is_not_restarted() {
-    debugged().sandbox().main(begun).check(expect![[""]]);
+    debugged().sandbox().main(begun).check(expect![[r#"
+        running: [Start { container: "tool", attempt: 0 }]
+        "Running" Ready="True"
+        {"running":{"startedAt":"2026-11-23T10:00:00Z"}} restarts=0 last=null
+        ephemeral "tool" {"waiting":{"reason":"ContainerCreating"}}
+    "#]]);
     let ended = |memory: &mut ContainerMemory| {
         begun(memory);
         memory.image = "t".into();
         memory.state = Attempt::Ended(ended(1));
     };
-    debugged().sandbox().main(begun).tool(ended).check(expect![[""]]);
+    debugged().sandbox().main(begun).tool(ended).check(expect![[r#"
+        running: []
+        "Running" Ready="True"
+        {"running":{"startedAt":"2026-11-23T10:00:00Z"}} restarts=0 last=null
+        ephemeral "tool" {"terminated":{"exitCode":1,"reason":"Error","startedAt":"2026-11-23T10:00:00Z","finishedAt":"2026-11-23T10:00:09Z","containerID":"wasm://id0"}}
+    "#]]);
 }
 
 #[test]
@@ -44,8 +54,21 @@ fn it_does_not_keep_the_pod_alive() {
     };
     let mut case = debugged().sandbox().main(done).tool(begun);
     case.spec["restartPolicy"] = "Never".into();
-    case.check(expect![[""]]);
-    debugged().sandbox().main(begun).tool(begun).deleting(30).check(expect![[""]]);
+    case.check(expect![[r#"
+        all containers have ended: [Stop { container: "tool", grace: 30s }]
+        "Running" Ready="False" (ContainersNotReady)
+        {"terminated":{"exitCode":0,"reason":"Completed","startedAt":"2026-11-23T10:00:00Z","finishedAt":"2026-11-23T10:00:09Z","containerID":"wasm://id0"}} restarts=0 last=null
+        ephemeral "tool" {"running":{"startedAt":"2026-11-23T10:00:00Z"}}
+        Normal Killing: Stopping container tool
+    "#]]);
+    debugged().sandbox().main(begun).tool(begun).deleting(30).check(expect![[r#"
+        object is being deleted: [Stop { container: "c", grace: 30s }, Stop { container: "tool", grace: 30s }]
+        "Running" Ready="True"
+        {"running":{"startedAt":"2026-11-23T10:00:00Z"}} restarts=0 last=null
+        ephemeral "tool" {"running":{"startedAt":"2026-11-23T10:00:00Z"}}
+        Normal Killing: Stopping container c
+        Normal Killing: Stopping container tool
+    "#]]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub fn keep_the_rest(new: &mut Value, old: &Value) {
     *new = old.clone();
     match list {
         Some(list) if !list.is_null() => tree::set(tree::child(new, "spec"), LIST, list),
-        _ => tree::remove(tree::child(new, "spec"), LIST),
+        _ => drop(tree::remove(tree::child(new, "spec"), LIST)),
     }
 }
 
