@@ -13,7 +13,6 @@ use std::{
     sync::Arc,
 };
 
-use cap_std::{ambient_authority, fs::Dir};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::io::SyncIoBridge;
 use windlass_runtime_api::{ExecIo, RuntimeError};
@@ -135,7 +134,7 @@ fn carry_out(view: &View, request: &Request, io: ExecIo) -> i32 {
 
 /// What a container has of files.
 pub struct View {
-    folders: Vec<Folder>,
+    folders: Arc<[Folder]>,
     working_dir: String,
 }
 
@@ -149,7 +148,7 @@ enum Place<'a> {
 }
 
 impl View {
-    fn new(folders: Vec<Folder>, working_dir: &str) -> Self {
+    fn new(folders: Arc<[Folder]>, working_dir: &str) -> Self {
         Self { folders, working_dir: working_dir.to_owned() }
     }
 
@@ -193,7 +192,7 @@ impl View {
     fn is_folder(&self, absolute: &str) -> bool {
         match self.place(absolute) {
             Place::In(folder, rest) => {
-                open(folder).and_then(|dir| dir.metadata(rest)).is_ok_and(|found| found.is_dir())
+                folder.open().and_then(|dir| dir.metadata(rest)).is_ok_and(|found| found.is_dir())
             }
             Place::Above => true,
             Place::Nowhere => absolute == "/",
@@ -217,10 +216,6 @@ impl View {
             ),
         }
     }
-}
-
-fn open(folder: &Folder) -> io::Result<Dir> {
-    Dir::open_ambient_dir(&folder.host_path, ambient_authority())
 }
 
 /// What of `path` is below `folder`; empty where they are the same.

@@ -6,10 +6,15 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, MetadataExt as _},
+};
 use parking_lot::Mutex;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
 use windlass_runtime_api::{Mount, RuntimeError};
@@ -25,14 +30,16 @@ pub struct Mounts {
 #[derive(Clone)]
 struct Opened {
     wasi: WasiFilesystemCtx,
-    folders: Vec<Folder>,
+    folders: Arc<[Folder]>,
 }
 
 /// One folder of the node as the container sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Folder {
     pub container_path: String,
-    pub host_path: PathBuf,
+    path: PathBuf,
+    /// Device and number of what was at the path when the container's folders were opened.
+    identity: (u64, u64),
     pub read_only: bool,
     pub limit_bytes: Option<u64>,
 }
@@ -53,6 +60,38 @@ enum Content {
     Files(Vec<(String, PathBuf)>),
 }
 
+impl Folder {
+    pub fn new(
+        container_path: &str,
+        path: PathBuf,
+        read_only: bool,
+        limit_bytes: Option<u64>,
+    ) -> io::Result<Self> {
+        let found = fs::metadata(&path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        let identity = (found.dev(), found.ino());
+        Ok(Self {
+            container_path: container_path.to_owned(),
+            path,
+            identity,
+            read_only,
+            limit_bytes,
+        })
+    }
+
+    /// The folder that the container has, and no other: a container that has all of a volume can put
+    /// a symlink where another has a subPath of it.
+    pub fn open(&self) -> io::Result<Dir> {
+        let dir = Dir::open_ambient_dir(&self.path, ambient_authority())?;
+        let found = dir.dir_metadata()?;
+        match (found.dev(), found.ino()) == self.identity {
+            true => Ok(dir),
+            false => Err(io::Error::other("what is mounted here was replaced by something else")),
+        }
+    }
+}
+
 impl Mounts {
     /// Refuses what can't be shown to a guest; opens nothing yet.
     pub fn new(mounts: Vec<Mount>, staging: PathBuf) -> Result<Self, RuntimeError> {
@@ -69,9 +108,9 @@ impl Mounts {
     }
 
     /// The same folders, for who looks at them from outside.
-    pub fn folders(&self) -> io::Result<Vec<Folder>> {
+    pub fn folders(&self) -> io::Result<Arc<[Folder]>> {
         if self.mounts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Arc::default());
         }
         Ok(self.opened()?.folders)
     }
@@ -94,18 +133,19 @@ impl Mounts {
                 Content::Folder(folder) => folder.clone(),
                 Content::Files(files) => self.stage(number, files, preopen.read_only)?,
             };
+            let named = |error: String| io::Error::other(format!("{}: {error}", folder.display()));
             let perms = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             builder
                 .preopened_dir(&folder, &preopen.container_path, perms)
-                .map_err(|error| io::Error::other(format!("{}: {error:#}", folder.display())))?;
-            folders.push(Folder {
-                container_path: preopen.container_path.clone(),
-                host_path: folder,
-                read_only: preopen.read_only,
-                limit_bytes: preopen.limit_bytes,
-            });
+                .map_err(|error| named(format!("{error:#}")))?;
+            folders.push(Folder::new(
+                &preopen.container_path,
+                folder,
+                preopen.read_only,
+                preopen.limit_bytes,
+            )?);
         }
-        Ok(Opened { wasi: builder.build().filesystem().clone(), folders })
+        Ok(Opened { wasi: builder.build().filesystem().clone(), folders: folders.into() })
     }
 
     /// A folder with just these files. What is only read is copied, because a mounted file doesn't

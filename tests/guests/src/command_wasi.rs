@@ -25,7 +25,6 @@ wasip2::cli::command::export!(Command);
 const FOLLOW: PathFlags = PathFlags::SYMLINK_FOLLOW;
 const READ: DescriptorFlags = DescriptorFlags::READ;
 const WRITE: DescriptorFlags = DescriptorFlags::WRITE;
-const NONE: OpenFlags = OpenFlags::empty();
 const CREATE: OpenFlags = OpenFlags::CREATE;
 
 impl wasip2::exports::cli::run::Guest for Command {
@@ -58,6 +57,10 @@ impl wasip2::exports::cli::run::Guest for Command {
     }
 }
 
+fn none() -> OpenFlags {
+    OpenFlags::empty()
+}
+
 fn tell<T>(what: &str, result: Result<T, ErrorCode>) -> Option<T> {
     match result {
         Ok(value) => {
@@ -83,7 +86,7 @@ fn make(folder: &Descriptor, name: &str, text: &str) -> Descriptor {
 }
 
 fn text(folder: &Descriptor, name: &str) -> Result<String, ErrorCode> {
-    let (bytes, _) = folder.open_at(FOLLOW, name, NONE, READ)?.read(1 << 16, 0)?;
+    let (bytes, _) = folder.open_at(FOLLOW, name, none(), READ)?.read(1 << 16, 0)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -101,7 +104,7 @@ fn list(folder: &Descriptor) -> Result<Vec<String>, ErrorCode> {
 fn open(folder: &Descriptor) {
     let both = CREATE | OpenFlags::EXCLUSIVE;
     for (what, name, flags, rights) in [
-        ("absent", "new", NONE, READ),
+        ("absent", "new", none(), READ),
         ("create", "new", CREATE, READ | WRITE),
         ("create what is there", "new", CREATE, READ | WRITE),
         ("create exclusively what is there", "new", both, READ | WRITE),
@@ -113,23 +116,23 @@ fn open(folder: &Descriptor) {
         ("truncate without the right to write", "new", OpenFlags::TRUNCATE, READ),
         ("folder", "sub", OpenFlags::DIRECTORY, READ),
         ("folder that is a file", "new", OpenFlags::DIRECTORY, READ),
-        ("folder without saying so", "sub", NONE, READ),
+        ("folder without saying so", "sub", none(), READ),
         ("create a folder", "dir", CREATE | OpenFlags::DIRECTORY, READ),
-        ("folder to write", "sub", NONE, READ | WRITE),
+        ("folder to write", "sub", none(), READ | WRITE),
         ("folder to change", "sub", OpenFlags::DIRECTORY, DescriptorFlags::MUTATE_DIRECTORY),
-        ("empty name", "", NONE, READ),
-        ("itself", ".", NONE, READ),
+        ("empty name", "", none(), READ),
+        ("itself", ".", none(), READ),
     ] {
         tell(what, folder.open_at(FOLLOW, name, flags, rights));
     }
     found("present.txt after truncate", text(folder, "present.txt"));
     let sync = DescriptorFlags::FILE_INTEGRITY_SYNC | DescriptorFlags::DATA_INTEGRITY_SYNC;
-    tell("open with sync", folder.open_at(FOLLOW, "new", NONE, READ | WRITE | sync));
+    tell("open with sync", folder.open_at(FOLLOW, "new", none(), READ | WRITE | sync));
 }
 
 /// What a descriptor was opened for is what it can do.
 fn rights(folder: &Descriptor) {
-    if let Some(reader) = tell("to read", folder.open_at(FOLLOW, "present.txt", NONE, READ)) {
+    if let Some(reader) = tell("to read", folder.open_at(FOLLOW, "present.txt", none(), READ)) {
         found("its flags", reader.get_flags());
         tell("write", reader.write(b"x", 0));
         tell("set size", reader.set_size(0));
@@ -140,7 +143,7 @@ fn rights(folder: &Descriptor) {
         tell("read", writer.read(1, 0).map(drop));
         tell("write", writer.write(b"x", 0));
     }
-    if let Some(sub) = tell("folder to read", folder.open_at(FOLLOW, "sub", NONE, READ)) {
+    if let Some(sub) = tell("folder to read", folder.open_at(FOLLOW, "sub", none(), READ)) {
         tell("make in it", sub.open_at(FOLLOW, "file", CREATE, READ | WRITE));
         tell("make a folder in it", sub.create_directory_at("folder"));
         tell("write to it", sub.write(b"x", 0));
@@ -184,7 +187,7 @@ fn append(folder: &Descriptor) {
     }
     found("content", text(folder, "log"));
     // Two who append write behind each other.
-    let again = folder.open_at(FOLLOW, "log", NONE, WRITE).expect("opened");
+    let again = folder.open_at(FOLLOW, "log", none(), WRITE).expect("opened");
     let (first, second) = (file.append_via_stream(), again.append_via_stream());
     let (first, second) = (first.expect("a stream"), second.expect("a stream"));
     first.blocking_write_and_flush(b"a").expect("written");
@@ -223,20 +226,20 @@ fn folders(folder: &Descriptor) {
     let made = folder.open_at(FOLLOW, "made", OpenFlags::DIRECTORY, READ).expect("opened");
     found("made", list(&made));
     for n in 0..300 {
-        make(&folder.open_at(FOLLOW, "made/inner", NONE, DescriptorFlags::MUTATE_DIRECTORY | READ).expect("opened"), &format!("file-{n:03}"), "");
+        make(&folder.open_at(FOLLOW, "made/inner", none(), DescriptorFlags::MUTATE_DIRECTORY | READ).expect("opened"), &format!("file-{n:03}"), "");
     }
-    let inner = folder.open_at(FOLLOW, "made/inner", NONE, READ).expect("opened");
+    let inner = folder.open_at(FOLLOW, "made/inner", none(), READ).expect("opened");
     found("of many", list(&inner).map(|names| (names.len(), names[299].clone())));
     tell("remove what is not empty", folder.remove_directory_at("made"));
     tell("remove a file", folder.remove_directory_at("present.txt"));
     tell("remove what is absent", folder.remove_directory_at("none"));
     tell("remove itself", folder.remove_directory_at("."));
-    let file = folder.open_at(FOLLOW, "present.txt", NONE, READ).expect("opened");
+    let file = folder.open_at(FOLLOW, "present.txt", none(), READ).expect("opened");
     tell("list a file", file.read_directory().map(drop));
-    tell("open in a file", file.open_at(FOLLOW, "x", NONE, READ));
+    tell("open in a file", file.open_at(FOLLOW, "x", none(), READ));
     let stat = folder.stat_at(FOLLOW, "made").expect("a stat");
     found("type", stat.type_);
-    let same = folder.open_at(FOLLOW, "made", NONE, READ).expect("opened");
+    let same = folder.open_at(FOLLOW, "made", none(), READ).expect("opened");
     found("the same object", (made.is_same_object(&same), made.is_same_object(&inner)));
     let hash = |of: &Descriptor| of.metadata_hash().map(|hash| (hash.lower, hash.upper));
     found("the same hash", (hash(&made) == hash(&same), hash(&made) == hash(&inner)));
@@ -267,29 +270,29 @@ fn times(folder: &Descriptor) {
 }
 
 fn links(folder: &Descriptor) {
-    let none = PathFlags::empty();
+    let plain = PathFlags::empty();
     tell("make one", folder.symlink_at("present.txt", "mine"));
     found("read it", folder.readlink_at("mine"));
     found("through it", text(folder, "mine"));
-    found("type", folder.stat_at(none, "mine").map(|stat| stat.type_));
+    found("type", folder.stat_at(plain, "mine").map(|stat| stat.type_));
     found("type of its target", folder.stat_at(FOLLOW, "mine").map(|stat| stat.type_));
-    tell("open it unfollowed", folder.open_at(none, "mine", NONE, READ));
+    tell("open it unfollowed", folder.open_at(plain, "mine", none(), READ));
     tell("make one to nothing", folder.symlink_at("none", "dangling"));
-    tell("open it", folder.open_at(FOLLOW, "dangling", NONE, READ));
+    tell("open it", folder.open_at(FOLLOW, "dangling", none(), READ));
     tell("make one to itself", folder.symlink_at("loop", "loop"));
-    tell("open it", folder.open_at(FOLLOW, "loop", NONE, READ));
+    tell("open it", folder.open_at(FOLLOW, "loop", none(), READ));
     tell("read what is no link", folder.readlink_at("present.txt"));
-    tell("hard link", folder.link_at(none, "present.txt", folder, "hard"));
+    tell("hard link", folder.link_at(plain, "present.txt", folder, "hard"));
     found("links", folder.stat_at(FOLLOW, "hard").map(|stat| stat.link_count));
-    tell("hard link to a folder", folder.link_at(none, "sub", folder, "hard-sub"));
-    tell("hard link over a file", folder.link_at(none, "hard", folder, "present.txt"));
+    tell("hard link to a folder", folder.link_at(plain, "sub", folder, "hard-sub"));
+    tell("hard link over a file", folder.link_at(plain, "hard", folder, "present.txt"));
     tell("remove the link", folder.unlink_file_at("mine"));
     found("its target", text(folder, "present.txt"));
 }
 
 /// Every operation that takes a path, with every path that leaves the folder.
 fn escapes(folder: &Descriptor) {
-    let none = PathFlags::empty();
+    let plain = PathFlags::empty();
     make(folder, "inside", "x");
     tell("link out by dots", folder.symlink_at("../secret.txt", "made-out"));
     tell("link out absolutely", folder.symlink_at("/etc/hostname", "made-absolute"));
@@ -308,12 +311,12 @@ fn escapes(folder: &Descriptor) {
         tell("  stat", folder.stat_at(FOLLOW, path));
         tell("  set times", folder.set_times_at(FOLLOW, path, NewTimestamp::Now, NewTimestamp::Now));
         tell("  hash", folder.metadata_hash_at(FOLLOW, path));
-        tell("  hard link from", folder.link_at(none, path, folder, "stolen"));
+        tell("  hard link from", folder.link_at(plain, path, folder, "stolen"));
     }
     for path in ["../out", "/tmp/out", "link-parent/out"] {
         say(&format!("{path}\n"));
         tell("  rename to", folder.rename_at("inside", folder, path));
-        tell("  hard link to", folder.link_at(none, "inside", folder, path));
+        tell("  hard link to", folder.link_at(plain, "inside", folder, path));
         tell("  symlink at", folder.symlink_at("x", path));
         tell("  make folder", folder.create_directory_at(path));
         tell("  create", folder.open_at(FOLLOW, path, CREATE, WRITE));
@@ -321,8 +324,8 @@ fn escapes(folder: &Descriptor) {
         tell("  unlink", folder.unlink_file_at(path));
     }
     // What a descriptor of a folder was asked for ends at that folder.
-    let sub = folder.open_at(FOLLOW, "sub", NONE, READ).expect("opened");
-    tell("from a folder to its parent", sub.open_at(FOLLOW, "../present.txt", NONE, READ));
+    let sub = folder.open_at(FOLLOW, "sub", none(), READ).expect("opened");
+    tell("from a folder to its parent", sub.open_at(FOLLOW, "../present.txt", none(), READ));
 }
 
 fn clocks() {

@@ -8,7 +8,7 @@ use std::{
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use tar::{EntryType, Header};
 
-use super::{Complaints, ENTRIES, Place, View, open};
+use super::{Complaints, ENTRIES, Place, View};
 use crate::mounts::Folder;
 
 /// Files of volumes that are replaced as a whole are symlinks to names below this one.
@@ -51,7 +51,7 @@ struct Packer<'a, W: Write> {
 impl<W: Write> Packer<'_, W> {
     /// Everything from there on; an error is one of the output.
     fn tree(&mut self, folder: &Folder, from: PathBuf, name: String) -> io::Result<()> {
-        let root = match open(folder) {
+        let root = match folder.open() {
             Ok(root) => root,
             Err(error) => {
                 self.says.add(format!("{}: Cannot open: {error}", folder.container_path));

@@ -76,18 +76,15 @@ impl Volumes {
         ] {
             symlink(to, root.join(name)).expect("a symlink");
         }
-        let folder_at = |path: &str, name: &str, read_only: bool, limit_bytes| Folder {
-            container_path: path.into(),
-            host_path: root.join(name),
-            read_only,
-            limit_bytes,
+        let folder_at = |path: &str, name: &str, read_only: bool, limit_bytes| {
+            Folder::new(path, root.join(name), read_only, limit_bytes).expect("a folder")
         };
         let folders = vec![
             folder_at("/data", "data", false, Some(100)),
             folder_at("/data/inner", "inner", true, None),
             folder_at("/conf", "conf", true, None),
         ];
-        let view = View::new(folders, "/data/sub");
+        let view = View::new(folders.into(), "/data/sub");
         Self { _folder: folder, root, view }
     }
 }
@@ -341,4 +338,18 @@ fn a_volume_does_not_outgrow_its_limit() {
         tar: the volume's size limit of 100 bytes is reached: the rest is left out
         exit 2"#]],
     );
+}
+
+#[test]
+fn what_was_mounted_is_meant_not_what_took_its_place() {
+    let volumes = Volumes::new();
+    fs::rename(volumes.root.join("data"), volumes.root.join("moved")).expect("moved");
+    symlink("/etc", volumes.root.join("data")).expect("a symlink");
+    let (mut bytes, mut says) = (Vec::new(), Complaints::default());
+    assert_eq!(pack::pack(&volumes.view, "/data/hostname", &mut bytes, &mut says), FAILED);
+    expect![[r#"
+        tar: /data: Cannot open: what is mounted here was replaced by something else
+    "#]]
+    .assert_eq(&says.text());
+    assert!(!volumes.view.is_folder("/data"));
 }

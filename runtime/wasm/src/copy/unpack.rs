@@ -10,7 +10,7 @@ use std::{
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use tar::EntryType;
 
-use super::{CHUNK_BYTES, Complaints, ENTRIES, FAILED, Place, View, open, pack::plain};
+use super::{CHUNK_BYTES, Complaints, ENTRIES, FAILED, Place, View, pack::plain};
 use crate::mounts::Folder;
 
 /// What a disk keeps free, whoever copies: the node's database is often on it.
@@ -95,13 +95,13 @@ impl Unpacker<'_> {
         if is_mount {
             return Err(Stop::Entry(format!("Cannot open {target}: Is a directory")));
         }
-        let root = open(folder)?;
+        let root = &folder.open()?;
         match sort {
-            EntryType::Directory => Ok(make_folders(&root, &path)?),
+            EntryType::Directory => Ok(make_folders(root, &path)?),
             EntryType::Regular | EntryType::Continuous => {
-                make_parent(&root, &path)?;
+                make_parent(root, &path)?;
                 let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
-                self.file(folder, &root, &path, mode, entry)
+                self.file(folder, root, &path, mode, entry)
             }
             EntryType::Symlink => {
                 let to = entry.link_name()?.unwrap_or_default().into_owned();
@@ -109,8 +109,8 @@ impl Unpacker<'_> {
                     let why = format!("the symlink to {} leads out of the volume", to.display());
                     return Err(Stop::Entry(why));
                 }
-                make_parent(&root, &path)?;
-                remove_present(&root, &path, true)?;
+                make_parent(root, &path)?;
+                remove_present(root, &path, true)?;
                 Ok(root.symlink_contents(&to, &path)?)
             }
             // Metadata that was made use of already, or that nothing here has a use for.

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use windlass_tests_e2e::{Kubectl, guest, http_get, http_post};
+use windlass_tests_e2e::{Kubectl, guest, http_get, http_post, wait_for};
 
 use crate::shared;
 
@@ -30,6 +30,11 @@ spec:
     // An engine for a whole language is compiled by this node, once.
     kubectl.sh("wait pod/app --for=condition=Ready --timeout=300s")?;
     Ok(())
+}
+
+fn until_logged(kubectl: &Kubectl, text: &str) {
+    let logged = || kubectl.sh("logs app").ok().filter(|log| log == text);
+    wait_for(&format!("{text:?} is logged"), 30, logged);
 }
 
 /// What a handler answers over HTTP, on its own address.
@@ -76,7 +81,7 @@ fn a_handler_in_javascript() -> anyhow::Result<()> {
 fn a_command_in_c_works_on_files_that_were_copied_in() -> anyhow::Result<()> {
     let kubectl = shared().kubectl(37)?.in_new_namespace("c")?;
     deploy(&kubectl, "c-command", "")?;
-    assert_eq!(kubectl.sh("logs app")?, "waiting in C\n");
+    until_logged(&kubectl, "waiting in C\n");
     let here = TempDir::new()?;
     let path = |name: &str| here.path().join(name).to_str().map(str::to_owned).context("UTF-8");
     std::fs::write(path("text")?, "one\ntwo\nthree\n")?;
@@ -99,7 +104,7 @@ fn a_command_in_c_works_on_files_that_were_copied_in() -> anyhow::Result<()> {
 fn a_command_in_go() -> anyhow::Result<()> {
     let kubectl = shared().kubectl(37)?.in_new_namespace("go")?;
     deploy(&kubectl, "go-preview1", "args: [wait]")?;
-    assert_eq!(kubectl.sh("logs app")?, "waiting in Go\n");
+    until_logged(&kubectl, "waiting in Go\n");
     let files = kubectl.sh("exec app -- files /data")?;
     assert!(files.contains("entry by-go.txt.moved") && files.contains("outside: true"), "{files}");
     let copied = kubectl.output(&["exec", "-i", "app", "--", "cat"], "through go")?;
