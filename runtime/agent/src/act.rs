@@ -1,10 +1,11 @@
 //! Carries out what was planned: each action is a task of its own, marks what it does in the pod's
 //! state before it begins, and writes its result there.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use windlass_runtime_api::{
-    ContainerSpec, Image, Limits, OnTrap, Port, Protocol, RuntimeError, Sandbox, Started,
+    ConsoleSpec, ContainerSpec, Image, Limits, OnTrap, Port, Protocol, RuntimeError, Sandbox,
+    Started,
 };
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_meta::Quantity;
@@ -77,8 +78,8 @@ impl Agent {
         let Some(address) = entry.state.address else { return };
         let Some(memory) = entry.state.containers.get_mut(container) else { return };
         memory.starting = Some(attempt);
-        let found = order::containers(pod).find(|of| of.name == container);
-        let Some(spec) = found.cloned() else { return };
+        let found = order::every(pod).find(|of| of.name == container);
+        let Some(spec) = found.map(Cow::into_owned) else { return };
         let (agent, pod, key) = (self.clone(), pod.clone(), entry.key.clone());
         tokio::spawn(async move {
             // A pull may take long: it holds nothing that other containers need.
@@ -253,6 +254,11 @@ impl Agent {
             log_path: folder.join(&container.name).join(format!("{attempt}.log")),
             on_trap: on_trap(pod).map_err(config_error)?,
             reach: self.reach(pod).await?,
+            console: ConsoleSpec {
+                stdin: container.stdin == Some(true),
+                stdin_once: container.stdin_once == Some(true),
+                tty: container.tty == Some(true),
+            },
         })
     }
 

@@ -294,7 +294,7 @@ impl Agent {
         let pod = self.pods.find(&entry.key).filter(|pod| pod.uid() == uid);
         if let Some(pod) = &pod {
             entry.state.started_at.get_or_insert(now);
-            for container in order::containers(pod) {
+            for container in order::every(pod) {
                 entry.state.containers.entry(container.name.clone()).or_default();
             }
         }
@@ -367,9 +367,7 @@ impl Agent {
             resource_version: None,
             field_path: container.filter(|name| !name.is_empty()).map(|name| {
                 let pod = self.pods.find(key);
-                let init = pod.iter().filter_map(|pod| pod.spec.as_ref()?.init_containers.as_ref());
-                let is_init = init.flatten().any(|container| container.name == name);
-                let list = if is_init { "initContainers" } else { "containers" };
+                let list = pod.map_or("containers", |pod| order::list_of(&pod, name));
                 format!("spec.{list}{{{name}}}")
             }),
         }

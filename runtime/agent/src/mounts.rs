@@ -75,6 +75,7 @@ impl Agent {
                 host_path,
                 container_path: mount.mount_path.clone(),
                 read_only: fixed || mount.read_only == Some(true),
+                limit_bytes: self.size_limit(pod, source).map(|limit| limit.units().unsigned_abs()),
             });
         }
         let path = env::termination_path(container);
@@ -83,7 +84,7 @@ impl Agent {
             && mount_of(path, &mounts).is_none()
         {
             let container_path = path.to_owned();
-            mounts.push(Mount { host_path: file, container_path, read_only: false });
+            mounts.push(Mount { host_path: file, container_path, ..Mount::default() });
         }
         Ok(mounts)
     }

@@ -111,7 +111,7 @@ pub fn plan_pod(
         let is_done = order::is_done(role, container, &memory);
         let is_left = match role {
             Role::Init => is_done || begun,
-            Role::Sidecar | Role::Main => false,
+            Role::Sidecar | Role::Main | Role::Ephemeral => false,
         };
         let waits = !open && !begun && matches!(memory.state, Attempt::Never);
         let view = if deleting || ended || is_left || waits {
@@ -122,6 +122,17 @@ pub fn plan_pod(
         open &= is_done || role == Role::Main;
         let rows = if role == Role::Main { &mut main } else { &mut init };
         rows.push((container, memory, view));
+    }
+    let ephemeral = order::ephemeral(pod);
+    let mut late = Vec::new();
+    for container in &ephemeral {
+        let memory = state.containers.get(&container.name).cloned().unwrap_or_default();
+        let view = if deleting || ended {
+            at_rest(&memory, &refused, container, false)
+        } else {
+            plan.container(pod, (Role::Ephemeral, container), &memory, state, &refused, now)
+        };
+        late.push((container, memory, view));
     }
     let grace = grace(pod);
     if deleting {
@@ -141,7 +152,7 @@ pub fn plan_pod(
     } else if let Some(trouble) = &state.trouble {
         plan.wake(trouble.retry_at, now);
     }
-    let rows = Rows { init: &init, main: &main, failure: failure.as_ref(), begun };
+    let rows = Rows { init: &init, main: &main, late: &late, failure: failure.as_ref(), begun };
     let is_over = (deleting || ended) && !state.any_running();
     plan.status = Some(status::build(pod, state, &rows, is_over, previous, node, now));
     plan

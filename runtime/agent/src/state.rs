@@ -216,9 +216,10 @@ impl PodState {
         };
         let known = status.iter().flat_map(|status| {
             let init = status.init_container_statuses.iter().flatten();
-            init.chain(status.container_statuses.iter().flatten())
+            let late = status.ephemeral_container_statuses.iter().flatten();
+            init.chain(status.container_statuses.iter().flatten()).chain(late)
         });
-        for container in order::containers(pod) {
+        for container in order::every(pod) {
             let told = known.clone().find(|told| told.name == container.name);
             let mut memory = told.map(from_status).unwrap_or_default();
             if let Some(record) = record.and_then(|record| record.containers.get(&container.name)) {

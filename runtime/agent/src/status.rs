@@ -24,6 +24,8 @@ type Row<'a> = (&'a Container, ContainerMemory, Shown);
 pub struct Rows<'a> {
     pub init: &'a [Row<'a>],
     pub main: &'a [Row<'a>],
+    /// The ephemeral ones.
+    pub late: &'a [Row<'a>],
     /// Why the pod has to end before its containers do.
     pub failure: Option<&'a Failure>,
     /// A main container has been started.
@@ -94,6 +96,16 @@ pub fn build(
         rows.main.iter().map(|row| container_status(row, node.runtime)).collect();
     statuses.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     status.insert("containerStatuses".into(), statuses.into());
+    if !rows.late.is_empty() {
+        let statuses = rows.late.iter().map(|row| {
+            let mut status = container_status(row, node.runtime);
+            // Nobody waits for it to be ready.
+            status["ready"] = false.into();
+            status["started"] = false.into();
+            status
+        });
+        status.insert("ephemeralContainerStatuses".into(), statuses.collect());
+    }
     Value::Object(status)
 }
 

@@ -6,7 +6,10 @@ use std::cell::OnceCell;
 use serde_json::Value;
 use windlass_sdk_types::api::core::v1::{Container, Pod};
 
-use crate::fields::{self, Verdict};
+use crate::{
+    fields::{self, Verdict},
+    order,
+};
 
 /// A field that can't be honoured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +42,15 @@ impl<'a> Refusals<'a> {
 /// Everything of this pod that can't be honoured; empty for a pod that can run.
 pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
     // A specification that was decoded can be encoded.
-    let spec = pod.spec.as_ref().and_then(|spec| serde_json::to_value(spec).ok());
+    let mut spec =
+        pod.spec.as_ref().and_then(|spec| serde_json::to_value(spec).ok()).unwrap_or_default();
+    if !spec["ephemeralContainers"].is_null() {
+        // As they are run.
+        spec["ephemeralContainers"] =
+            serde_json::to_value(order::ephemeral(pod)).unwrap_or_default();
+    }
     let mut walk = Walk { container: None, found: Vec::new() };
-    walk.value("PodSpec", &spec.unwrap_or_default(), "spec");
+    walk.value("PodSpec", &spec, "spec");
     walk.found
 }
 
@@ -62,7 +71,7 @@ impl Walk {
         let (Some(rows), Some(members)) = (fields::fields_of(of), value.as_object()) else {
             return;
         };
-        if of == "Container" {
+        if matches!(of, "Container" | "EphemeralContainer") {
             self.container = value["name"].as_str().map(str::to_owned);
         }
         for (name, value) in members {
@@ -78,7 +87,7 @@ impl Walk {
                 _ => self.value(row.to, value, &path),
             }
         }
-        if of == "Container" {
+        if matches!(of, "Container" | "EphemeralContainer") {
             self.container = None;
         }
     }

@@ -180,7 +180,7 @@ impl Agent {
     ) -> bool {
         let changed = entry.state.observe(seen, now);
         let pod = self.pods.find(&entry.key).filter(|pod| changed && pod.uid() == uid);
-        for container in pod.iter().flat_map(|pod| order::containers(pod)) {
+        for container in pod.iter().flat_map(|pod| order::every(pod)) {
             let Some(memory) = entry.state.containers.get_mut(&container.name) else { continue };
             let attempt = memory.attempt;
             let Attempt::Ended(ended) = &mut memory.state else { continue };
@@ -189,7 +189,7 @@ impl Agent {
             }
             let mut message = pod
                 .as_ref()
-                .map(|pod| self.termination_message(pod, container, attempt))
+                .map(|pod| self.termination_message(pod, &container, attempt))
                 .unwrap_or_default();
             let policy = container.termination_message_policy.as_deref();
             if message.is_empty() && ended.exit_code != 0 && policy == Some("FallbackToLogsOnError")
@@ -227,6 +227,7 @@ impl Agent {
                     host_path: self.volume_source(pod.uid(), source),
                     container_path: mount.mount_path.clone(),
                     read_only: mount.read_only == Some(true),
+                    ..Mount::default()
                 })
             })
             .collect();
@@ -462,7 +463,7 @@ impl Agent {
 
     /// What an emptyDir may hold: its own limit; in memory also what the pod's containers may use
     /// together, and always something.
-    fn size_limit(&self, pod: &Pod, source: &Volume) -> Option<Quantity> {
+    pub(crate) fn size_limit(&self, pod: &Pod, source: &Volume) -> Option<Quantity> {
         let empty = source.empty_dir.as_ref()?;
         let own = empty.size_limit.as_ref().and_then(|limit| limit.0.parse::<Quantity>().ok());
         let own = own.filter(|limit| *limit > Quantity::ZERO);

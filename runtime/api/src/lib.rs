@@ -76,6 +76,20 @@ pub trait Runtime: Send + Sync {
         Err(RuntimeError::new("ExecError", format!("the {} runtime has no exec", self.name())))
     }
 
+    /// Connects a caller with a container's own program: with what it writes from now on and, where
+    /// it has a stdin, what the caller sends. Returns when the program has ended; dropping the future
+    /// detaches. A runtime, or a container, without such streams gives `io` back: then the log is
+    /// followed.
+    async fn attach(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        io: ExecIo,
+    ) -> Result<Attached, RuntimeError> {
+        let _ = (pod_uid, container);
+        Ok(Attached::ByLog(io))
+    }
+
     /// What the containers use, those that run only. A runtime that can't tell names none.
     async fn stats(&self) -> Vec<SandboxStats> {
         Vec::new()
@@ -91,6 +105,13 @@ pub struct ExecSpec {
     pub command: Vec<String>,
     /// The caller has a terminal: stdout and stderr are one stream then.
     pub tty: bool,
+}
+
+/// How [`Runtime::attach`] went.
+pub enum Attached {
+    /// The program has ended.
+    Ended,
+    ByLog(ExecIo),
 }
 
 /// The caller's side of [`Runtime::exec`].
@@ -159,16 +180,31 @@ pub struct ContainerSpec {
     pub on_trap: OnTrap,
     /// Which hosts it may call.
     pub reach: Reach,
+    pub console: ConsoleSpec,
+}
+
+/// `stdin`, `stdinOnce` and `tty` of a container: what those who attach may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsoleSpec {
+    /// Its program has a stdin, which is open until a caller closes it.
+    pub stdin: bool,
+    /// The first caller's end is the end of stdin.
+    pub stdin_once: bool,
+    /// Its program finds a terminal, and writes to stdout only.
+    pub tty: bool,
 }
 
 /// A folder or a file of the node that a container sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
     /// Exists when the container is started, or once `late_mounts` was called.
     pub host_path: PathBuf,
     /// Absolute, as the pod names it.
     pub container_path: String,
     pub read_only: bool,
+    /// What the volume may hold, for who writes to it from outside; the container itself is held
+    /// by the agent, which measures.
+    pub limit_bytes: Option<u64>,
 }
 
 /// See [`ContainerSpec::late_mounts`]. May be called more than once.

@@ -24,7 +24,7 @@ pub async fn start(container: &Arc<Container>, program: &Run, weight: u32) -> Re
     if program.is_module() {
         container.open_mounts().await?;
     }
-    let setup = Setup { module: program.is_module(), ..Setup::default() };
+    let setup = Setup { module: program.is_module(), main: true, ..Setup::default() };
     let mut store = Guest::store(container, setup)?;
     let mut making = Box::pin(program.instantiate(&mut store));
     let command = poll_fn(|cx| container.poll(making.as_mut(), cx)).await?;

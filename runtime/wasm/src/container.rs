@@ -23,9 +23,9 @@ use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    cpu::CpuAccount, denials::Denials, engine::Host, failure::Failure, logs::ContainerLog,
-    memory::Account, mounts::Mounts, outgoing::Connections, sockets::ops::SOCKETS_A_CONTAINER,
-    tls::ContainerTls, traps::Traps, usage::Usage,
+    console::Console, cpu::CpuAccount, denials::Denials, engine::Host, failure::Failure,
+    logs::ContainerLog, memory::Account, mounts::Mounts, outgoing::Connections,
+    sockets::ops::SOCKETS_A_CONTAINER, tls::ContainerTls, traps::Traps, usage::Usage,
 };
 
 pub struct Container {
@@ -46,6 +46,7 @@ pub struct Container {
     pub usage: Usage,
     pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
+    pub console: Arc<Console>,
     pub connections: Connections,
     pub ending: Ending,
     traps: Arc<Traps>,
@@ -122,6 +123,7 @@ impl Container {
             usage: Usage::default(),
             mounts,
             log: host.logs.open(spec.log_path.clone()),
+            console: Arc::new(Console::new(spec.console)),
             connections: Connections::default(),
             ending: Ending::default(),
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
@@ -245,6 +247,7 @@ impl Container {
                 message,
             };
         }
+        self.console.close();
         self.ending.ended.cancel();
         self.changed();
     }

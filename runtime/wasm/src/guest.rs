@@ -51,6 +51,8 @@ pub struct Setup {
     pub arguments: Option<Vec<String>>,
     /// None: output goes to the log.
     pub streams: Option<Streams>,
+    /// It is the container's own program, to which callers may attach.
+    pub main: bool,
 }
 
 impl Guest {
@@ -61,7 +63,11 @@ impl Guest {
             Some(streams) => streams.give(&mut builder),
             None => {
                 let log = InstanceLog::new(container.log.clone());
-                builder.stdout(log.stream(Stream::Stdout)).stderr(log.stream(Stream::Stderr));
+                if setup.main {
+                    container.console.give(&mut builder, &log);
+                } else {
+                    builder.stdout(log.stream(Stream::Stdout)).stderr(log.stream(Stream::Stderr));
+                }
             }
         }
         if setup.module {

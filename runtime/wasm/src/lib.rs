@@ -7,7 +7,9 @@
 mod artifact;
 mod command;
 mod compile;
+mod console;
 mod container;
+mod copy;
 mod cpu;
 mod denials;
 mod engine;

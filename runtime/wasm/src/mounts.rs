@@ -6,10 +6,15 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, MetadataExt as _},
+};
 use tokio::sync::OnceCell;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
 use windlass_runtime_api::{LateMounts, Mount, RuntimeError};
@@ -20,7 +25,24 @@ pub struct Mounts {
     /// Where folders for single files are made, when they are needed.
     staging: PathBuf,
     late: Option<LateMounts>,
-    opened: OnceCell<WasiFilesystemCtx>,
+    opened: OnceCell<Opened>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    wasi: WasiFilesystemCtx,
+    folders: Arc<[Folder]>,
+}
+
+/// One folder of the node as the container sees it.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    pub container_path: String,
+    path: PathBuf,
+    /// Device and number of what was at the path when the container's folders were opened.
+    identity: (u64, u64),
+    pub read_only: bool,
+    pub limit_bytes: Option<u64>,
 }
 
 /// One folder that a guest finds open.
@@ -28,6 +50,7 @@ pub struct Mounts {
 struct Preopen {
     container_path: String,
     read_only: bool,
+    limit_bytes: Option<u64>,
     content: Content,
 }
 
@@ -36,6 +59,38 @@ enum Content {
     Folder(PathBuf),
     /// Name and file of the node.
     Files(Vec<(String, PathBuf)>),
+}
+
+impl Folder {
+    pub fn new(
+        container_path: &str,
+        path: PathBuf,
+        read_only: bool,
+        limit_bytes: Option<u64>,
+    ) -> io::Result<Self> {
+        let found = fs::metadata(&path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        let identity = (found.dev(), found.ino());
+        Ok(Self {
+            container_path: container_path.to_owned(),
+            path,
+            identity,
+            read_only,
+            limit_bytes,
+        })
+    }
+
+    /// The folder that the container has, and no other: a container that has all of a volume can put
+    /// a symlink where another has a subPath of it.
+    pub fn open(&self) -> io::Result<Dir> {
+        let dir = Dir::open_ambient_dir(&self.path, ambient_authority())?;
+        let found = dir.dir_metadata()?;
+        match (found.dev(), found.ino()) == self.identity {
+            true => Ok(dir),
+            false => Err(io::Error::other("what is mounted here was replaced by something else")),
+        }
+    }
 }
 
 impl Mounts {
@@ -67,7 +122,7 @@ impl Mounts {
     pub fn opened(&self) -> io::Result<Option<WasiFilesystemCtx>> {
         match self.opened.get() {
             None if !self.mounts.is_empty() => Err(io::Error::other("they were not opened before")),
-            opened => Ok(opened.cloned()),
+            opened => Ok(opened.map(|opened| opened.wasi.clone())),
         }
     }
 
@@ -87,21 +142,35 @@ impl Mounts {
         file.starts_with(&root).then_some(file)
     }
 
-    fn open_all(&self) -> io::Result<WasiFilesystemCtx> {
+    /// The same folders, for who looks at them from outside.
+    pub async fn folders(&self) -> Result<Arc<[Folder]>, String> {
+        self.open().await?;
+        Ok(self.opened.get().map(|opened| opened.folders.clone()).unwrap_or_default())
+    }
+
+    fn open_all(&self) -> io::Result<Opened> {
         let planned = plan(&self.mounts, |path| path.is_file());
         let planned = planned.map_err(|error| io::Error::other(error.message))?;
         let mut builder = WasiCtxBuilder::new();
+        let mut folders = Vec::with_capacity(planned.len());
         for (number, preopen) in planned.iter().enumerate() {
             let folder = match &preopen.content {
                 Content::Folder(folder) => folder.clone(),
                 Content::Files(files) => self.stage(number, files, preopen.read_only)?,
             };
+            let named = |error: String| io::Error::other(format!("{}: {error}", folder.display()));
             let perms = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             builder
                 .preopened_dir(&folder, &preopen.container_path, perms)
-                .map_err(|error| io::Error::other(format!("{}: {error:#}", folder.display())))?;
+                .map_err(|error| named(format!("{error:#}")))?;
+            folders.push(Folder::new(
+                &preopen.container_path,
+                folder,
+                preopen.read_only,
+                preopen.limit_bytes,
+            )?);
         }
-        Ok(builder.build().filesystem().clone())
+        Ok(Opened { wasi: builder.build().filesystem().clone(), folders: folders.into() })
     }
 
     /// A folder with just these files. What is only read is copied, because a mounted file doesn't
@@ -156,7 +225,8 @@ fn plan(mounts: &[Mount], is_file: impl Fn(&Path) -> bool) -> Result<Vec<Preopen
         } else {
             (path.clone(), Content::Folder(mount.host_path.clone()))
         };
-        let new = Preopen { container_path, read_only: mount.read_only, content };
+        let (read_only, limit_bytes) = (mount.read_only, mount.limit_bytes);
+        let new = Preopen { container_path, read_only, limit_bytes, content };
         match planned.get_mut(&new.container_path) {
             None => {
                 planned.insert(new.container_path.clone(), new);
@@ -209,6 +279,7 @@ mod tests {
                 host_path: parts[0].into(),
                 container_path: parts[1].into(),
                 read_only: parts.len() > 2,
+                limit_bytes: None,
             }
         };
         let mounts: Vec<_> = mounts.iter().map(mount).collect();

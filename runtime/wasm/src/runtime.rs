@@ -17,11 +17,14 @@ use async_trait::async_trait;
 use futures::{StreamExt, future::join_all, stream::BoxStream};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::{runtime, sync::broadcast};
+use tokio::{
+    runtime,
+    sync::{Semaphore, broadcast},
+};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Protocol, Runtime,
-    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started, TcpProbe,
+    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Protocol,
+    Runtime, RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started, TcpProbe,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
@@ -30,7 +33,9 @@ use crate::{
     artifact::{CREATE_ERROR, Program, Run},
     command,
     compile::{Compiler, be_nice, hex},
+    console::Detached,
     container::{Container, Surroundings},
+    copy,
     engine::Host,
     exec,
     failure::Failure,
@@ -84,6 +89,7 @@ struct Inner {
     compiler: Arc<Compiler>,
     pods: Mutex<BTreeMap<String, Pod>>,
     serial: AtomicU64,
+    copies: Arc<Semaphore>,
 }
 
 struct Pod {
@@ -119,6 +125,7 @@ impl WasmRuntime {
             compiler: Arc::new(compiler),
             pods: Mutex::default(),
             serial: AtomicU64::new(0),
+            copies: Arc::new(Semaphore::new(copy::COPIES)),
         };
         Ok(Arc::new(Self { inner: Arc::new(inner), guests: Guests::start(threads)? }))
     }
@@ -222,6 +229,10 @@ impl Runtime for WasmRuntime {
         let running = running.filter(|running| running.container().is_running());
         let running =
             running.ok_or_else(|| refused(format!("container {container} is not running")))?;
+        if let Some(request) = copy::Request::parse(&exec.command) {
+            let copies = self.inner.copies.clone();
+            return copy::run(running.container().clone(), copies, request, io).await;
+        }
         let (run, weight) = running.run().ok_or_else(|| {
             refused(format!("container {container}: the component exports no wasi:cli/run"))
         })?;
@@ -233,6 +244,28 @@ impl Runtime for WasmRuntime {
             given_up.run_until_cancelled_owned(program).await
         });
         ended.await?.unwrap_or_else(|| Err(refused("the caller is gone".into())))
+    }
+
+    async fn attach(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        io: ExecIo,
+    ) -> Result<Attached, RuntimeError> {
+        let refused = |why: String| RuntimeError::new("AttachError", why);
+        match self.inner.running(pod_uid, container) {
+            // Each of a handler's instances has streams of its own: the log has them all.
+            Some(Running::Handler(_)) => Ok(Attached::ByLog(io)),
+            Some(Running::Command(container, ..)) if container.is_running() => {
+                match container.console.attach(io).await {
+                    Detached::Over => Ok(Attached::Ended),
+                    Detached::TooSlow => {
+                        Err(refused("the session did not keep up with what is written".into()))
+                    }
+                }
+            }
+            _ => Err(refused(format!("container {container} is not running"))),
+        }
     }
 
     async fn stats(&self) -> Vec<SandboxStats> {
@@ -551,6 +584,7 @@ mod tests {
             log_path: Path::new("0.log").into(),
             on_trap: OnTrap::Continue,
             reach: Default::default(),
+            console: Default::default(),
         };
         let chosen = http_ports(&spec).unwrap_or_default();
         assert_eq!(chosen, expected, "{ports:?} {annotation:?}");

@@ -1,6 +1,7 @@
 //! What a pod gives its container: `/write/V/F` makes the file `/V/F`, `/remove/V/F` removes it,
 //! `/env` tells the environment, `/healthz` answers 500 while there is a file `/v/sick`, as the
-//! health service of gRPC answers NOT_SERVING, and any other path is a file to read.
+//! health service of gRPC answers NOT_SERVING, below `/api` the API server answers, called with the
+//! pod's token, and any other path is a file to read.
 
 use guests::{answer, write};
 use wasip2::{
@@ -9,9 +10,16 @@ use wasip2::{
         preopens::get_directories,
         types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags},
     },
-    http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam},
+    http::{
+        outgoing_handler,
+        types::{
+            Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
+            ResponseOutparam, Scheme,
+        },
+    },
 };
 
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const FOLLOW: PathFlags = PathFlags::SYMLINK_FOLLOW;
 
 struct Pod;
@@ -23,6 +31,12 @@ impl wasip2::exports::http::incoming_handler::Guest for Pod {
         let path = request.path_with_query().unwrap_or_default();
         if path == "/grpc.health.v1.Health/Check" {
             return health(to);
+        }
+        if path.starts_with("/api") {
+            return match call(&path) {
+                Ok((status, body)) => answer(to, status, &body),
+                Err(error) => answer(to, 502, error.as_bytes()),
+            };
         }
         let done = match path.split_once('/').map(|(_, rest)| rest.split_once('/')) {
             Some(Some(("write", file))) => make(&format!("/{file}")).map(|()| Vec::new()),
@@ -39,6 +53,27 @@ impl wasip2::exports::http::incoming_handler::Guest for Pod {
             Err(code) => answer(to, 404, code.name().as_bytes()),
         }
     }
+}
+
+fn call(path: &str) -> Result<(u16, Vec<u8>), String> {
+    let token = read(TOKEN).map_err(|code| code.name().to_string())?;
+    let head = Fields::new();
+    let _ = head.append("authorization", &[b"Bearer ", token.as_slice()].concat());
+    let request = OutgoingRequest::new(head);
+    let _ = request.set_scheme(Some(&Scheme::Https));
+    let _ = request.set_authority(Some("kubernetes.default.svc"));
+    let _ = request.set_path_with_query(Some(path));
+    let answer = outgoing_handler::handle(request, None).map_err(|error| format!("{error:?}"))?;
+    answer.subscribe().block();
+    let response = answer.get().expect("is ready").expect("taken once");
+    let response = response.map_err(|error| format!("{error:?}"))?;
+    let body = response.consume().expect("taken once");
+    let stream = body.stream().expect("taken once");
+    let mut bytes = Vec::new();
+    while let Ok(chunk) = stream.blocking_read(64 * 1024) {
+        bytes.extend(chunk);
+    }
+    Ok((response.status(), bytes))
 }
 
 /// HealthCheckResponse, framed, and `grpc-status` in the trailers.

@@ -15,7 +15,7 @@ pub const TYPES: &[Type] = &[
             into("volumes", "Volume"),
             into("initContainers", "Container"),
             into("containers", "Container"),
-            refused("ephemeralContainers", When::Set, "not there yet for WASM containers"),
+            into("ephemeralContainers", "EphemeralContainer"),
             honoured("restartPolicy"),
             so(
                 "terminationGracePeriodSeconds",

@@ -29,7 +29,7 @@ fn volume(node: &Node) -> PathBuf {
 }
 
 fn mount(host_path: PathBuf, container_path: &str, read_only: bool) -> Mount {
-    Mount { host_path, container_path: container_path.into(), read_only }
+    Mount { host_path, container_path: container_path.into(), read_only, ..Mount::default() }
 }
 
 async fn check(read_only: bool, expected: Expect) {

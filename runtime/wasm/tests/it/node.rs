@@ -103,6 +103,7 @@ impl Node {
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
             reach: Reach::default(),
+            console: Default::default(),
         }
     }
 

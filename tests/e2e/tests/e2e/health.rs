@@ -195,9 +195,10 @@ spec:
 fn a_guest_finds_a_token_that_the_api_server_takes() -> anyhow::Result<()> {
     let cluster = shared();
     let kubectl = namespace("guest-token")?;
-    pod(&kubectl, "holder", "")?;
-    let url = url(&kubectl, "holder");
     let folder = "var/run/secrets/kubernetes.io/serviceaccount";
+    let trusts = format!("    env: [{{name: SSL_CERT_FILE, value: /{folder}/ca.crt}}]");
+    pod(&kubectl, "holder", &trusts)?;
+    let url = url(&kubectl, "holder");
     let uid = kubectl.jsonpath("pod holder", "{.metadata.uid}")?;
     let volume = |name: &str| {
         let name = kubectl.jsonpath("pod holder", name).unwrap_or_default();
@@ -206,6 +207,16 @@ fn a_guest_finds_a_token_that_the_api_server_takes() -> anyhow::Result<()> {
     let (empty, token) = ("{.spec.volumes[0].name}", "{.spec.volumes[1].name}");
     assert!(volume(empty).is_dir(), "volumes are where this test looks");
     assert!(!volume(token).exists(), "nobody has called the pod yet");
+    // The guest itself calls the API server.
+    let maps = format!("{url}/api/v1/namespaces/guest-token/configmaps");
+    let (code, said) = http_get(&maps)?;
+    let who = "User \\\"system:serviceaccount:guest-token:default\\\" cannot list";
+    assert!(code == 403 && said.contains(who), "{code} {said}");
+    kubectl.sh("create role reader --verb=list --resource=configmaps")?;
+    let account = "--serviceaccount=guest-token:default";
+    kubectl.run(&["create", "rolebinding", "reader", "--role=reader", account])?;
+    let (code, said) = http_get(&maps)?;
+    assert!(code == 200 && said.contains("kube-root-ca.crt"), "{code} {said}");
     let (code, token) = http_get(&format!("{url}/{folder}/token"))?;
     assert_eq!(code, 200, "{token}");
     let (_, namespace) = http_get(&format!("{url}/{folder}/namespace"))?;

@@ -6,6 +6,7 @@ mod attacks;
 mod bad_input;
 mod health;
 mod images;
+mod languages;
 mod lifecycle;
 mod newcomer;
 mod pods;
