@@ -22,6 +22,7 @@ mod logs;
 mod memory;
 mod mounts;
 mod outgoing;
+mod ports;
 mod probe;
 mod runtime;
 mod serve;

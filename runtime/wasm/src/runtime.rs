@@ -23,8 +23,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Protocol,
-    Runtime, RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started, TcpProbe,
+    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Runtime,
+    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started, TcpProbe,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
@@ -42,17 +42,15 @@ use crate::{
     guest::Linkers,
     http::Handler,
     logs::LogWriter,
+    ports::http_ports,
     probe::{self, Place},
     serve,
 };
 
 /// Events that a reader may lag behind before it must look at everything.
 const EVENTS: usize = 1024;
-/// The port of a handler whose container declares none.
-const DEFAULT_PORT: u16 = 8080;
 /// Bound of tokio's threads for calls that block.
 const BLOCKING_THREADS: usize = 16;
-const HTTP_PORT: &str = "windlass.dev/http-port";
 /// Guests' threads are a little less important than the control plane's.
 const GUEST_NICENESS: i32 = 1;
 /// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
@@ -459,29 +457,6 @@ async fn stop_all(containers: Vec<Running>, grace: Duration) {
     join_all(containers.into_iter().map(|running| running.stop(grace))).await;
 }
 
-/// Where a handler serves: on every TCP port it declares, or the one that the pod's annotation
-/// names by number or name, or 8080.
-fn http_ports(spec: &ContainerSpec) -> Result<Vec<u16>, RuntimeError> {
-    let tcp = || spec.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
-    if let Some(chosen) = spec.pod.annotations.get(HTTP_PORT) {
-        let number = chosen.parse::<u16>().ok().filter(|number| *number > 0);
-        let declared = tcp().find(|port| port.name == *chosen || Some(port.port) == number);
-        let port = declared.map(|port| port.port).or(number.filter(|_| tcp().next().is_none()));
-        if let Some(port) = port {
-            return Ok(vec![port]);
-        }
-        // Other containers of the pod may be the ones that declare it.
-        if tcp().next().is_none() {
-            let why = format!("annotation {HTTP_PORT}: {chosen:?} is no TCP port of the container");
-            return Err(RuntimeError::new("CreateContainerConfigError", why));
-        }
-    }
-    let mut ports: Vec<u16> = tcp().map(|port| port.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    Ok(if ports.is_empty() { vec![DEFAULT_PORT] } else { ports })
-}
-
 /// The threads that guests run on, apart from those of the control plane.
 struct Guests(Option<runtime::Runtime>);
 
@@ -537,70 +512,4 @@ fn machine_memory() -> u64 {
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.map_or(1 << 30, |kib| kib << 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use windlass_runtime_api::{Image, Limits, OnTrap, Port};
-
-    use super::*;
-
-    fn check(ports: &[(&str, u16, Protocol)], annotation: Option<&str>, expected: &[u16]) {
-        let port = |&(name, port, protocol): &(&str, u16, Protocol)| Port {
-            name: name.into(),
-            port,
-            protocol,
-        };
-        let annotations = annotation.map(|value| (HTTP_PORT.to_string(), value.to_string()));
-        let spec = ContainerSpec {
-            pod: Arc::new(Sandbox {
-                uid: "uid".into(),
-                name: "web".into(),
-                namespace: "default".into(),
-                address: [127, 64, 0, 1].into(),
-                hostname: "web".into(),
-                names: Default::default(),
-                annotations: annotations.into_iter().collect(),
-            }),
-            name: "web".into(),
-            attempt: 0,
-            image: Image {
-                reference: "web:v1".into(),
-                digest: String::new(),
-                wasm_digest: String::new(),
-                wasm_path: Path::new("web.wasm").into(),
-                config: Default::default(),
-            },
-            command: vec![],
-            args: vec![],
-            env: vec![],
-            working_dir: None,
-            mounts: vec![],
-            late_mounts: None,
-            ports: ports.iter().map(port).collect(),
-            limits: Limits::default(),
-            log_path: Path::new("0.log").into(),
-            on_trap: OnTrap::Continue,
-            reach: Default::default(),
-            console: Default::default(),
-        };
-        let chosen = http_ports(&spec).unwrap_or_default();
-        assert_eq!(chosen, expected, "{ports:?} {annotation:?}");
-    }
-
-    #[test]
-    fn a_handler_serves_where_the_pod_says() {
-        use Protocol::{Tcp, Udp};
-        let two = [("http", 80, Tcp), ("admin", 9000, Tcp), ("dns", 53, Udp)];
-        check(&[], None, &[8080]);
-        check(&[("dns", 53, Udp)], None, &[8080]);
-        check(&two, None, &[80, 9000]);
-        check(&two, Some("admin"), &[9000]);
-        check(&two, Some("80"), &[80]);
-        check(&two, Some("7000"), &[80, 9000]);
-        check(&[], Some("7000"), &[7000]);
-        check(&[], Some("http"), &[]);
-    }
 }
