@@ -80,7 +80,7 @@ impl ControlPlane {
             admission: Admission::new(AdmissionOptions {
                 not_ready_toleration_seconds: args.default_not_ready_toleration_seconds,
                 unreachable_toleration_seconds: args.default_unreachable_toleration_seconds,
-                mount_tokens: None,
+                mount_tokens: Some(rng.clone()),
                 authorizer: authorizer.clone(),
             }),
             authorizer,

@@ -7,8 +7,11 @@
 mod artifact;
 mod command;
 mod compile;
+mod console;
 mod container;
+mod copy;
 mod cpu;
+mod denials;
 mod engine;
 mod exec;
 mod failure;
@@ -19,8 +22,12 @@ mod logs;
 mod memory;
 mod mounts;
 mod outgoing;
+mod ports;
+mod probe;
 mod runtime;
 mod serve;
+mod sockets;
+mod tls;
 mod traps;
 mod usage;
 

@@ -1,12 +1,16 @@
 //! Real guests, in this process, over the pod network.
 
+mod attach;
 mod attacks;
 mod commands;
 mod exec;
 mod handlers;
+mod https;
 mod interfaces;
 mod mounts;
 mod node;
 mod outgoing;
 mod preview1;
+mod sockets;
 mod start;
+mod wasi;
