@@ -23,9 +23,9 @@ use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    cpu::CpuAccount, denials::Denials, engine::Host, failure::Failure, logs::ContainerLog,
-    memory::Account, mounts::Mounts, outgoing::Connections, sockets::ops::SOCKETS_A_CONTAINER,
-    tls::ContainerTls, traps::Traps, usage::Usage,
+    console::Console, cpu::CpuAccount, denials::Denials, engine::Host, failure::Failure,
+    logs::ContainerLog, memory::Account, mounts::Mounts, outgoing::Connections,
+    sockets::ops::SOCKETS_A_CONTAINER, tls::ContainerTls, traps::Traps, usage::Usage,
 };
 
 pub struct Container {
@@ -46,6 +46,7 @@ pub struct Container {
     pub usage: Usage,
     pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
+    pub console: Arc<Console>,
     pub connections: Connections,
     pub ending: Ending,
     traps: Arc<Traps>,
@@ -99,7 +100,8 @@ impl Container {
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
         let Surroundings { host, net, clock, events, staging } = around;
-        let mounts = Mounts::new(std::mem::take(&mut spec.mounts), staging.join(&id))?;
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
+        let mounts = Mounts::new(mounts, late, staging.join(&id))?;
         fill_in_from_image(&mut spec);
         let pod = PodRef {
             uid: spec.pod.uid.clone(),
@@ -121,6 +123,7 @@ impl Container {
             usage: Usage::default(),
             mounts,
             log: host.logs.open(spec.log_path.clone()),
+            console: Arc::new(Console::new(spec.console)),
             connections: Connections::default(),
             ending: Ending::default(),
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
@@ -141,6 +144,16 @@ impl Container {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         self.cpu.poll(|| self.host.ticker.poll(guest, cx))
+    }
+
+    /// Opens the container's volumes, if that wasn't done before: before a module is instantiated,
+    /// and when a component asks for its folders.
+    pub async fn open_mounts(&self) -> Result<(), Failure> {
+        // Nothing runs without its volumes; whoever asked may ask again.
+        self.mounts.open().await.map_err(|why| {
+            self.log.note(&format!("a volume can't be opened: {why}"));
+            Failure::NoRoom(format!("a volume can't be opened: {why}"))
+        })
     }
 
     pub fn stats(&self) -> ContainerStats {
@@ -234,6 +247,7 @@ impl Container {
                 message,
             };
         }
+        self.console.close();
         self.ending.ended.cancel();
         self.changed();
     }

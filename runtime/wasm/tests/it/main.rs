@@ -1,5 +1,6 @@
 //! Real guests, in this process, over the pod network.
 
+mod attach;
 mod attacks;
 mod commands;
 mod exec;
@@ -12,3 +13,4 @@ mod outgoing;
 mod preview1;
 mod sockets;
 mod start;
+mod wasi;

@@ -98,10 +98,12 @@ impl Node {
             env: vec![("GREETING".into(), "good day".into())],
             working_dir: None,
             mounts: vec![],
+            late_mounts: None,
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
             reach: Reach::default(),
+            console: Default::default(),
         }
     }
 

@@ -4,7 +4,9 @@
 
 mod attacks;
 mod bad_input;
+mod health;
 mod images;
+mod languages;
 mod lifecycle;
 mod newcomer;
 mod pods;
