@@ -14,6 +14,8 @@ mod reference;
 mod settle;
 mod staging;
 mod store;
+mod tree;
+mod zstd;
 
 pub use credentials::{Credential, Credentials};
 pub use error::ImageError;

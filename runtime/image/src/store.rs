@@ -1,5 +1,6 @@
 //! The folder: `blobs/sha256/HEX`, `index.json`, `oci-layout` (OCI image layout 1.0), `settled/HEX`
-//! for what was decided about each image, and `ingest/` for what is on its way.
+//! for what was decided about each image, `trees/HEX` for files that components of Spin applications
+//! see, and `ingest/` for what is on its way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +13,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use windlass_runtime_api::{Image, ImageConfig};
-use windlass_sdk_package::{Artifact, Document, MANIFEST_MEDIA_TYPE, digest, inspect};
+use windlass_runtime_api::{self as api, Image, ImageConfig};
+use windlass_sdk_package::{
+    Artifact, Document, Form, MANIFEST_MEDIA_TYPE, SpinApp, SpinComponent, SpinFile, digest,
+    inspect,
+};
 
 use crate::{
     archive,
@@ -22,6 +26,7 @@ use crate::{
     reference::Reference,
     settle::{Settled, settle},
     staging::{Staging, digest_of},
+    tree,
 };
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -125,7 +130,8 @@ impl ImageStore {
             }
             _ => {}
         }
-        for folder in [&dir.join("blobs/sha256"), &dir.join("settled"), &ingest] {
+        for folder in [&dir.join("blobs/sha256"), &dir.join("settled"), &dir.join("trees"), &ingest]
+        {
             fs::create_dir_all(folder).map_err(|error| ImageError::io(folder, error))?;
         }
         let state = State { index: read_index(dir)?, verified: BTreeSet::new() };
@@ -184,9 +190,8 @@ impl ImageStore {
     /// hashed and compared.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, ImageError> {
         let Some(found) = self.inspect(reference)? else { return Ok(None) };
-        let path = self.blob(&found.settled.wasm_digest);
         self.verify(&found.settled.wasm_digest, found.settled.wasm_size)?;
-        Ok(Some(image(reference, &found.digest, &found.settled, path)))
+        self.image(reference, &found.digest, &found.settled).map(Some)
     }
 
     /// What is known of the image with this name, where it is here.
@@ -269,12 +274,82 @@ impl ImageStore {
         settled: &Settled,
         origin: Origin,
     ) -> Result<Image, ImageError> {
+        // First: an image whose files are not all there gets no name.
+        let image = self.image(&reference.to_string(), top, settled)?;
         let mut state = self.0.state.lock();
         let entry = Entry { digest: top.to_owned(), size: settled.wasm_size, origin };
         state.index.insert(reference.to_string(), entry);
         self.write_index(&state.index)?;
-        let path = self.blob(&settled.wasm_digest);
-        Ok(image(&reference.to_string(), top, settled, path))
+        Ok(image)
+    }
+
+    /// What a runtime is given of an image; the files of a Spin application are put where its
+    /// components will see them.
+    fn image(&self, reference: &str, digest: &str, settled: &Settled) -> Result<Image, ImageError> {
+        let decision = &settled.decision;
+        let app = decision.spin.as_ref().map(|app| self.spin_app(app, settled)).transpose()?;
+        Ok(Image {
+            reference: reference.to_owned(),
+            digest: digest.to_owned(),
+            wasm_digest: settled.wasm_digest.clone(),
+            wasm_path: self.blob(&settled.wasm_digest),
+            config: ImageConfig {
+                entrypoint: decision.entrypoint.clone(),
+                args: decision.args.clone(),
+                env: decision.env.clone(),
+                working_dir: decision.working_dir.clone(),
+                function: decision.function.clone(),
+                spin: app.map(Arc::new),
+                why: settled.why.clone(),
+            },
+        })
+    }
+
+    fn spin_app(&self, app: &SpinApp, settled: &Settled) -> Result<api::SpinApp, ImageError> {
+        let component = |of: &SpinComponent| {
+            Ok(api::SpinComponent {
+                id: of.id.clone(),
+                wasm_digest: of.digest.clone(),
+                wasm_path: self.blob(&of.digest),
+                env: of.env.clone(),
+                files: self.tree(&of.files, settled)?,
+                variables: of.variables.clone(),
+                key_value_stores: of.key_value_stores.clone(),
+                sqlite_databases: of.sqlite_databases.clone(),
+                allowed_outbound_hosts: of.allowed_outbound_hosts.clone(),
+            })
+        };
+        let variables = app.variables.iter().map(|of| api::SpinVariable {
+            name: of.name.clone(),
+            default: of.default.clone(),
+            secret: of.secret,
+        });
+        let routes = app
+            .routes
+            .iter()
+            .map(|of| api::SpinRoute { component: of.component.clone(), route: of.route.clone() });
+        Ok(api::SpinApp {
+            name: app.name.clone(),
+            variables: variables.collect(),
+            components: app.components.iter().map(component).collect::<Result<_, ImageError>>()?,
+            routes: routes.collect(),
+        })
+    }
+
+    /// The folder with a component's files, made where it isn't there.
+    fn tree(&self, files: &[SpinFile], settled: &Settled) -> Result<Option<PathBuf>, ImageError> {
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let to = self.0.dir.join("trees").join(tree::name(files));
+        if !to.is_dir() {
+            let places = |digest: &str| Some(self.blob(digest)).filter(|path| path.is_file());
+            let archives: Vec<PathBuf> =
+                settled.archives.iter().map(|digest| self.blob(digest)).collect();
+            let staging = self.staging()?;
+            tree::build(files, &archives, &places, &staging, &to, IMAGE_LIMIT_BYTES)?;
+        }
+        Ok(Some(to))
     }
 
     /// What was decided about the image with this digest; decided again where that isn't kept.
@@ -282,7 +357,12 @@ impl ImageStore {
         // The name leads to the first document: it must be what was decided about.
         crate::staging::document(&self.blob(top), top)?;
         let kept = fs::read(self.settled_path(top)).ok();
-        if let Some(settled) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
+        // A node of an earlier version left the application out.
+        let whole = |settled: &Settled| {
+            settled.decision.form != Form::SpinApplication || settled.decision.spin.is_some()
+        };
+        if let Some(settled) = kept.filter(whole) {
             return Ok(settled);
         }
         let staging = self.staging()?;
@@ -370,6 +450,7 @@ impl ImageStore {
         for entry in self.0.state.lock().index.values() {
             used.extend(self.content_of(&entry.digest));
         }
+        self.remove_unused_trees();
         let Ok(blobs) = fs::read_dir(self.0.dir.join("blobs/sha256")) else { return };
         for blob in blobs.flatten() {
             let digest = format!("sha256:{}", blob.file_name().to_string_lossy());
@@ -377,6 +458,27 @@ impl ImageStore {
                 && let Err(error) = fs::remove_file(blob.path())
             {
                 tracing::warn!(path = %blob.path().display(), %error, "unused content stays");
+            }
+        }
+    }
+
+    fn remove_unused_trees(&self) {
+        let tops: Vec<String> =
+            self.0.state.lock().index.values().map(|entry| entry.digest.clone()).collect();
+        let mut used = BTreeSet::new();
+        for top in tops {
+            let kept = fs::read(self.settled_path(&top)).ok();
+            let settled = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
+            for app in settled.into_iter().filter_map(|settled| settled.decision.spin) {
+                used.extend(app.components.iter().map(|component| tree::name(&component.files)));
+            }
+        }
+        let Ok(trees) = fs::read_dir(self.0.dir.join("trees")) else { return };
+        for folder in trees.flatten() {
+            if !used.contains(&*folder.file_name().to_string_lossy())
+                && let Err(error) = fs::remove_dir_all(folder.path())
+            {
+                tracing::warn!(path = %folder.path().display(), %error, "unused files stay");
             }
         }
     }
@@ -483,21 +585,4 @@ fn read_index(dir: &Path) -> Result<BTreeMap<String, Entry>, ImageError> {
 
 pub(crate) fn parse(reference: &str) -> Result<Reference, ImageError> {
     reference.parse().map_err(|source| ImageError::Reference { name: reference.to_owned(), source })
-}
-
-fn image(reference: &str, digest: &str, settled: &Settled, wasm_path: PathBuf) -> Image {
-    let decision = &settled.decision;
-    Image {
-        reference: reference.to_owned(),
-        digest: digest.to_owned(),
-        wasm_digest: settled.wasm_digest.clone(),
-        wasm_path,
-        config: ImageConfig {
-            entrypoint: decision.entrypoint.clone(),
-            args: decision.args.clone(),
-            env: decision.env.clone(),
-            working_dir: decision.working_dir.clone(),
-            why: settled.why.clone(),
-        },
-    }
 }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -23,8 +23,17 @@ use windlass_runtime_net::{PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog, memory::Account,
-    mounts::Mounts, outgoing::Connections, traps::Traps, usage::Usage,
+    cpu::CpuAccount,
+    engine::Host,
+    failure::Failure,
+    keyvalue::Data,
+    logs::ContainerLog,
+    memory::Account,
+    mounts::Mounts,
+    outgoing::Connections,
+    spin::{App, Part},
+    traps::Traps,
+    usage::Usage,
 };
 
 pub struct Container {
@@ -35,15 +44,21 @@ pub struct Container {
     pub net: PodNet,
     pub memory: Arc<Account>,
     pub cpu: Arc<CpuAccount>,
-    pub usage: Usage,
+    pub usage: Arc<Usage>,
     pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
     pub connections: Connections,
-    pub ending: Ending,
+    pub ending: Arc<Ending>,
+    pub data: Data,
+    /// Of a Spin application's component, which is a container with the application's accounts.
+    pub part: Option<Arc<Part>>,
+    /// Whose components answer instead of the container's own program.
+    pub app: OnceLock<Arc<App>>,
+    staging: PathBuf,
     traps: Arc<Traps>,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<RuntimeEvent>,
-    state: Mutex<ContainerState>,
+    state: Arc<Mutex<ContainerState>>,
 }
 
 /// The steps by which a container ends, each a thing that tasks wait for.
@@ -79,6 +94,7 @@ pub struct Surroundings {
     pub events: broadcast::Sender<RuntimeEvent>,
     /// For folders that containers need beside their volumes.
     pub staging: PathBuf,
+    pub data: Data,
 }
 
 impl Container {
@@ -87,8 +103,8 @@ impl Container {
         mut spec: ContainerSpec,
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
-        let Surroundings { host, net, clock, events, staging } = around;
-        let mounts = Mounts::new(std::mem::take(&mut spec.mounts), staging.join(&id))?;
+        let Surroundings { host, net, clock, events, staging, data } = around;
+        let mounts = Mounts::new(spec.mounts.clone(), staging.join(&id))?;
         fill_in_from_image(&mut spec);
         let pod = PodRef {
             uid: spec.pod.uid.clone(),
@@ -99,19 +115,51 @@ impl Container {
             pod,
             memory: Account::new(spec.limits, host.memory.clone()),
             cpu: CpuAccount::new(spec.limits, host.turns.clone()),
-            usage: Usage::default(),
+            usage: Arc::default(),
             mounts,
             log: host.logs.open(spec.log_path.clone()),
             connections: Connections::default(),
-            ending: Ending::default(),
+            ending: Arc::default(),
+            data,
+            part: None,
+            app: OnceLock::new(),
+            staging,
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
-            state: Mutex::new(ContainerState::Running { started_at: clock.now() }),
+            state: Arc::new(Mutex::new(ContainerState::Running { started_at: clock.now() })),
             id,
             spec,
             host,
             net,
             clock,
             events,
+        }))
+    }
+
+    /// A component of the container's Spin application: it has an environment, files and rights of
+    /// its own, and shares everything that is counted, limited or ended.
+    pub fn component(&self, spec: ContainerSpec, part: Part) -> Result<Arc<Self>, RuntimeError> {
+        let staging = self.staging.join(format!("{}-{}", self.id, part.component.id));
+        Ok(Arc::new(Self {
+            id: self.id.clone(),
+            pod: self.pod.clone(),
+            host: self.host.clone(),
+            net: self.net.clone(),
+            memory: self.memory.clone(),
+            cpu: self.cpu.clone(),
+            usage: self.usage.clone(),
+            mounts: Mounts::new(spec.mounts.clone(), staging)?,
+            log: self.log.clone(),
+            connections: Connections::default(),
+            ending: self.ending.clone(),
+            data: self.data.clone(),
+            part: Some(Arc::new(part)),
+            app: OnceLock::new(),
+            staging: self.staging.clone(),
+            traps: self.traps.clone(),
+            state: self.state.clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+            spec,
         }))
     }
 

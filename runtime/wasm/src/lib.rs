@@ -15,15 +15,18 @@ mod failure;
 mod guest;
 mod http;
 mod interfaces;
+mod keyvalue;
 mod logs;
 mod memory;
 mod mounts;
 mod outgoing;
 mod runtime;
 mod serve;
+mod spin;
 mod traps;
 mod usage;
 
+pub use keyvalue::Data;
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
 
 /// The wasmtime inside, as `containerRuntimeVersion` names it.

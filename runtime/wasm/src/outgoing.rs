@@ -23,7 +23,7 @@ use wasmtime_wasi_http::{
 };
 use windlass_runtime_net::ConnectError;
 
-use crate::container::Container;
+use crate::{container::Container, spin};
 
 /// Defaults of what a guest may set for a request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -68,6 +68,15 @@ impl WasiHttpHooks for Outgoing {
         _request_body: Progress,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Progress), Error>> + Send> {
         let container = self.container.clone();
+        let request = match spin::call(&container, request) {
+            Ok(answer) => {
+                return Box::new(async move {
+                    let progress: Progress = Box::new(std::future::ready(Ok(())));
+                    Ok((answer.await?, progress))
+                });
+            }
+            Err(request) => request,
+        };
         Box::new(async move {
             let response = send(&container, request, options.unwrap_or_default()).await?;
             let progress: Progress = Box::new(std::future::ready(Ok(())));

@@ -24,7 +24,7 @@ use tokio::{runtime, sync::broadcast};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
     ContainerSpec, ExecIo, ExecSpec, HttpProbe, ObservedSandbox, Protocol, Runtime, RuntimeError,
-    RuntimeEvent, Sandbox, SandboxStats, Started,
+    RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
@@ -39,8 +39,10 @@ use crate::{
     failure::Failure,
     guest::Linkers,
     http::Handler,
+    keyvalue::Data,
     logs::LogWriter,
     serve,
+    spin::{self, App},
 };
 
 /// Events that a reader may lag behind before it must look at everything.
@@ -67,6 +69,8 @@ pub struct WasmConfig {
     pub memory_bytes: Option<u64>,
     /// Threads that guests run on. None: one a core.
     pub threads: Option<usize>,
+    /// What keeps entries and databases of guests.
+    pub data: Data,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +111,7 @@ impl WasmRuntime {
     /// Starts the guests' threads, the log writer and the epoch thread.
     pub fn new(config: WasmConfig) -> Result<Arc<Self>, WasmError> {
         let engine_error = |error: wasmtime::Error| WasmError::Engine(format!("{error:#}"));
-        let WasmConfig { cache_dir, net, clock, memory_bytes, threads } = config;
+        let WasmConfig { cache_dir, net, clock, memory_bytes, threads, data } = config;
         let logs = LogWriter::start(clock.clone())?;
         let memory_bytes = memory_bytes.unwrap_or_else(machine_memory);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -119,7 +123,7 @@ impl WasmRuntime {
         let staging = cache_dir.join("staging");
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
-            around: Surroundings { host, net, clock, events, staging },
+            around: Surroundings { host, net, clock, events, staging, data },
             compiler: Arc::new(compiler),
             pods: Mutex::default(),
             serial: AtomicU64::new(0),
@@ -283,6 +287,13 @@ impl Inner {
     /// Makes a container that runs and that nobody knows yet.
     async fn make(&self, spec: ContainerSpec) -> Result<Running, RuntimeError> {
         let ports = http_ports(&spec)?;
+        if let Some(stores) = &self.around.data.key_values {
+            let wrong = |why| RuntimeError::new("CreateContainerConfigError", why);
+            stores.check(&spec.pod).map_err(wrong)?;
+        }
+        if let Some(app) = spec.image.config.spin.clone() {
+            return self.make_spin(&app, spec, ports).await;
+        }
         let artifact = self.compiler.artifact(&spec.image).await?;
         let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
         let refused = |failure: Failure| {
@@ -305,6 +316,50 @@ impl Inner {
                 Ok(Running::Command(container, run, artifact.weight))
             }
         }
+    }
+
+    /// A Spin application: a handler for each component, and one that listens and sends requests on
+    /// to them.
+    async fn make_spin(
+        &self,
+        app: &SpinApp,
+        spec: ContainerSpec,
+        ports: Vec<u16>,
+    ) -> Result<Running, RuntimeError> {
+        let parts = spin::parts(app, &spec)?;
+        let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
+        let (mut handlers, mut front) = (BTreeMap::new(), None);
+        for (spec, part) in parts {
+            let id = part.component.id.clone();
+            let of = |error: RuntimeError| {
+                let why = format!("component {id} of the Spin application: {}", error.message);
+                RuntimeError::new(error.reason, why)
+            };
+            let artifact = self.compiler.artifact(&spec.image).await.map_err(of)?;
+            let Program::Handler(component, run) = artifact.program else {
+                let why =
+                    "it exports no wasi:http handler, and this node calls no other".to_owned();
+                return Err(of(RuntimeError::new(CREATE_ERROR, why)));
+            };
+            let own = container.component(spec, part).map_err(of)?;
+            let program = (component.clone(), run.clone());
+            let handler = Handler::new(own, program, artifact.weight, Vec::new());
+            handler.try_out().await.map_err(|failure| {
+                let why = format!("no instance can be made: {}", failure.message());
+                of(RuntimeError::new(CREATE_ERROR, why))
+            })?;
+            handlers.insert(id, handler);
+            front.get_or_insert((component, run, artifact.weight));
+        }
+        let (component, run, weight) = front
+            .ok_or_else(|| RuntimeError::new(CREATE_ERROR, "the application has no components"))?;
+        // Set once: the container is new.
+        let _ = container.app.set(App::new(app, handlers));
+        let handler = Handler::new(container, (component, run), weight, ports);
+        for listener in self.listen(&handler).await? {
+            serve::serve(&handler, listener);
+        }
+        Ok(Running::Handler(handler))
     }
 
     async fn listen(&self, handler: &Handler) -> Result<Vec<PodListener>, RuntimeError> {

@@ -9,6 +9,7 @@ mod artifact;
 mod binary;
 mod oci;
 mod resolve;
+mod spin;
 
 use sha2::{Digest as _, Sha256};
 
@@ -20,6 +21,7 @@ pub use oci::{
     Platform, RunConfig, is_digest,
 };
 pub use resolve::{Decision, Form, WasmPlace, accept, pick, resolve, spin_application, spin_layer};
+pub use spin::{SpinApp, SpinComponent, SpinContent, SpinFile, SpinRoute, SpinVariable};
 
 /// Why bytes are not a package.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! What a node agent may do, after upstream's Node authoriser: its own Node and Lease, the pods
-//! bound to it, and the secrets, config maps and service accounts that these pods refer to. What
+//! bound to it, the secrets, config maps and service accounts that these pods refer to, and the
+//! key-value entries of their namespaces. What
 //! it may change of these is narrowed further by the NodeRestriction admission plugin, which sees
 //! the objects.
 
@@ -49,6 +50,8 @@ enum Refers {
     Secret,
     ConfigMap,
     ServiceAccount,
+    /// Every pod refers to its own: guests reach the key-value entries there.
+    Namespace,
 }
 
 impl NodeAuthorizer {
@@ -65,6 +68,12 @@ impl NodeAuthorizer {
                 _ => no("can only get service accounts of its pods and create their tokens"),
             },
             ("coordination.k8s.io", "leases") => authorize_lease(node, asked),
+            ("windlass.dev", "keyvalues") => match asked.verb {
+                "get" | "list" | "create" | "update" | "delete" => {
+                    self.related(node, Refers::Namespace, asked, lookup)
+                }
+                _ => no("can only get, list, create, update and delete key-value entries"),
+            },
             ("", "nodes") => authorize_node(node, asked),
             ("", "pods") => authorize_pod(node, asked, lookup),
             // Volumes come with their issue: until then no pod refers to any.
@@ -81,26 +90,27 @@ impl NodeAuthorizer {
         asked: &Attributes<'_>,
         lookup: &dyn Lookup,
     ) -> Decision {
-        if asked.name.is_empty() || asked.namespace.is_empty() {
+        let name = if refers == Refers::Namespace { asked.namespace } else { asked.name };
+        if name.is_empty() || asked.namespace.is_empty() {
             return no("can only read objects that it names, of one namespace");
         }
         let relation = Relation {
             node: node.into(),
             refers,
             namespace: asked.namespace.into(),
-            name: asked.name.into(),
+            name: name.into(),
         };
         let remembered = self.remembered.lock().get(&relation).cloned();
         let still = remembered
             .and_then(|pod| lookup.get(&PODS, asked.namespace, &pod))
-            .is_some_and(|pod| is_on(&pod, node) && pod_refers(&pod, refers, asked.name));
+            .is_some_and(|pod| is_on(&pod, node) && pod_refers(&pod, refers, name));
         if still {
             return Decision::Allow(String::new());
         }
         let pods = lookup.pods_on_node(node);
         let found = pods
             .iter()
-            .find(|pod| *pod.namespace == *asked.namespace && pod_refers(pod, refers, asked.name));
+            .find(|pod| *pod.namespace == *asked.namespace && pod_refers(pod, refers, name));
         match found {
             Some(pod) => {
                 let mut remembered = self.remembered.lock();
@@ -168,6 +178,9 @@ fn is_on(pod: &Object, node: &str) -> bool {
 /// Whether a pod refers to an object of that name. Most don't even contain the name, and a tree is
 /// dear to make, so the bytes are searched first.
 fn pod_refers(pod: &Object, refers: Refers, name: &str) -> bool {
+    if refers == Refers::Namespace {
+        return true;
+    }
     let quoted = format!("\"{name}\"");
     let bytes = pod.encoded().bytes();
     if !std::str::from_utf8(bytes).is_ok_and(|text| text.contains(&quoted)) {
@@ -183,6 +196,7 @@ fn names(spec: &Value, refers: Refers) -> Vec<&str> {
         Refers::ServiceAccount => {
             return spec["serviceAccountName"].as_str().into_iter().collect();
         }
+        Refers::Namespace => return Vec::new(),
         Refers::Secret => ("secretRef", "secretKeyRef", "secret", "secretName", "secret"),
         Refers::ConfigMap => ("configMapRef", "configMapKeyRef", "configMap", "name", "configMap"),
     };

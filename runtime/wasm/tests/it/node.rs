@@ -25,7 +25,7 @@ use windlass_runtime_api::{
     Sandbox, Started,
 };
 use windlass_runtime_net::{Block, PodNet, PodRef};
-use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
+use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
 use windlass_sdk_meta::{Rng, SystemClock};
 
 /// Longer than anything here takes, also on a busy machine.
@@ -52,6 +52,7 @@ impl Node {
             clock: Arc::new(SystemClock),
             memory_bytes: Some(1 << 30),
             threads,
+            data: Data::default(),
         });
         Self { runtime: runtime.expect("a wasm runtime"), net, folder }
     }

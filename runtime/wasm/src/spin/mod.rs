@@ -1,0 +1,283 @@
+//! Spin applications: several components behind one port. Each is a handler of its own with its own
+//! environment, files, variables and rights; all share the container's limits, log and end. The
+//! container's handler only looks which of them a path is for. Components call each other without a
+//! socket, under `http://COMPONENT.spin.internal`, and their own application under `http://self`.
+
+pub mod host;
+mod routes;
+mod variables;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use ::http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::{Error, WasiBody};
+use windlass_runtime_api::{
+    ContainerSpec, Image, Mount, RuntimeError, SpinApp, SpinComponent, SpinRoute,
+};
+
+use self::routes::Routes;
+use crate::{
+    container::Container,
+    http::{Answer, Handler, text},
+};
+
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+/// Names that lead from one component to another.
+const INTERNAL: &str = ".spin.internal";
+const SELF: &str = "self";
+/// The wildcard route that a component has for its siblings.
+const ANY: &str = "/...";
+/// Calls of an application's components to each other that are under way. Each holds an instance
+/// while it waits for another, so a circle must end.
+const CALLS: usize = 64;
+
+/// An application that runs.
+pub struct App {
+    routes: Routes,
+    handlers: BTreeMap<String, Arc<Handler>>,
+    calls: Arc<Semaphore>,
+}
+
+/// What one component has that its siblings don't.
+pub struct Part {
+    pub app_name: String,
+    pub component: SpinComponent,
+    pub variables: BTreeMap<String, String>,
+    app: OnceLock<Weak<App>>,
+}
+
+/// Where a request came from, for `spin-client-addr`.
+#[derive(Clone, Copy)]
+pub struct Client(pub SocketAddr);
+
+/// One component as a container is given it: the application's spec with what is the component's.
+pub fn parts(
+    app: &SpinApp,
+    spec: &ContainerSpec,
+) -> Result<Vec<(ContainerSpec, Part)>, RuntimeError> {
+    let wrong = |why: String| RuntimeError::new(CONFIG_ERROR, why);
+    let values = variables::of_app(app, &spec.env).map_err(wrong)?;
+    let part = |component: &SpinComponent| {
+        let mut component = component.clone();
+        for host in &mut component.allowed_outbound_hosts {
+            *host = variables::fill(host, &values).map_err(|why| {
+                wrong(format!("the host {host:?} of component {}: {why}", component.id))
+            })?;
+        }
+        let variables = variables::of_component(&component, &values).map_err(wrong)?;
+        let spec = spec_of(spec, &component);
+        let part = Part { app_name: app.name.clone(), component, variables, app: OnceLock::new() };
+        Ok((spec, part))
+    };
+    app.components.iter().map(part).collect()
+}
+
+fn spec_of(spec: &ContainerSpec, component: &SpinComponent) -> ContainerSpec {
+    // The pod's word is the later one; variables of the application are none of the guest's.
+    let own = spec.env.iter().filter(|(name, _)| !name.starts_with(variables::PREFIX));
+    let mut env: BTreeMap<String, String> = component.env.iter().cloned().collect();
+    env.extend(own.cloned());
+    let root = component.files.clone().map(|host_path| Mount {
+        host_path,
+        container_path: "/".into(),
+        read_only: true,
+    });
+    ContainerSpec {
+        image: Image {
+            wasm_digest: component.wasm_digest.clone(),
+            wasm_path: component.wasm_path.clone(),
+            config: Default::default(),
+            ..spec.image.clone()
+        },
+        env: env.into_iter().collect(),
+        mounts: spec.mounts.iter().cloned().chain(root).collect(),
+        ..spec.clone()
+    }
+}
+
+impl App {
+    /// The handlers are those of [`parts`], under the components' names.
+    pub fn new(app: &SpinApp, handlers: BTreeMap<String, Arc<Handler>>) -> Arc<Self> {
+        let made = Arc::new(Self {
+            routes: Routes::new(&app.routes),
+            handlers,
+            calls: Arc::new(Semaphore::new(CALLS)),
+        });
+        for part in made.handlers.values().filter_map(|handler| handler.container.part.as_ref()) {
+            // A part is made for one application, so it has none yet.
+            let _ = part.app.set(Arc::downgrade(&made));
+        }
+        made
+    }
+
+    /// Answers with the component whose route applies.
+    pub fn handle<B>(
+        self: Arc<Self>,
+        mut request: Request<B>,
+    ) -> BoxFuture<'static, Response<Answer>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Error>,
+    {
+        let path = request.uri().path().to_owned();
+        let Some(found) = self.routes.find(&path) else {
+            let none = text(StatusCode::NOT_FOUND, "no route of the application applies\n");
+            return Box::pin(std::future::ready(none));
+        };
+        let host = request.uri().authority().map(ToString::to_string).or_else(|| {
+            let host = request.headers().get(header::HOST)?;
+            host.to_str().ok().map(str::to_owned)
+        });
+        let rest = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let full_url = format!("http://{}{rest}", host.as_deref().unwrap_or("localhost"));
+        let client = request.extensions().get::<Client>().map(|client| client.0.to_string());
+        let client = client.unwrap_or_else(|| "0.0.0.0:0".to_owned());
+        let headers = found.headers(full_url, &client);
+        tell(&mut request, headers);
+        match self.handlers.get(found.component).cloned() {
+            Some(handler) => Box::pin(async move { handler.handle(request).await }),
+            // The image was refused if a route led nowhere.
+            None => Box::pin(std::future::ready(text(StatusCode::NOT_FOUND, "no component\n"))),
+        }
+    }
+}
+
+/// Sets Spin's headers; what the caller sent under their names is not to be believed.
+fn tell<B>(request: &mut Request<B>, headers: Vec<(String, String)>) {
+    let sent: Vec<HeaderName> = request.headers().keys().cloned().collect();
+    for name in sent.iter().filter(|name| name.as_str().starts_with("spin-")) {
+        request.headers_mut().remove(name);
+    }
+    for (name, value) in headers {
+        let name = HeaderName::try_from(name);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            request.headers_mut().insert(name, value);
+        }
+    }
+}
+
+/// Where a component's own request leads within its application; None: to somewhere else.
+enum Within {
+    Component(Arc<Handler>),
+    App(Arc<App>),
+}
+
+/// Answers a component's request to its own application, without a socket. None: it is to somewhere
+/// else.
+pub fn call(
+    container: &Arc<Container>,
+    request: Request<WasiBody>,
+) -> Result<BoxFuture<'static, Result<Response<WasiBody>, Error>>, Request<WasiBody>> {
+    let Some(part) = &container.part else { return Err(request) };
+    let host = request.uri().host().unwrap_or_default().to_ascii_lowercase();
+    let component = host.strip_suffix(INTERNAL);
+    if component.is_none() && host != SELF {
+        return Err(request);
+    }
+    let refuse = |error: Error, why: String| {
+        container.log.note(&why);
+        let answer: BoxFuture<'static, _> = Box::pin(std::future::ready(Err(error)));
+        Ok(answer)
+    };
+    if !allows(&part.component.allowed_outbound_hosts, &host) {
+        let why = format!(
+            "the call to {host} was refused: component {} has it not among its \
+             allowed_outbound_hosts",
+            part.component.id
+        );
+        return refuse(Error::HttpRequestDenied, why);
+    }
+    let Some(app) = part.app.get().and_then(Weak::upgrade) else {
+        return refuse(Error::DestinationUnavailable, format!("the call to {host} came too late"));
+    };
+    let within = match component {
+        None => Within::App(app.clone()),
+        Some(id) => match app.handlers.get(id) {
+            Some(handler) => Within::Component(handler.clone()),
+            None => {
+                let why = format!("the call to {host} failed: there is no component {id:?}");
+                return refuse(Error::DestinationNotFound, why);
+            }
+        },
+    };
+    let Ok(call) = app.calls.clone().try_acquire_owned() else {
+        let why = format!("the call to {host} failed: {CALLS} such calls are under way");
+        return refuse(Error::LoopDetected, why);
+    };
+    Ok(Box::pin(async move {
+        let response = answer(within, request).await?;
+        // Once the head is there the caller can go on.
+        drop(call);
+        Ok(response)
+    }))
+}
+
+async fn answer(
+    within: Within,
+    mut request: Request<WasiBody>,
+) -> Result<Response<WasiBody>, Error> {
+    let host = request.uri().host().unwrap_or_default().to_owned();
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+    *request.uri_mut() = path.parse::<Uri>().map_err(|_| Error::HttpRequestUriInvalid)?;
+    let host = HeaderValue::try_from(host).map_err(|_| Error::HttpRequestUriInvalid)?;
+    request.headers_mut().insert(header::HOST, host.clone());
+    let response = match within {
+        Within::App(app) => app.handle(request).await,
+        Within::Component(handler) => {
+            let any = SpinRoute { component: String::new(), route: Some(ANY.into()) };
+            let full = format!("http://{}{path}", host.to_str().unwrap_or_default());
+            if let Some(found) = Routes::new(&[any]).find(request.uri().path()) {
+                let headers = found.headers(full, "0.0.0.0:0");
+                tell(&mut request, headers);
+            }
+            handler.handle(request).await
+        }
+    };
+    Ok(response.map(BodyExt::boxed_unsync))
+}
+
+/// Whether a component may call a name within its application. Those outside are looked at where
+/// connections are made.
+fn allows(hosts: &[String], name: &str) -> bool {
+    hosts.iter().any(|host| {
+        let host = host.split_once("://").map_or(host.as_str(), |(_, host)| host);
+        let host = host.trim_end_matches('/');
+        let host = host.split_once(':').map_or(host, |(host, _)| host);
+        host == "*"
+            || host.eq_ignore_ascii_case(name)
+            || (name.ends_with(INTERNAL) && host == "*.spin.internal")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_call_whom_they_name() {
+        for (host, name, expected) in [
+            ("http://self", "self", true),
+            ("self", "self", true),
+            ("*://*:*", "self", true),
+            ("*://*:*", "db.spin.internal", true),
+            ("http://*.spin.internal", "db.spin.internal", true),
+            ("http://*.spin.internal", "self", false),
+            ("http://db.spin.internal", "db.spin.internal", true),
+            ("http://db.spin.internal", "web.spin.internal", false),
+            ("https://example.com", "self", false),
+        ] {
+            assert_eq!(allows(&[host.to_owned()], name), expected, "{host} {name}");
+        }
+    }
+}
