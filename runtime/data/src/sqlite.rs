@@ -124,7 +124,7 @@ impl Drop for Open {
 }
 
 fn connect(file: &std::path::Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(file)?;
+    let mut connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIME)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "max_page_count", PAGES)?;
@@ -139,7 +139,7 @@ fn connect(file: &std::path::Path) -> rusqlite::Result<Connection> {
     ] {
         connection.set_limit(limit, most)?;
     }
-    connection.authorizer(Some(may));
+    connection.authorizer(Some(may))?;
     Ok(connection)
 }
 

@@ -13,11 +13,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use windlass_runtime_api::{self as api, Image, ImageConfig};
-use windlass_sdk_package::{
-    Artifact, Document, Form, MANIFEST_MEDIA_TYPE, SpinApp, SpinComponent, SpinFile, digest,
-    inspect,
-};
+use windlass_runtime_api::Image;
+use windlass_sdk_package::{Artifact, Document, Form, MANIFEST_MEDIA_TYPE, digest, inspect};
 
 use crate::{
     archive,
@@ -26,7 +23,6 @@ use crate::{
     reference::Reference,
     settle::{Settled, settle},
     staging::{Staging, digest_of},
-    tree,
 };
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -41,10 +37,10 @@ pub const IMAGE_LIMIT_BYTES: u64 = 512 * 1024 * 1024;
 
 /// The images of one node; clones share it.
 #[derive(Clone)]
-pub struct ImageStore(Arc<Inner>);
+pub struct ImageStore(pub(crate) Arc<Inner>);
 
-struct Inner {
-    dir: PathBuf,
+pub(crate) struct Inner {
+    pub dir: PathBuf,
     state: Mutex<State>,
     pulls: Pulls,
 }
@@ -283,75 +279,6 @@ impl ImageStore {
         Ok(image)
     }
 
-    /// What a runtime is given of an image; the files of a Spin application are put where its
-    /// components will see them.
-    fn image(&self, reference: &str, digest: &str, settled: &Settled) -> Result<Image, ImageError> {
-        let decision = &settled.decision;
-        let app = decision.spin.as_ref().map(|app| self.spin_app(app, settled)).transpose()?;
-        Ok(Image {
-            reference: reference.to_owned(),
-            digest: digest.to_owned(),
-            wasm_digest: settled.wasm_digest.clone(),
-            wasm_path: self.blob(&settled.wasm_digest),
-            config: ImageConfig {
-                entrypoint: decision.entrypoint.clone(),
-                args: decision.args.clone(),
-                env: decision.env.clone(),
-                working_dir: decision.working_dir.clone(),
-                function: decision.function.clone(),
-                spin: app.map(Arc::new),
-                why: settled.why.clone(),
-            },
-        })
-    }
-
-    fn spin_app(&self, app: &SpinApp, settled: &Settled) -> Result<api::SpinApp, ImageError> {
-        let component = |of: &SpinComponent| {
-            Ok(api::SpinComponent {
-                id: of.id.clone(),
-                wasm_digest: of.digest.clone(),
-                wasm_path: self.blob(&of.digest),
-                env: of.env.clone(),
-                files: self.tree(&of.files, settled)?,
-                variables: of.variables.clone(),
-                key_value_stores: of.key_value_stores.clone(),
-                sqlite_databases: of.sqlite_databases.clone(),
-                allowed_outbound_hosts: of.allowed_outbound_hosts.clone(),
-            })
-        };
-        let variables = app.variables.iter().map(|of| api::SpinVariable {
-            name: of.name.clone(),
-            default: of.default.clone(),
-            secret: of.secret,
-        });
-        let routes = app
-            .routes
-            .iter()
-            .map(|of| api::SpinRoute { component: of.component.clone(), route: of.route.clone() });
-        Ok(api::SpinApp {
-            name: app.name.clone(),
-            variables: variables.collect(),
-            components: app.components.iter().map(component).collect::<Result<_, ImageError>>()?,
-            routes: routes.collect(),
-        })
-    }
-
-    /// The folder with a component's files, made where it isn't there.
-    fn tree(&self, files: &[SpinFile], settled: &Settled) -> Result<Option<PathBuf>, ImageError> {
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let to = self.0.dir.join("trees").join(tree::name(files));
-        if !to.is_dir() {
-            let places = |digest: &str| Some(self.blob(digest)).filter(|path| path.is_file());
-            let archives: Vec<PathBuf> =
-                settled.archives.iter().map(|digest| self.blob(digest)).collect();
-            let staging = self.staging()?;
-            tree::build(files, &archives, &places, &staging, &to, IMAGE_LIMIT_BYTES)?;
-        }
-        Ok(Some(to))
-    }
-
     /// What was decided about the image with this digest; decided again where that isn't kept.
     fn settled(&self, top: &str) -> Result<Settled, ImageError> {
         // The name leads to the first document: it must be what was decided about.
@@ -462,25 +389,9 @@ impl ImageStore {
         }
     }
 
-    fn remove_unused_trees(&self) {
-        let tops: Vec<String> =
-            self.0.state.lock().index.values().map(|entry| entry.digest.clone()).collect();
-        let mut used = BTreeSet::new();
-        for top in tops {
-            let kept = fs::read(self.settled_path(&top)).ok();
-            let settled = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
-            for app in settled.into_iter().filter_map(|settled| settled.decision.spin) {
-                used.extend(app.components.iter().map(|component| tree::name(&component.files)));
-            }
-        }
-        let Ok(trees) = fs::read_dir(self.0.dir.join("trees")) else { return };
-        for folder in trees.flatten() {
-            if !used.contains(&*folder.file_name().to_string_lossy())
-                && let Err(error) = fs::remove_dir_all(folder.path())
-            {
-                tracing::warn!(path = %folder.path().display(), %error, "unused files stay");
-            }
-        }
+    /// The digests that names lead to.
+    pub(crate) fn tops(&self) -> Vec<String> {
+        self.0.state.lock().index.values().map(|entry| entry.digest.clone()).collect()
     }
 
     /// Every digest that the image with this one needs.
@@ -552,11 +463,11 @@ impl ImageStore {
         NamedTempFile::new_in(&ingest).map_err(|error| ImageError::io(&ingest, error))
     }
 
-    fn settled_path(&self, digest: &str) -> PathBuf {
+    pub(crate) fn settled_path(&self, digest: &str) -> PathBuf {
         self.0.dir.join("settled").join(digest.trim_start_matches("sha256:"))
     }
 
-    fn blob(&self, digest: &str) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &str) -> PathBuf {
         self.0.dir.join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
     }
 }

@@ -41,8 +41,7 @@ use crate::{
     http::Handler,
     keyvalue::Data,
     logs::LogWriter,
-    serve,
-    spin::{self, App},
+    serve, spin,
 };
 
 /// Events that a reader may lag behind before it must look at everything.
@@ -328,34 +327,10 @@ impl Inner {
     ) -> Result<Running, RuntimeError> {
         let parts = spin::parts(app, &spec)?;
         let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
-        let (mut handlers, mut front) = (BTreeMap::new(), None);
-        for (spec, part) in parts {
-            let id = part.component.id.clone();
-            let of = |error: RuntimeError| {
-                let why = format!("component {id} of the Spin application: {}", error.message);
-                RuntimeError::new(error.reason, why)
-            };
-            let artifact = self.compiler.artifact(&spec.image).await.map_err(of)?;
-            let Program::Handler(component, run) = artifact.program else {
-                let why =
-                    "it exports no wasi:http handler, and this node calls no other".to_owned();
-                return Err(of(RuntimeError::new(CREATE_ERROR, why)));
-            };
-            let own = container.component(spec, part).map_err(of)?;
-            let program = (component.clone(), run.clone());
-            let handler = Handler::new(own, program, artifact.weight, Vec::new());
-            handler.try_out().await.map_err(|failure| {
-                let why = format!("no instance can be made: {}", failure.message());
-                of(RuntimeError::new(CREATE_ERROR, why))
-            })?;
-            handlers.insert(id, handler);
-            front.get_or_insert((component, run, artifact.weight));
-        }
-        let (component, run, weight) = front
-            .ok_or_else(|| RuntimeError::new(CREATE_ERROR, "the application has no components"))?;
+        let (app, front) = spin::start(&self.compiler, app, &container, parts).await?;
         // Set once: the container is new.
-        let _ = container.app.set(App::new(app, handlers));
-        let handler = Handler::new(container, (component, run), weight, ports);
+        let _ = container.app.set(app);
+        let handler = Handler::new(container, (front.program, front.run), front.weight, ports);
         for listener in self.listen(&handler).await? {
             serve::serve(&handler, listener);
         }

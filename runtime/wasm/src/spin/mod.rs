@@ -21,14 +21,17 @@ use futures::future::BoxFuture;
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
-use wasmtime_wasi_http::{Error, WasiBody};
+use wasmtime_wasi_http::{Error, WasiBody, p2::bindings::ProxyPre};
 use windlass_runtime_api::{
     ContainerSpec, Image, Mount, RuntimeError, SpinApp, SpinComponent, SpinRoute,
 };
 
 use self::routes::Routes;
 use crate::{
+    artifact::{CREATE_ERROR, Program, Run},
+    compile::Compiler,
     container::Container,
+    guest::Guest,
     http::{Answer, Handler, text},
 };
 
@@ -106,9 +109,52 @@ fn spec_of(spec: &ContainerSpec, component: &SpinComponent) -> ContainerSpec {
     }
 }
 
+/// What the container's own handler is made of: it answers nothing itself.
+pub struct Front {
+    pub program: ProxyPre<Guest>,
+    pub run: Option<Run>,
+    pub weight: u32,
+}
+
+/// Makes a handler for each component; what of them can't run is told with the component's name.
+pub async fn start(
+    compiler: &Arc<Compiler>,
+    app: &SpinApp,
+    container: &Container,
+    parts: Vec<(ContainerSpec, Part)>,
+) -> Result<(Arc<App>, Front), RuntimeError> {
+    let (mut handlers, mut front) = (BTreeMap::new(), None);
+    for (spec, part) in parts {
+        let id = part.component.id.clone();
+        let of = |error: RuntimeError| {
+            let why = format!("component {id} of the Spin application: {}", error.message);
+            RuntimeError::new(error.reason, why)
+        };
+        let artifact = compiler.artifact(&spec.image).await.map_err(of)?;
+        let (program, run) = match artifact.program {
+            Program::Handler(program, run) => (program, run),
+            Program::Command(_) => {
+                let why = "it exports no handler of wasi:http, and no other is called here";
+                return Err(of(RuntimeError::new(CREATE_ERROR, why)));
+            }
+        };
+        let own = container.component(spec, part).map_err(of)?;
+        let both = (program.clone(), run.clone());
+        let handler = Handler::new(own, both, artifact.weight, Vec::new());
+        handler.try_out().await.map_err(|failure| {
+            let why = format!("no instance can be made: {}", failure.message());
+            of(RuntimeError::new(CREATE_ERROR, why))
+        })?;
+        handlers.insert(id, handler);
+        front.get_or_insert(Front { program, run, weight: artifact.weight });
+    }
+    let nothing = || RuntimeError::new(CREATE_ERROR, "the Spin application has no components");
+    Ok((App::new(app, handlers), front.ok_or_else(nothing)?))
+}
+
 impl App {
     /// The handlers are those of [`parts`], under the components' names.
-    pub fn new(app: &SpinApp, handlers: BTreeMap<String, Arc<Handler>>) -> Arc<Self> {
+    fn new(app: &SpinApp, handlers: BTreeMap<String, Arc<Handler>>) -> Arc<Self> {
         let made = Arc::new(Self {
             routes: Routes::new(&app.routes),
             handlers,

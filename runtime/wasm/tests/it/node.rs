@@ -44,6 +44,15 @@ impl Node {
 
     /// As a restarted node finds it: what an earlier one left in the folder is there.
     pub fn in_folder(folder: Arc<TempDir>, threads: Option<usize>) -> Self {
+        Self::in_folder_with(folder, threads, Data::default())
+    }
+
+    /// With what keeps entries and databases.
+    pub fn with(data: Data) -> Self {
+        Self::in_folder_with(Arc::new(tempfile::tempdir().expect("folder")), None, data)
+    }
+
+    pub fn in_folder_with(folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
         let net = PodNet::loopback(ranges, Default::default(), Rng::seeded(1));
         let runtime = WasmRuntime::new(WasmConfig {
@@ -52,7 +61,7 @@ impl Node {
             clock: Arc::new(SystemClock),
             memory_bytes: Some(1 << 30),
             threads,
-            data: Data::default(),
+            data,
         });
         Self { runtime: runtime.expect("a wasm runtime"), net, folder }
     }

@@ -7,6 +7,7 @@ mod images;
 mod lifecycle;
 mod newcomer;
 mod pods;
+mod spin;
 mod streams;
 mod survival;
 mod tokens;
