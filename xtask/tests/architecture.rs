@@ -38,7 +38,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("controllers", &["sdk-meta", "sdk-types", "sdk-client"]),
     ("runtime-api", &["sdk-meta"]),
     ("runtime-streams", &[]),
-    ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client"]),
+    ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api"]),
     ("runtime-data", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api", "runtime-net"]),
     ("runtime-image", &["sdk-meta", "sdk-package", "runtime-api"]),
     ("runtime-volume", &["sdk-meta", "sdk-types"]),

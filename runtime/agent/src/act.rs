@@ -241,6 +241,7 @@ impl Agent {
             limits: limits(pod, container).map_err(config_error)?,
             log_path: folder.join(&container.name).join(format!("{attempt}.log")),
             on_trap: on_trap(pod).map_err(config_error)?,
+            reach: self.reach(pod).await?,
         })
     }
 
@@ -404,7 +405,7 @@ fn on_trap(pod: &Pod) -> Result<OnTrap, String> {
     }
 }
 
-fn config_error(message: String) -> RuntimeError {
+pub(crate) fn config_error(message: String) -> RuntimeError {
     RuntimeError::new(CONFIG_ERROR, message)
 }
 

@@ -19,6 +19,7 @@ mod node;
 mod order;
 mod plan;
 mod probe;
+mod reach;
 mod records;
 mod state;
 mod status;

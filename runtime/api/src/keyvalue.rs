@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::Sandbox;
+use crate::{Reach, Sandbox};
 
 pub use windlass_sdk_meta::keyvalue::{KEY_LIMIT_BYTES, VALUE_LIMIT_BYTES};
 
@@ -24,8 +24,14 @@ pub trait KeyValues: Send + Sync {
     /// Whether the pod says something about stores that can't be. The error names it.
     fn check(&self, pod: &Sandbox) -> Result<(), String>;
 
-    /// A store of this name for a pod; whether the pod may have it was asked before.
-    fn open(&self, pod: &Sandbox, store: &str) -> Result<Arc<dyn KeyValueStore>, KeyValueError>;
+    /// A store of this name for a pod; whether the pod may have it was asked before. `reach` narrows
+    /// what is called on the pod's behalf.
+    fn open(
+        &self,
+        pod: &Sandbox,
+        reach: &Reach,
+        store: &str,
+    ) -> Result<Arc<dyn KeyValueStore>, KeyValueError>;
 }
 
 /// One store. Keys and values are checked by [`check_key`] and [`check_value`] before.

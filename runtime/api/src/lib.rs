@@ -3,6 +3,7 @@
 //! neither wasmtime nor Docker nor the Kubernetes API.
 
 mod keyvalue;
+mod reach;
 mod spin;
 mod sql;
 
@@ -17,6 +18,7 @@ pub use keyvalue::{
     BATCH_LIMIT, BATCH_LIMIT_BYTES, DEFAULT_STORE, Entry, KEY_LIMIT_BYTES, KeyValueError,
     KeyValueStore, KeyValues, Keys, VALUE_LIMIT_BYTES, add, check_key, check_value,
 };
+pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
 pub use spin::{SpinApp, SpinComponent, SpinRoute, SpinVariable};
 pub use sql::{Database, Databases, SqlError, SqlRows, SqlValue};
 
@@ -131,6 +133,8 @@ pub struct ContainerSpec {
     /// stdout and stderr go here in CRI's log format; made when the first line is written.
     pub log_path: PathBuf,
     pub on_trap: OnTrap,
+    /// Which hosts it may call.
+    pub reach: Reach,
 }
 
 /// A folder or a file of the node that a container sees.

@@ -13,8 +13,8 @@ mod sqlite;
 
 use std::{path::PathBuf, sync::Arc};
 
-use windlass_runtime_api::{KeyValueError, KeyValueStore, KeyValues, Sandbox};
-use windlass_runtime_net::{PodNet, PodRef};
+use windlass_runtime_api::{KeyValueError, KeyValueStore, KeyValues, Reach, Sandbox};
+use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_client::Api;
 use windlass_sdk_meta::keyvalue::is_store_name;
 
@@ -68,7 +68,12 @@ impl KeyValues for Stores {
         backend(pod).map(drop)
     }
 
-    fn open(&self, pod: &Sandbox, store: &str) -> Result<Arc<dyn KeyValueStore>, KeyValueError> {
+    fn open(
+        &self,
+        pod: &Sandbox,
+        reach: &Reach,
+        store: &str,
+    ) -> Result<Arc<dyn KeyValueStore>, KeyValueError> {
         if !is_store_name(store) {
             return Err(KeyValueError::NoSuchStore);
         }
@@ -80,8 +85,10 @@ impl KeyValues for Stores {
                     uid: pod.uid.clone(),
                     namespace: pod.namespace.clone(),
                     name: pod.name.clone(),
+                    address: Some(pod.address),
+                    hosts: Vec::new(),
                 };
-                self.redis.open(pod, server, store)
+                self.redis.open(Caller::new(pod, reach.clone()), server, store)
             }
         })
     }

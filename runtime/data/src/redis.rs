@@ -11,9 +11,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 use windlass_runtime_api::{Entry, KeyValueError, KeyValueStore, Keys};
-use windlass_runtime_net::{Conn, PodNet, PodRef};
+use windlass_runtime_net::{Caller, Conn, PodNet};
 
 const PORT: u16 = 6379;
+/// As lists of allowed hosts may name it.
+const SCHEME: &str = "redis";
 /// From the first byte sent to the last received.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Connections that wait for their pod's next operation, and for how long.
@@ -86,14 +88,14 @@ impl Servers {
         Self(Arc::new(Shared { net, idle: Mutex::default() }))
     }
 
-    pub fn open(&self, pod: PodRef, server: Server, store: &str) -> Arc<dyn KeyValueStore> {
-        Arc::new(Store { shared: self.0.clone(), pod, server, prefix: format!("{store}:") })
+    pub fn open(&self, caller: Caller, server: Server, store: &str) -> Arc<dyn KeyValueStore> {
+        Arc::new(Store { shared: self.0.clone(), caller, server, prefix: format!("{store}:") })
     }
 }
 
 struct Store {
     shared: Arc<Shared>,
-    pod: PodRef,
+    caller: Caller,
     server: Server,
     prefix: String,
 }
@@ -121,7 +123,8 @@ impl Store {
             }
         }
         let Server { host, port, .. } = &self.server;
-        let conn = timeout(ANSWER_TIME, self.shared.net.connect(&self.pod, host, *port)).await;
+        let conn =
+            timeout(ANSWER_TIME, self.shared.net.connect(&self.caller, SCHEME, host, *port)).await;
         let conn = conn.map_err(|_| late())?.map_err(KeyValueError::other)?;
         let mut connection = Connection(BufReader::new(conn));
         let Server { user, password, database, .. } = &self.server;
@@ -142,7 +145,7 @@ impl Store {
     fn kept(&self) -> Option<(Connection, Instant)> {
         let mut idle = self.shared.idle.lock();
         idle.retain(|idle| idle.since.elapsed() < KEPT_FOR);
-        let ours = |idle: &Idle| idle.pod == self.pod.uid && idle.server == self.server;
+        let ours = |idle: &Idle| idle.pod == self.caller.pod.uid && idle.server == self.server;
         let at = idle.iter().rposition(ours)?;
         idle.remove(at).map(|idle| (idle.connection, idle.since))
     }
@@ -153,7 +156,7 @@ impl Store {
             idle.pop_front();
         }
         idle.push_back(Idle {
-            pod: self.pod.uid.clone(),
+            pod: self.caller.pod.uid.clone(),
             server: self.server.clone(),
             connection,
             since: Instant::now(),

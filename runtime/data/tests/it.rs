@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use windlass_runtime_api::{
-    Databases, KeyValueError, KeyValueStore, KeyValues, Sandbox, SqlError, SqlValue,
+    AllowedHosts, Databases, KeyValueError, KeyValueStore, KeyValues, Reach, Sandbox, SqlError,
+    SqlValue,
 };
 use windlass_runtime_data::{BACKEND, SqliteFiles, Stores};
 use windlass_runtime_net::{Block, Conn, PodNet, PodRef};
@@ -108,26 +109,33 @@ async fn entries_of_the_node() {
     let folder = tempfile::tempdir().expect("folder");
     let stores = stores(folder.path(), net());
     let (here, there) = (pod("shop", "node"), pod("other", "node"));
-    let store = stores.open(&here, "default").expect("open");
-    conforms(store.clone(), stores.open(&there, "default").expect("open")).await;
-    let named = stores.open(&here, "cache").expect("open");
+    let store = stores.open(&here, &Reach::default(), "default").expect("open");
+    conforms(store.clone(), stores.open(&there, &Reach::default(), "default").expect("open")).await;
+    let named = stores.open(&here, &Reach::default(), "cache").expect("open");
     assert!(!named.exists("a").await.expect("exists"));
     // What was written is there for the next process; what was begun is not.
     let files = folder.path().join("keyvalue/shop/default");
     std::fs::write(files.join(".half"), b"x").expect("write");
-    let again = self::stores(folder.path(), net()).open(&here, "default").expect("open");
+    let again =
+        self::stores(folder.path(), net()).open(&here, &Reach::default(), "default").expect("open");
     assert_eq!(again.get("a").await.expect("get"), store.get("a").await.expect("get"));
     assert_eq!(again.keys(None).await.expect("keys").keys.len(), 4);
     assert!(!files.join(".half").exists());
     for name in ["", "../x", "a/b"] {
-        assert_eq!(stores.open(&here, name).err(), Some(KeyValueError::NoSuchStore), "{name:?}");
+        assert_eq!(
+            stores.open(&here, &Reach::default(), name).err(),
+            Some(KeyValueError::NoSuchStore),
+            "{name:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_node_is_not_filled() {
     let folder = tempfile::tempdir().expect("folder");
-    let store = stores(folder.path(), net()).open(&pod("shop", "node"), "default").expect("open");
+    let store = stores(folder.path(), net())
+        .open(&pod("shop", "node"), &Reach::default(), "default")
+        .expect("open");
     let mut refused = None;
     for n in 0..300 {
         if let Err(error) = store.set(&format!("large{n}"), vec![0; 1 << 20]).await {
@@ -146,7 +154,12 @@ async fn a_node_is_not_filled() {
 async fn entries_of_a_redis() {
     let folder = tempfile::tempdir().expect("folder");
     let net = net();
-    let redis = PodRef { uid: "uid-redis".into(), namespace: "shop".into(), name: "redis".into() };
+    let redis = PodRef {
+        uid: "uid-redis".into(),
+        namespace: "shop".into(),
+        name: "redis".into(),
+        ..PodRef::default()
+    };
     let address: SocketAddr = ([127, 70, 0, 9], 6379).into();
     let mut listener = net.listen(&redis, address).await.expect("listen");
     let data = Arc::new(Mutex::new(BTreeMap::new()));
@@ -159,16 +172,27 @@ async fn entries_of_a_redis() {
     let stores = stores(folder.path(), net);
     let shop = pod("shop", url);
     let tested = conforms(
-        stores.open(&shop, "default").expect("open"),
-        stores.open(&shop, "cache").expect("open"),
+        stores.open(&shop, &Reach::default(), "default").expect("open"),
+        stores.open(&shop, &Reach::default(), "cache").expect("open"),
     );
     tokio::time::timeout(DEADLINE, tested).await.expect("in time");
-    let wrong = stores.open(&pod("shop", "redis://user:wrong@127.70.0.9"), "default");
+    let wrong =
+        stores.open(&pod("shop", "redis://user:wrong@127.70.0.9"), &Reach::default(), "default");
     let error = wrong.expect("open").get("a").await.expect_err("refused");
     assert_eq!(error.to_string(), "Redis says: WRONGPASS no");
+    // What narrows the pod's calls narrows its store.
+    let only = |hosts: &str| Reach {
+        lists: vec![AllowedHosts::parse("the list", hosts).expect("a list")],
+    };
+    let other = stores.open(&shop, &only("other.example"), "default").expect("open");
+    assert!(other.get("a").await.is_err());
+    let named = stores.open(&shop, &only("redis://127.70.0.9:6379"), "default").expect("open");
+    assert!(named.get("a").await.is_ok());
     // Nobody's address, and one that no pod may reach.
     for host in ["127.70.0.10", "127.0.0.1", "169.254.169.254"] {
-        let store = stores.open(&pod("shop", &format!("redis://{host}")), "default").expect("open");
+        let store = stores
+            .open(&pod("shop", &format!("redis://{host}")), &Reach::default(), "default")
+            .expect("open");
         assert!(store.get("a").await.is_err(), "{host}");
     }
     serving.abort();

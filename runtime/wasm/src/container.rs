@@ -14,16 +14,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use windlass_runtime_api::{
     ContainerSpec, ContainerState, ContainerStats, ObservedContainer, RuntimeError, RuntimeEvent,
 };
-use windlass_runtime_net::{PodNet, PodRef};
+use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
     cpu::CpuAccount,
+    denials::Denials,
     engine::Host,
     failure::Failure,
     keyvalue::Data,
@@ -31,7 +32,9 @@ use crate::{
     memory::Account,
     mounts::Mounts,
     outgoing::Connections,
+    sockets::ops::SOCKETS_A_CONTAINER,
     spin::{App, Part},
+    tls::ContainerTls,
     traps::Traps,
     usage::Usage,
 };
@@ -40,8 +43,15 @@ pub struct Container {
     pub id: String,
     pub spec: ContainerSpec,
     pub pod: PodRef,
+    /// The pod with what narrows this container's reach.
+    pub caller: Arc<Caller>,
     pub host: Arc<Host>,
     pub net: PodNet,
+    /// Room for its sockets.
+    pub sockets: Arc<Semaphore>,
+    /// Room for its look-ups of names.
+    pub look_ups: Arc<Semaphore>,
+    pub tls: ContainerTls,
     pub memory: Arc<Account>,
     pub cpu: Arc<CpuAccount>,
     pub usage: Arc<Usage>,
@@ -56,6 +66,7 @@ pub struct Container {
     pub app: OnceLock<Arc<App>>,
     staging: PathBuf,
     traps: Arc<Traps>,
+    denials: Denials,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<RuntimeEvent>,
     state: Arc<Mutex<ContainerState>>,
@@ -83,6 +94,8 @@ pub struct Ending {
 const DRAIN_AFTER_TRAP: Duration = Duration::from_secs(1);
 /// More traps than that are logged without it: whoever can send bad requests could fill the disk.
 const BACKTRACES_A_SECOND: u64 = 3;
+/// Names that one container may be looking up at once.
+const LOOK_UPS: usize = 16;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a container is made in.
@@ -110,9 +123,17 @@ impl Container {
             uid: spec.pod.uid.clone(),
             namespace: spec.pod.namespace.clone(),
             name: spec.pod.name.clone(),
+            address: Some(spec.pod.address),
+            hosts: vec![(spec.pod.hostname.to_ascii_lowercase(), spec.pod.address)],
         };
+        let caller = Arc::new(Caller::new(pod.clone(), std::mem::take(&mut spec.reach)));
         Ok(Arc::new(Self {
             pod,
+            caller,
+            sockets: Arc::new(Semaphore::new(SOCKETS_A_CONTAINER)),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+            tls: ContainerTls::default(),
+            denials: Denials::default(),
             memory: Account::new(spec.limits, host.memory.clone()),
             cpu: CpuAccount::new(spec.limits, host.turns.clone()),
             usage: Arc::default(),
@@ -137,11 +158,21 @@ impl Container {
 
     /// A component of the container's Spin application: it has an environment, files and rights of
     /// its own, and shares everything that is counted, limited or ended.
-    pub fn component(&self, spec: ContainerSpec, part: Part) -> Result<Arc<Self>, RuntimeError> {
+    pub fn component(
+        &self,
+        mut spec: ContainerSpec,
+        part: Part,
+    ) -> Result<Arc<Self>, RuntimeError> {
+        let reach = std::mem::take(&mut spec.reach);
         let staging = self.staging.join(format!("{}-{}", self.id, part.component.id));
         Ok(Arc::new(Self {
             id: self.id.clone(),
             pod: self.pod.clone(),
+            caller: Arc::new(Caller::new(self.pod.clone(), reach)),
+            sockets: self.sockets.clone(),
+            look_ups: self.look_ups.clone(),
+            tls: ContainerTls::default(),
+            denials: Denials::default(),
             host: self.host.clone(),
             net: self.net.clone(),
             memory: self.memory.clone(),
@@ -229,6 +260,14 @@ impl Container {
             && recent <= BACKTRACES_A_SECOND
         {
             self.log.note(backtrace);
+        }
+    }
+
+    /// A guest was refused a host: each time a line in the log, and one Event.
+    pub fn denied(&self, message: &str) {
+        self.log.note(message);
+        if self.denials.is_news(message) {
+            self.notice("HostDenied", message.to_owned());
         }
     }
 

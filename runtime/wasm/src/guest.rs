@@ -9,7 +9,7 @@ use wasmtime::{
     component::{HasData, Linker},
 };
 use wasmtime_wasi::{
-    WasiCtxBuilder, WasiCtxView, WasiView,
+    ResourceTable, WasiCtxBuilder, WasiCtxView, WasiView,
     p1::{self, WasiP1Ctx},
     p2::bindings::cli::environment,
 };
@@ -24,7 +24,7 @@ use crate::{
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
-    spin,
+    sockets, spin,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields.
@@ -106,6 +106,11 @@ impl Guest {
     pub fn container(&self) -> &Arc<Container> {
         self.outgoing.container()
     }
+
+    /// What a host interface with resources of its own works on.
+    pub fn container_and_table(&mut self) -> (&Arc<Container>, &mut ResourceTable) {
+        (self.outgoing.container(), self.wasi.ctx().table)
+    }
 }
 
 impl Drop for Guest {
@@ -130,6 +135,7 @@ impl Linkers {
         environment::add_to_linker::<Guest, GuestEnvironment>(&mut components, |guest| {
             Environment(guest)
         })?;
+        sockets::add_to_linker(&mut components)?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;
         keyvalue::add_to_linker(&mut components)?;

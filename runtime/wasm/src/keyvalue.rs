@@ -93,7 +93,7 @@ pub fn open(container: &Container, name: &str) -> Result<Arc<dyn KeyValueStore>,
         }
         _ => {}
     }
-    let opened = stores.open(pod, name);
+    let opened = stores.open(pod, &container.caller.reach, name);
     if let Err(why) = &opened {
         container.log.note(&format!("the key-value store {name:?} can't be opened: {why}"));
     }

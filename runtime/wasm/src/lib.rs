@@ -9,6 +9,7 @@ mod command;
 mod compile;
 mod container;
 mod cpu;
+mod denials;
 mod engine;
 mod exec;
 mod failure;
@@ -22,7 +23,9 @@ mod mounts;
 mod outgoing;
 mod runtime;
 mod serve;
+mod sockets;
 mod spin;
+mod tls;
 mod traps;
 mod usage;
 

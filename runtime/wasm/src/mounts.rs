@@ -56,6 +56,22 @@ impl Mounts {
         Ok(opened.clone())
     }
 
+    /// The file of the node behind a path of the container. None where no mount has it, or a
+    /// symbolic link leads out of the mount.
+    pub fn resolve(&self, path: &str) -> Option<PathBuf> {
+        let path = clean(path).ok()?;
+        let below = |mount: &&Mount| {
+            let folder = clean(&mount.container_path).ok()?;
+            let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
+            (rest.is_empty() || rest.starts_with('/')).then_some(rest.len())
+        };
+        let mount = self.mounts.iter().filter(|m| below(m).is_some()).min_by_key(below)?;
+        let rest = &path[path.len() - below(&mount)?..];
+        let file = fs::canonicalize(mount.host_path.join(rest.trim_start_matches('/'))).ok()?;
+        let root = fs::canonicalize(&mount.host_path).ok()?;
+        file.starts_with(&root).then_some(file)
+    }
+
     fn open_all(&self) -> io::Result<WasiFilesystemCtx> {
         let planned = plan(&self.mounts, |path| path.is_file());
         let planned = planned.map_err(|error| io::Error::other(error.message))?;

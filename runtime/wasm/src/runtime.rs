@@ -349,7 +349,9 @@ impl Inner {
                     let why = holder.unwrap_or_else(|| error.to_string());
                     RuntimeError::new("PortConflict", why)
                 }
-                ListenError::Unsupported(..) => RuntimeError::new(CREATE_ERROR, error.to_string()),
+                ListenError::Exhausted(_) | ListenError::Host(_) => {
+                    RuntimeError::new(CREATE_ERROR, error.to_string())
+                }
             })?;
             if let Some(error) = listener.host_error() {
                 container.notice("PortUnavailableOnHost", error.to_string());
@@ -575,6 +577,7 @@ mod tests {
             limits: Limits::default(),
             log_path: Path::new("0.log").into(),
             on_trap: OnTrap::Continue,
+            reach: Default::default(),
         };
         let chosen = http_ports(&spec).unwrap_or_default();
         assert_eq!(chosen, expected, "{ports:?} {annotation:?}");

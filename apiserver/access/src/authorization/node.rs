@@ -1,6 +1,7 @@
 //! What a node agent may do, after upstream's Node authoriser: its own Node and Lease, the pods
-//! bound to it, the secrets, config maps and service accounts that these pods refer to, and the
-//! key-value entries of their namespaces. What
+//! bound to it, and the secrets, config maps and service accounts that these pods refer to; beyond
+//! upstream's, the namespaces these pods are in, which say what hosts their pods may call, and the
+//! key-value entries there. What
 //! it may change of these is narrowed further by the NodeRestriction admission plugin, which sees
 //! the objects.
 
@@ -50,14 +51,14 @@ enum Refers {
     Secret,
     ConfigMap,
     ServiceAccount,
-    /// Every pod refers to its own: guests reach the key-value entries there.
+    /// The namespace it is in.
     Namespace,
 }
 
 impl NodeAuthorizer {
     pub fn authorize(&self, node: &str, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Decision {
         let read = matches!(asked.verb, "get" | "list" | "watch") && asked.subresource.is_empty();
-        let related = |refers| self.related(node, refers, asked, lookup);
+        let related = |refers| self.related(node, refers, asked.namespace, asked, lookup);
         match (asked.group, asked.resource) {
             _ if !asked.is_resource => allow_if(rbac::rules_allow(&NODE_RULES, asked), ""),
             ("", "secrets") if read => related(Refers::Secret),
@@ -67,10 +68,14 @@ impl NodeAuthorizer {
                 ("create", "token") | ("get", "") => related(Refers::ServiceAccount),
                 _ => no("can only get service accounts of its pods and create their tokens"),
             },
+            ("", "namespaces") if asked.verb == "get" && asked.subresource.is_empty() => {
+                self.related(node, Refers::Namespace, asked.name, asked, lookup)
+            }
             ("coordination.k8s.io", "leases") => authorize_lease(node, asked),
             ("windlass.dev", "keyvalues") => match asked.verb {
                 "get" | "list" | "create" | "update" | "delete" => {
-                    self.related(node, Refers::Namespace, asked, lookup)
+                    let of = Attributes { name: asked.namespace, ..*asked };
+                    self.related(node, Refers::Namespace, asked.namespace, &of, lookup)
                 }
                 _ => no("can only get, list, create, update and delete key-value entries"),
             },
@@ -87,30 +92,30 @@ impl NodeAuthorizer {
         &self,
         node: &str,
         refers: Refers,
+        namespace: &str,
         asked: &Attributes<'_>,
         lookup: &dyn Lookup,
     ) -> Decision {
-        let name = if refers == Refers::Namespace { asked.namespace } else { asked.name };
-        if name.is_empty() || asked.namespace.is_empty() {
+        if asked.name.is_empty() || namespace.is_empty() {
             return no("can only read objects that it names, of one namespace");
         }
         let relation = Relation {
             node: node.into(),
             refers,
-            namespace: asked.namespace.into(),
-            name: name.into(),
+            namespace: namespace.into(),
+            name: asked.name.into(),
         };
         let remembered = self.remembered.lock().get(&relation).cloned();
         let still = remembered
-            .and_then(|pod| lookup.get(&PODS, asked.namespace, &pod))
-            .is_some_and(|pod| is_on(&pod, node) && pod_refers(&pod, refers, name));
+            .and_then(|pod| lookup.get(&PODS, namespace, &pod))
+            .is_some_and(|pod| is_on(&pod, node) && pod_refers(&pod, refers, asked.name));
         if still {
             return Decision::Allow(String::new());
         }
         let pods = lookup.pods_on_node(node);
         let found = pods
             .iter()
-            .find(|pod| *pod.namespace == *asked.namespace && pod_refers(pod, refers, name));
+            .find(|pod| *pod.namespace == *namespace && pod_refers(pod, refers, asked.name));
         match found {
             Some(pod) => {
                 let mut remembered = self.remembered.lock();
@@ -179,7 +184,7 @@ fn is_on(pod: &Object, node: &str) -> bool {
 /// dear to make, so the bytes are searched first.
 fn pod_refers(pod: &Object, refers: Refers, name: &str) -> bool {
     if refers == Refers::Namespace {
-        return true;
+        return *pod.namespace == *name;
     }
     let quoted = format!("\"{name}\"");
     let bytes = pod.encoded().bytes();
@@ -196,6 +201,7 @@ fn names(spec: &Value, refers: Refers) -> Vec<&str> {
         Refers::ServiceAccount => {
             return spec["serviceAccountName"].as_str().into_iter().collect();
         }
+        // Not in the spec: a pod is in one.
         Refers::Namespace => return Vec::new(),
         Refers::Secret => ("secretRef", "secretKeyRef", "secret", "secretName", "secret"),
         Refers::ConfigMap => ("configMapRef", "configMapKeyRef", "configMap", "name", "configMap"),

@@ -23,7 +23,8 @@ use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, WasiBody, p2::bindings::ProxyPre};
 use windlass_runtime_api::{
-    ContainerSpec, Image, Mount, RuntimeError, SpinApp, SpinComponent, SpinRoute,
+    AllowedHosts, BadHostRule, ContainerSpec, Image, Mount, RuntimeError, SpinApp, SpinComponent,
+    SpinRoute,
 };
 
 use self::routes::Routes;
@@ -79,11 +80,32 @@ pub fn parts(
             })?;
         }
         let variables = variables::of_component(&component, &values).map_err(wrong)?;
-        let spec = spec_of(spec, &component);
+        let mut spec = spec_of(spec, &component);
+        spec.reach.lists.push(hosts_of(&component).map_err(wrong)?);
         let part = Part { app_name: app.name.clone(), component, variables, app: OnceLock::new() };
         Ok((spec, part))
     };
     app.components.iter().map(part).collect()
+}
+
+/// What a component may call outside its application: what it doesn't name it may not.
+fn hosts_of(component: &SpinComponent) -> Result<AllowedHosts, String> {
+    let by = format!("the allowed_outbound_hosts of component {}", component.id);
+    let outside = component.allowed_outbound_hosts.iter().filter(|host| !is_within(name_of(host)));
+    let hosts = outside.map(|host| host.parse().map_err(|bad: BadHostRule| bad.to_string()));
+    let hosts = hosts.collect::<Result<_, _>>().map_err(|why: String| format!("{by}: {why}"))?;
+    Ok(AllowedHosts { by, hosts })
+}
+
+/// A name of the application itself, or a pattern of such names.
+fn is_within(name: &str) -> bool {
+    name.eq_ignore_ascii_case(SELF) || name.to_ascii_lowercase().ends_with(INTERNAL)
+}
+
+/// The host of a rule, without scheme, port and slash.
+fn name_of(rule: &str) -> &str {
+    let host = rule.split_once("://").map_or(rule, |(_, host)| host).trim_end_matches('/');
+    host.split_once(':').map_or(host, |(host, _)| host)
 }
 
 fn spec_of(spec: &ContainerSpec, component: &SpinComponent) -> ContainerSpec {
@@ -297,9 +319,7 @@ async fn answer(
 /// connections are made.
 fn allows(hosts: &[String], name: &str) -> bool {
     hosts.iter().any(|host| {
-        let host = host.split_once("://").map_or(host.as_str(), |(_, host)| host);
-        let host = host.trim_end_matches('/');
-        let host = host.split_once(':').map_or(host, |(host, _)| host);
+        let host = name_of(host);
         host == "*"
             || host.eq_ignore_ascii_case(name)
             || (name.ends_with(INTERNAL) && host == "*.spin.internal")

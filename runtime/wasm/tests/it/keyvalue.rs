@@ -11,7 +11,9 @@ use std::{
 use async_trait::async_trait;
 use futures::future::join_all;
 use parking_lot::Mutex;
-use windlass_runtime_api::{Entry, KeyValueError, KeyValueStore, KeyValues, Keys, Sandbox, add};
+use windlass_runtime_api::{
+    Entry, KeyValueError, KeyValueStore, KeyValues, Keys, Reach, Sandbox, add,
+};
 use windlass_runtime_wasm::Data;
 
 use crate::node::{Node, guest};
@@ -39,7 +41,12 @@ impl KeyValues for Memory {
         }
     }
 
-    fn open(&self, pod: &Sandbox, store: &str) -> Result<Arc<dyn KeyValueStore>, KeyValueError> {
+    fn open(
+        &self,
+        pod: &Sandbox,
+        _reach: &Reach,
+        store: &str,
+    ) -> Result<Arc<dyn KeyValueStore>, KeyValueError> {
         Ok(Arc::new(Store(self.clone(), pod.namespace.clone(), store.to_owned())))
     }
 }

@@ -21,10 +21,10 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, Image, Limits, OnTrap, Port, Protocol, Runtime, RuntimeError,
-    Sandbox, Started,
+    ContainerSpec, ContainerState, Image, Limits, OnTrap, Port, Protocol, Reach, Runtime,
+    RuntimeError, Sandbox, Started,
 };
-use windlass_runtime_net::{Block, PodNet, PodRef};
+use windlass_runtime_net::{Block, Caller, Machine, PodNet, PodRef};
 use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
 use windlass_sdk_meta::{Rng, SystemClock};
 
@@ -55,6 +55,18 @@ impl Node {
     pub fn in_folder_with(folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
         let net = PodNet::loopback(ranges, Default::default(), Rng::seeded(1));
+        Self::with_net(net, folder, threads, data)
+    }
+
+    /// On a machine that has other names and addresses.
+    pub fn on(machine: Arc<dyn Machine>) -> Self {
+        let ranges = vec![Block::PODS, Block::SERVICES];
+        let net = PodNet::on(machine, ranges, Default::default(), Rng::seeded(1));
+        let folder = Arc::new(tempfile::tempdir().expect("temporary folder"));
+        Self::with_net(net, folder, None, Data::default())
+    }
+
+    fn with_net(net: PodNet, folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
         let runtime = WasmRuntime::new(WasmConfig {
             cache_dir: folder.path().join("cache"),
             net: net.clone(),
@@ -94,6 +106,7 @@ impl Node {
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
+            reach: Reach::default(),
         }
     }
 
@@ -126,9 +139,10 @@ impl Node {
 
     /// GET through the pod network, on a connection of its own.
     pub async fn get(&self, spec: &ContainerSpec, path: &str) -> Result<Answer, String> {
-        let caller = PodRef { uid: "uid-caller".into(), ..PodRef::default() };
+        let caller =
+            Caller::new(PodRef { uid: "uid-caller".into(), ..PodRef::default() }, Reach::default());
         let host = spec.pod.address.to_string();
-        let conn = self.net.connect(&caller, &host, spec.ports[0].port).await;
+        let conn = self.net.connect(&caller, "http", &host, spec.ports[0].port).await;
         get_on(conn.map_err(|error| error.to_string())?, &host, path).await
     }
 
