@@ -23,7 +23,7 @@ use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, WasiBody, p2::bindings::ProxyPre};
 use windlass_runtime_api::{
-    AllowedHosts, BadHostRule, ContainerSpec, Image, Mount, RuntimeError, SpinApp, SpinComponent,
+    AllowedHosts, ContainerSpec, HostRule, Image, Mount, RuntimeError, SpinApp, SpinComponent,
     SpinRoute,
 };
 
@@ -92,7 +92,7 @@ pub fn parts(
 fn hosts_of(component: &SpinComponent) -> Result<AllowedHosts, String> {
     let by = format!("the allowed_outbound_hosts of component {}", component.id);
     let outside = component.allowed_outbound_hosts.iter().filter(|host| !is_within(name_of(host)));
-    let hosts = outside.map(|host| host.parse().map_err(|bad: BadHostRule| bad.to_string()));
+    let hosts = outside.map(|host| host.parse::<HostRule>().map_err(|bad| bad.to_string()));
     let hosts = hosts.collect::<Result<_, _>>().map_err(|why: String| format!("{by}: {why}"))?;
     Ok(AllowedHosts { by, hosts })
 }
