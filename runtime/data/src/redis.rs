@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     time::{Instant, timeout},
 };
-use windlass_runtime_api::{Entry, KeyValueError, KeyValueStore, Keys};
+use windlass_runtime_api::{Entry, KeyValueError, KeyValueStore, Keys, Reach};
 use windlass_runtime_net::{Caller, Conn, PodNet};
 
 const PORT: u16 = 6379;
@@ -78,6 +78,8 @@ struct Shared {
 
 struct Idle {
     pod: String,
+    /// By whose lists it was allowed.
+    reach: Reach,
     server: Server,
     connection: Connection,
     since: Instant,
@@ -145,7 +147,11 @@ impl Store {
     fn kept(&self) -> Option<(Connection, Instant)> {
         let mut idle = self.shared.idle.lock();
         idle.retain(|idle| idle.since.elapsed() < KEPT_FOR);
-        let ours = |idle: &Idle| idle.pod == self.caller.pod.uid && idle.server == self.server;
+        let ours = |idle: &Idle| {
+            idle.pod == self.caller.pod.uid
+                && idle.server == self.server
+                && idle.reach == self.caller.reach
+        };
         let at = idle.iter().rposition(ours)?;
         idle.remove(at).map(|idle| (idle.connection, idle.since))
     }
@@ -157,6 +163,7 @@ impl Store {
         }
         idle.push_back(Idle {
             pod: self.caller.pod.uid.clone(),
+            reach: self.caller.reach.clone(),
             server: self.server.clone(),
             connection,
             since: Instant::now(),

@@ -348,19 +348,89 @@ mod tests {
         let trigger = |app: &mut Value, key: &str, value: Value| {
             app["triggers"][0]["trigger_config"][key] = value;
         };
-        check(|app| app["spin_lock_version"] = json!(2), expect![[""]]);
-        check(|app| app["must_understand"] = json!(["the_sea"]), expect![[""]]);
-        check(|app| app["host_requirements"]["moon"] = json!("required"), expect![[""]]);
-        check(|app| app["triggers"][0]["trigger_type"] = json!("redis"), expect![[""]]);
-        check(|app| app["triggers"] = json!([]), expect![[""]]);
-        check(|app| trigger(app, "executor", json!({"type": "wagi"})), expect![[""]]);
-        check(|app| trigger(app, "component", json!("nobody")), expect![[""]]);
-        check(|app| trigger(app, "route", json!("/a/.../b")), expect![[""]]);
-        check(|app| trigger(app, "route", json!({"private": false})), expect![[""]]);
-        check(|app| app["components"][0]["dependencies"] = json!({"a:b/c": {}}), expect![[""]]);
-        check(|app| app["components"][0]["source"] = json!({"source": "file:///x"}), expect![[""]]);
-        check(|app| app["components"][0]["files"][0]["path"] = json!("../a"), expect![[""]]);
-        check(|app| app["components"] = json!([]), expect![[""]]);
-        check(|app| *app = json!([]), expect![[""]]);
+        check(
+            |app| app["spin_lock_version"] = json!(2),
+            expect![
+                "not an image that runs here: it is a Spin application of lock version 2, which doesn't run here"
+            ],
+        );
+        check(
+            |app| app["must_understand"] = json!(["the_sea"]),
+            expect![[
+                r#"not an image that runs here: it is a Spin application that must be understood with its "the_sea", which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| app["host_requirements"]["moon"] = json!("required"),
+            expect![[
+                r#"not an image that runs here: it is a Spin application that requires "moon" of its host, which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| app["triggers"][0]["trigger_type"] = json!("redis"),
+            expect![[
+                r#"not an image that runs here: it is a Spin application with the trigger "redis", which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| app["triggers"] = json!([]),
+            expect![
+                "not an image that runs here: it is a Spin application of 0 triggers, which doesn't run here"
+            ],
+        );
+        check(
+            |app| trigger(app, "executor", json!({"type": "wagi"})),
+            expect![[
+                r#"not an image that runs here: it is a Spin application with the executor "wagi", which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| trigger(app, "component", json!("nobody")),
+            expect![[
+                r#"not an image that runs here: it is a Spin application whose route leads to the component "nobody" that it lacks, which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| trigger(app, "route", json!("/a/.../b")),
+            expect![[
+                r#"not an image that runs here: it is a Spin application with the route "/a/.../b", which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| trigger(app, "route", json!({"private": false})),
+            expect![[
+                r#"not an image that runs here: it is a Spin application with the route {"private":false}, which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| app["components"][0]["dependencies"] = json!({"a:b/c": {}}),
+            expect![[
+                r#"not an image that runs here: it is a Spin application whose component web has the dependency "a:b/c" (push it composed), which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| app["components"][0]["source"] = json!({"source": "file:///x"}),
+            expect![
+                "not an image that runs here: it is a Spin application whose component web names no wasm by its digest, which doesn't run here"
+            ],
+        );
+        check(
+            |app| app["components"][0]["files"][0]["path"] = json!("../a"),
+            expect![[
+                r#"not an image that runs here: it is a Spin application whose component web has the file "../a" outside its folder, which doesn't run here"#
+            ]],
+        );
+        check(
+            |app| app["components"] = json!([]),
+            expect![
+                "not an image that runs here: it is a Spin application of 0 components, which doesn't run here"
+            ],
+        );
+        check(
+            |app| *app = json!([]),
+            expect![
+                "not an image that runs here: it is a Spin application of 0 components, which doesn't run here"
+            ],
+        );
     }
 }

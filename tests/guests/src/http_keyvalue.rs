@@ -59,7 +59,10 @@ fn run(target: &Target) -> Result<String, Error> {
                 None => format!("{all:?}"),
             }
         }
-        "/increment" => atomics::increment(&bucket, key, target.number("by") as i64)?.to_string(),
+        "/increment" => {
+            let by = target.get("by").and_then(|by| by.parse().ok()).unwrap_or(1);
+            atomics::increment(&bucket, key, by)?.to_string()
+        }
         "/swap" => swap(&bucket, key, &value())?,
         "/fill" => {
             let entries: Vec<_> =

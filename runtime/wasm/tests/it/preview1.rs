@@ -108,7 +108,7 @@ async fn an_image_names_the_function_that_runs() {
     let spec = node.started(pod("go", "go")).await;
     assert_eq!(node.exit(&spec).await.0, 0);
     let spec = node.started(pod("start", "")).await;
-    assert_eq!(node.exit(&spec).await.0, 137);
+    assert_eq!(node.exit(&spec).await.0, 134);
     let error = node.start(&pod("none", "none")).await.expect_err("refused");
     assert!(error.message.contains("without a function none"), "{error}");
 }

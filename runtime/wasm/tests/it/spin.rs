@@ -10,7 +10,7 @@ use windlass_runtime_wasm::Data;
 
 use crate::{
     keyvalue::Memory,
-    node::{Node, committed, guest, image},
+    node::{Node, guest, image},
 };
 
 fn component(id: &str, wasm: PathBuf) -> SpinComponent {
@@ -55,7 +55,10 @@ fn shop(node: &Node) -> SpinApp {
                 ],
                 ..component("web", guest("http-spin"))
             },
-            component("hello", committed("v1")),
+            SpinComponent {
+                variables: vec![pair("size", "{{ greeting }}")],
+                ..component("hello", guest("http-config"))
+            },
             component("db", guest("http-spin")),
         ],
         routes: vec![
@@ -104,7 +107,8 @@ async fn an_application_answers() {
         spin-raw-component-route: /shop/:user/..."#]]
     .assert_eq(&told.join("\n").replace(&host, "HOST"));
     let hello = node.get(&spec, "/hello").await.expect("answers");
-    assert_eq!(hello.status, 200, "{hello:?}");
+    // `wasi:config` is the component's variables.
+    assert_eq!(hello.body, "[(\"size\", \"hi\")]\n", "{hello:?}");
     check(
         "/none",
         expect![[r#"
@@ -140,12 +144,30 @@ async fn components_have_stores_and_databases() {
     check("/shop/a?do=count&store=default", expect![[r#"1 true false ["count"]"#]]).await;
     check("/shop/a?do=count&store=default", expect![[r#"2 true false ["count"]"#]]).await;
     check("/shop/a?do=count&store=cache", expect!["Error::AccessDenied"]).await;
-    check("/shop/a?do=sql&database=main", expect![[""]]).await;
-    check("/shop/a?do=sql&database=main", expect![[""]]).await;
+    check("/shop/a?do=sql&database=main", expect![[r#"["n", "a", "b", "c", "d"] [Value::Integer(1), Value::Integer(7), Value::Text("seven"), Value::Blob([7]), Value::Null]"#]]).await;
+    check("/shop/a?do=sql&database=main", expect![[r#"["n", "a", "b", "c", "d"] [Value::Integer(2), Value::Integer(7), Value::Text("seven"), Value::Blob([7]), Value::Null]"#]]).await;
     check("/shop/a?do=sql&database=other", expect!["Error::AccessDenied"]).await;
-    check("/shop/a?do=attach&database=main", expect![[""]]).await;
-    check("/shop/a?do=vacuum&database=main", expect![[""]]).await;
-    check("/shop/a?do=pragma&database=main", expect![[""]]).await;
+    check(
+        "/shop/a?do=attach&database=main",
+        expect![[
+            r#"Error::Io("the statement reaches beyond its database, which is not allowed")"#
+        ]],
+    )
+    .await;
+    check(
+        "/shop/a?do=vacuum&database=main",
+        expect![[
+            r#"Error::Io("the statement reaches beyond its database, which is not allowed")"#
+        ]],
+    )
+    .await;
+    check(
+        "/shop/a?do=pragma&database=main",
+        expect![[
+            r#"Error::Io("the statement reaches beyond its database, which is not allowed")"#
+        ]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -180,7 +202,7 @@ async fn what_an_application_lacks_is_told_at_its_start() {
         .assert_eq(&refused("no-token", shop(&node), false).await);
     let mut app = shop(&node);
     app.components[2] = component("db", guest("command-exit"));
-    expect![[""]].assert_eq(&refused("a-command", app, true).await);
+    expect!["CreateContainerError: component db of the Spin application: it exports no handler of wasi:http, and no other is called here"].assert_eq(&refused("a-command", app, true).await);
     let mut app = shop(&node);
     app.components[2] = component("db", guest("http-unknown-import"));
     let unknown = refused("unknown", app, true).await;

@@ -222,8 +222,20 @@ fn spin_applications_are_recognised() {
             r#"a Spin application: Layer(0) function "" run [] [] env [] in ""; it holds application/vnd.fermyon.spin.application.v1+config"#
         ]],
     );
-    check((OCI, &[wasm, wasm, SPIN_APPLICATION]), json!({}), json!({}), expect![[""]]);
-    check((OCI, &[SPIN_ARCHIVE, SPIN_APPLICATION]), json!({}), json!({}), expect![[""]]);
+    check(
+        (OCI, &[wasm, wasm, SPIN_APPLICATION]),
+        json!({}),
+        json!({}),
+        expect![[
+            r#"a Spin application: Layer(0) function "" run [] [] env [] in ""; it holds application/vnd.fermyon.spin.application.v1+config"#
+        ]],
+    );
+    check(
+        (OCI, &[SPIN_ARCHIVE, SPIN_APPLICATION]),
+        json!({}),
+        json!({}),
+        expect!["not an image that runs here: it is a Spin application without a wasm layer"],
+    );
 }
 
 #[test]
@@ -247,8 +259,18 @@ fn components_of_spin_applications_are_layers() {
         };
         expected.assert_eq(&text);
     };
-    check([digest(2), digest(1)], expect![[""]]);
-    check([digest(2), digest(7)], expect![[""]]);
+    check(
+        [digest(2), digest(1)],
+        expect![
+            "Layer(2): it holds application/vnd.fermyon.spin.application.v1+config with the components one, two"
+        ],
+    );
+    check(
+        [digest(2), digest(7)],
+        expect![
+            "not an image that runs here: it is a Spin application whose component two is in none of its layers"
+        ],
+    );
     assert_eq!(spin_archives(&image).count(), 1);
 }
 
@@ -266,9 +288,15 @@ fn bytes_say_what_it_is() {
     let module = of(Sort::Module, "wasi_snapshot_preview1.fd_write");
     check_bytes("", &module, expect!["by its bytes a module of WASI preview 1"]);
     check_bytes("_start", &module, expect!["by its bytes a module of WASI preview 1"]);
-    check_bytes("run", &module, expect![[""]]);
+    check_bytes(
+        "run",
+        &module,
+        expect![[
+            r#"not an image that runs here: its entrypoint names the function "run", which the module doesn't export"#
+        ]],
+    );
     let exporting = Inspection { exports: vec!["run".into()], ..module.clone() };
-    check_bytes("run", &exporting, expect![[""]]);
+    check_bytes("run", &exporting, expect!["by its bytes a module of WASI preview 1"]);
     check_bytes(
         "",
         &of(Sort::Module, "wasi_unstable.fd_write"),

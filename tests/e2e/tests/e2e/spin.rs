@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, thread};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use windlass_tests_e2e::{Kubectl, first_answer, guest, http_get, root, wait_for};
+use windlass_tests_e2e::{Kubectl, first_answer, guest, http_get, wait_for};
 
 use crate::{images::windlass_digest, shared};
 
@@ -20,7 +20,7 @@ fn spin_archive(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
     };
     let wasm = "application/vnd.wasm.content.layer.v1+wasm";
     let web = put(&std::fs::read(guest("http-spin")?)?, wasm)?;
-    let hello = put(&std::fs::read(root().join("examples/hello/hello-v1.wasm"))?, wasm)?;
+    let hello = put(&std::fs::read(guest("http-config")?)?, wasm)?;
     let page = "a page of more than a few words\n".repeat(8);
     let page = put(page.as_bytes(), "application/vnd.wasm.content.layer.v1+data")?;
     let app = json!({
