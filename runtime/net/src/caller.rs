@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
-use windlass_runtime_api::Reach;
+use windlass_runtime_api::{PodNames, Reach};
 
 use crate::{
     reach::{Dialled, Surroundings, Verdict, judge},
@@ -21,9 +22,8 @@ pub struct PodRef {
     pub name: String,
     /// None: it has no socket of its own, and calls come from the node.
     pub address: Option<IpAddr>,
-    /// Names that only this pod knows, as `/etc/hosts` has them, in lower case: its own, and its
-    /// `hostAliases`.
-    pub hosts: Vec<(String, IpAddr)>,
+    /// What names mean to it.
+    pub names: Arc<PodNames>,
 }
 
 /// A container that calls. A list of allowed hosts names hosts, but a socket dials an address: so

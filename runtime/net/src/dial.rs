@@ -24,7 +24,7 @@ use crate::{
     machine::LookUpError,
     podnet::{EPHEMERAL, NOWHERE, PodNet, Scope},
     reach::{Dialled, Surroundings, Verdict, judge, judge_look_up},
-    resolve::{Answer, resolve},
+    resolve::{Step, resolve},
     table::Table,
 };
 
@@ -135,31 +135,35 @@ impl PodNet {
         if is_local_name(&name) {
             return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
         }
-        let own = from.pod.hosts.iter().filter(|(known, _)| *known == name);
-        let own: Vec<IpAddr> = own.map(|(_, address)| *address).collect();
-        let found = match resolve(&self.table(), &from.pod.namespace, &name) {
-            _ if !own.is_empty() => own,
-            Answer::Addresses(addresses) => addresses.into_iter().map(IpAddr::V4).collect(),
-            Answer::NoSuchName => return Err(ConnectError::NotFound(host.to_owned())),
-            Answer::External if name.is_empty() => {
-                return Err(ConnectError::NotFound(host.to_owned()));
-            }
-            Answer::External => {
-                if let Verdict::Denied(rule) =
-                    judge_look_up(&from.reach, std::slice::from_ref(&name))
-                {
-                    return Err(ConnectError::Denied { host: host.to_owned(), rule });
+        let mut last = ConnectError::NotFound(host.to_owned());
+        // A dot at the end says that no domain is to be tried behind it.
+        let steps = resolve(&self.table(), &from.pod.names, &from.pod.namespace, host);
+        for step in steps {
+            let found = match step {
+                Step::Found(addresses) => return Ok(addresses),
+                Step::Ask(candidate) => self.ask(from, candidate).await,
+            };
+            match found {
+                Ok(found) => {
+                    from.tell(&name, &found);
+                    return Ok(found);
                 }
-                self.0.machine.look_up(name.clone()).await.map_err(|error| match error {
-                    LookUpError::NotFound => ConnectError::NotFound(host.to_owned()),
-                    LookUpError::Temporary(why) => {
-                        ConnectError::Unresolved { host: host.to_owned(), why }
-                    }
-                })?
+                Err(error) => last = error,
             }
-        };
-        from.tell(&name, &found);
-        Ok(found)
+        }
+        Err(last)
+    }
+
+    /// Asks the machine's resolver, if the container's lists could allow the name.
+    async fn ask(&self, from: &Caller, name: String) -> Result<Vec<IpAddr>, ConnectError> {
+        let asked = std::slice::from_ref(&name);
+        if let Verdict::Denied(rule) = judge_look_up(&from.reach, asked) {
+            return Err(ConnectError::Denied { host: name, rule });
+        }
+        self.0.machine.look_up(name.clone()).await.map_err(|error| match error {
+            LookUpError::NotFound => ConnectError::NotFound(name),
+            LookUpError::Temporary(why) => ConnectError::Unresolved { host: name, why },
+        })
     }
 
     /// Where an address leads for this container, if it may go there.
@@ -171,17 +175,19 @@ impl PodNet {
         address: SocketAddr,
     ) -> Result<SocketAddr, ConnectError> {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let means_itself = |name: &str| {
+        let is_own = |name: &str| {
             let name = clean(name);
-            is_local_name(&name) || from.pod.hosts.iter().any(|(known, _)| *known == name)
+            is_local_name(&name) || from.pod.names.hosts.iter().any(|(known, _)| *known == name)
         };
-        if is_localhost(address.ip()) && name.is_none_or(means_itself) {
+        // What a pod calls a host itself says nothing to a list that somebody else wrote.
+        let trusted = name.filter(|name| !is_own(name));
+        if is_localhost(address.ip()) && trusted.is_none() {
             // The pod itself, whatever its lists say. Where a resolver outside answers so, it
             // means another machine's.
             return Ok(self.own(&from.pod, address.port()).unwrap_or(address));
         }
         let verdict = self.with_surroundings(&from.pod, |around| {
-            from.may_reach(scheme, name, address, around, &self.table())
+            from.may_reach(scheme, trusted, address, around, &self.table())
         });
         match verdict {
             Verdict::Allowed => Ok(address),

@@ -27,7 +27,7 @@ pub use machine::{Linux, LookUpError, Machine};
 pub use podnet::{Limits, ListenError, PodListener, PodNet, PodPort, Scope};
 pub use proxy::Proxy;
 pub use reach::{Dialled, Surroundings, Verdict, judge, judge_look_up};
-pub use resolve::{Answer, resolve};
+pub use resolve::{Step, resolve};
 pub use run::run;
 pub use table::{Table, plan};
 pub use udp::{PodUdp, SendError};

@@ -23,6 +23,7 @@ use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
+    console::Console,
     cpu::CpuAccount,
     denials::Denials,
     engine::Host,
@@ -57,6 +58,7 @@ pub struct Container {
     pub usage: Arc<Usage>,
     pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
+    pub console: Arc<Console>,
     pub connections: Connections,
     pub ending: Arc<Ending>,
     pub data: Data,
@@ -117,14 +119,15 @@ impl Container {
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
         let Surroundings { host, net, clock, events, staging, data } = around;
-        let mounts = Mounts::new(spec.mounts.clone(), staging.join(&id))?;
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
+        let mounts = Mounts::new(mounts, late, staging.join(&id))?;
         fill_in_from_image(&mut spec);
         let pod = PodRef {
             uid: spec.pod.uid.clone(),
             namespace: spec.pod.namespace.clone(),
             name: spec.pod.name.clone(),
             address: Some(spec.pod.address),
-            hosts: vec![(spec.pod.hostname.to_ascii_lowercase(), spec.pod.address)],
+            names: spec.pod.names.clone(),
         };
         let caller = Arc::new(Caller::new(pod.clone(), std::mem::take(&mut spec.reach)));
         Ok(Arc::new(Self {
@@ -139,6 +142,7 @@ impl Container {
             usage: Arc::default(),
             mounts,
             log: host.logs.open(spec.log_path.clone()),
+            console: Arc::new(Console::new(spec.console)),
             connections: Connections::default(),
             ending: Arc::default(),
             data,
@@ -164,6 +168,7 @@ impl Container {
         part: Part,
     ) -> Result<Arc<Self>, RuntimeError> {
         let reach = std::mem::take(&mut spec.reach);
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
         let staging = self.staging.join(format!("{}-{}", self.id, part.component.id));
         Ok(Arc::new(Self {
             id: self.id.clone(),
@@ -178,8 +183,9 @@ impl Container {
             memory: self.memory.clone(),
             cpu: self.cpu.clone(),
             usage: self.usage.clone(),
-            mounts: Mounts::new(spec.mounts.clone(), staging)?,
+            mounts: Mounts::new(mounts, late, staging)?,
             log: self.log.clone(),
+            console: self.console.clone(),
             connections: Connections::default(),
             ending: self.ending.clone(),
             data: self.data.clone(),
@@ -201,6 +207,16 @@ impl Container {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         self.cpu.poll(|| self.host.ticker.poll(guest, cx))
+    }
+
+    /// Opens the container's volumes, if that wasn't done before: before a module is instantiated,
+    /// and when a component asks for its folders.
+    pub async fn open_mounts(&self) -> Result<(), Failure> {
+        // Nothing runs without its volumes; whoever asked may ask again.
+        self.mounts.open().await.map_err(|why| {
+            self.log.note(&format!("a volume can't be opened: {why}"));
+            Failure::NoRoom(format!("a volume can't be opened: {why}"))
+        })
     }
 
     pub fn stats(&self) -> ContainerStats {
@@ -294,6 +310,7 @@ impl Container {
                 message,
             };
         }
+        self.console.close();
         self.ending.ended.cancel();
         self.changed();
     }

@@ -7,7 +7,9 @@
 mod artifact;
 mod command;
 mod compile;
+mod console;
 mod container;
+mod copy;
 mod cpu;
 mod denials;
 mod engine;
@@ -21,6 +23,8 @@ mod logs;
 mod memory;
 mod mounts;
 mod outgoing;
+mod ports;
+mod probe;
 mod runtime;
 mod serve;
 mod sockets;

@@ -67,6 +67,12 @@ pub async fn connect(
     let config = match container.tls.known() {
         Some(config) => config,
         None => {
+            let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+            if container.spec.env.iter().any(|(name, _)| names.contains(&name.as_str())) {
+                // A volume may hold them.
+                let opened = container.open_mounts().await;
+                opened.map_err(|failure| Error::InternalError(Some(failure.message())))?;
+            }
             let of = container.clone();
             let made = tokio::task::spawn_blocking(move || make(&of)).await;
             let made = made.map_err(|error| Error::InternalError(Some(error.to_string())))?;

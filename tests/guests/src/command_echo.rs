@@ -19,7 +19,7 @@ impl wasip2::exports::cli::run::Guest for Echo {
             true => udp(at),
             false => tcp(at),
         };
-        say(&format!("ended: {:?}\n", served.err()));
+        say(&format!("ended: {}\n", served.map_or_else(|error| error.name(), |()| "well")));
         Err(())
     }
 }

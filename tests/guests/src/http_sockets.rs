@@ -36,7 +36,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Sockets {
         };
         match done {
             Ok(text) => answer(to, 200, text.as_bytes()),
-            Err(error) => answer(to, 502, format!("{error:?}\n").as_bytes()),
+            Err(error) => answer(to, 502, format!("{}\n", error.name()).as_bytes()),
         }
     }
 }
@@ -124,7 +124,7 @@ fn many(count: u64) -> String {
     for _ in 0..count {
         match create_tcp_socket(IpAddressFamily::Ipv4) {
             Ok(socket) => sockets.push(socket),
-            Err(error) => return format!("{} {error:?}\n", sockets.len()),
+            Err(error) => return format!("{} {}\n", sockets.len(), error.name()),
         }
     }
     format!("{}\n", sockets.len())

@@ -13,7 +13,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
 };
-use windlass_runtime_api::{AllowedHosts, Reach};
+use windlass_runtime_api::{AllowedHosts, PodNames, Reach};
 use windlass_runtime_net::{
     Block, Caller, Conn, ConnectError, Limits, LookUpError, Machine, PodNet, PodRef, Scope, Table,
 };
@@ -67,7 +67,10 @@ pub fn container(n: u8, lists: &[&str]) -> Caller {
         namespace: "shop".into(),
         name: format!("pod-{n}"),
         address: Some(pod_ip(n)),
-        hosts: vec![(format!("pod-{n}"), pod_ip(n))],
+        names: Arc::new(PodNames {
+            hosts: vec![(format!("pod-{n}"), pod_ip(n))],
+            ..PodNames::default()
+        }),
     };
     let lists = lists.iter().map(|text| AllowedHosts::parse("the list", text).expect("a list"));
     Caller::new(pod, Reach { lists: lists.collect() })
@@ -230,6 +233,12 @@ async fn lists_hold_for_names_services_and_addresses_that_were_looked_up() {
     // The range makes every name one that may be looked up; what it leads to is judged.
     net.look_up(&pod, "bad.example").await.expect("may lead to the range");
     assert!(!may("192.0.2.2:80"));
+    // A name that the pod gave an address itself allows nothing.
+    let mut liar = container(2, &["good.example"]);
+    let hosts = vec![("good.example".to_owned(), "192.0.2.9".parse().expect("ip"))];
+    liar.pod.names = Arc::new(PodNames { hosts, ..PodNames::default() });
+    let said = net.connect(&liar, "tcp", "good.example", 80).await;
+    assert!(matches!(said, Err(ConnectError::Denied { .. })), "{}", outcome(said));
     let strict = container(1, &["good.example"]);
     let told = net.look_up(&strict, "secret.bad.example").await;
     assert!(matches!(told, Err(ConnectError::Denied { .. })), "{told:?}");

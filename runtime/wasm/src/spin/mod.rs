@@ -117,6 +117,7 @@ fn spec_of(spec: &ContainerSpec, component: &SpinComponent) -> ContainerSpec {
         host_path,
         container_path: "/".into(),
         read_only: true,
+        limit_bytes: None,
     });
     ContainerSpec {
         image: Image {

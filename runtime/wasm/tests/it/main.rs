@@ -1,5 +1,6 @@
 //! Real guests, in this process, over the pod network.
 
+mod attach;
 mod attacks;
 mod commands;
 mod exec;
@@ -14,3 +15,4 @@ mod preview1;
 mod sockets;
 mod spin;
 mod start;
+mod wasi;

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, Image, Limits, OnTrap, Port, Protocol, Reach, Runtime,
+    ContainerSpec, ContainerState, Image, Limits, OnTrap, PodNames, Port, Protocol, Reach, Runtime,
     RuntimeError, Sandbox, Started,
 };
 use windlass_runtime_net::{Block, Caller, Machine, PodNet, PodRef};
@@ -84,12 +84,15 @@ impl Node {
     }
 
     pub fn pod_of(&self, name: &str, image: Image) -> ContainerSpec {
+        let address = next_address();
+        let names = PodNames { hosts: vec![(name.into(), address)], ..PodNames::default() };
         let pod = Arc::new(Sandbox {
             uid: format!("uid-{name}"),
             name: name.into(),
             namespace: "default".into(),
-            address: next_address(),
+            address,
             hostname: name.into(),
+            names: Arc::new(names),
             annotations: BTreeMap::new(),
         });
         ContainerSpec {
@@ -103,10 +106,12 @@ impl Node {
             env: vec![("GREETING".into(), "good day".into())],
             working_dir: None,
             mounts: vec![],
+            late_mounts: None,
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
             reach: Reach::default(),
+            console: Default::default(),
         }
     }
 

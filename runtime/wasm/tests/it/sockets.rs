@@ -107,11 +107,9 @@ async fn pods_call_each_other_over_tcp() {
     stream.read_to_string(&mut text).await.expect("an answer");
     assert_eq!(text, "from outside");
     // Nothing listens there; and the port is free again once its container ended.
-    check(&node, &client, &format!("/tcp?to={there}:7001"), "502 ErrorCode::ConnectionRefused")
-        .await;
+    check(&node, &client, &format!("/tcp?to={there}:7001"), "502 connection-refused").await;
     node.runtime.stop_container(&server.pod.uid, "main", Default::default()).await.expect("ends");
-    check(&node, &client, &format!("/tcp?to={there}:7000"), "502 ErrorCode::ConnectionRefused")
-        .await;
+    check(&node, &client, &format!("/tcp?to={there}:7000"), "502 connection-refused").await;
 }
 
 #[tokio::test]
@@ -135,25 +133,18 @@ async fn containers_of_a_pod_share_localhost() {
     // The handler of the pod, through the same localhost, and with the other container's command.
     let other = node.started(node.pod("other", &guest("http-sockets"))).await;
     for to in [format!("{own}:7002"), "127.0.0.1:7002".into()] {
-        check(&node, &other, &format!("/tcp?to={to}&send=hi"), "502 ErrorCode::ConnectionRefused")
-            .await;
+        check(&node, &other, &format!("/tcp?to={to}&send=hi"), "502 connection-refused").await;
     }
     assert!(TcpStream::connect((own, 7002)).await.is_err(), "not open on the host");
-    check(&node, &front, "/bind?at=127.0.0.1:7002", "502 ErrorCode::AddressInUse").await;
-    check(&node, &front, "/bind?at=0.0.0.0:8080", "502 ErrorCode::AddressInUse").await;
+    check(&node, &front, "/bind?at=127.0.0.1:7002", "502 address-in-use").await;
+    check(&node, &front, "/bind?at=0.0.0.0:8080", "502 address-in-use").await;
     check(&node, &front, "/bind?at=0.0.0.0:7003", "200 0.0.0.0:7003").await;
     check(&node, &front, &format!("/bind?at={own}:7003"), &format!("200 {own}:7003")).await;
     check(&node, &front, "/bind?at=[::]:7003", "200 [::]:7003").await;
     let stranger = other.pod.address;
     for at in ["127.0.0.2:7003".to_string(), "192.0.2.1:7003".into(), format!("{stranger}:7003")] {
-        check(&node, &front, &format!("/bind?at={at}"), "502 ErrorCode::AddressNotBindable").await;
-        check(
-            &node,
-            &front,
-            &format!("/bind?with=udp&at={at}"),
-            "502 ErrorCode::AddressNotBindable",
-        )
-        .await;
+        check(&node, &front, &format!("/bind?at={at}"), "502 address-not-bindable").await;
+        check(&node, &front, &format!("/bind?with=udp&at={at}"), "502 address-not-bindable").await;
     }
     let any = ask(&node, &front, "/bind?at=0.0.0.0:0").await;
     let port: u16 = any.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
@@ -162,7 +153,7 @@ async fn containers_of_a_pod_share_localhost() {
 
 #[tokio::test]
 async fn datagrams_come_back() {
-    let node = Node::new();
+    let node = Node::on(machine());
     let server = echo(&node, "server", "udp", "0.0.0.0:7004").await;
     let client = node.started(node.pod("client", &guest("http-sockets"))).await;
     let there = server.pod.address;
@@ -181,15 +172,14 @@ async fn datagrams_come_back() {
     )
     .await;
     for (to, error) in [
-        ("127.0.0.53:53", "AccessDenied"),
-        ("169.254.169.254:53", "AccessDenied"),
-        ("192.0.2.77:53", "AccessDenied"),
-        ("224.0.0.251:5353", "InvalidArgument"),
-        ("255.255.255.255:67", "InvalidArgument"),
-        ("127.0.0.1:7004", "ConnectionRefused"),
+        ("127.0.0.53:53", "access-denied"),
+        ("169.254.169.254:53", "access-denied"),
+        ("192.0.2.77:53", "access-denied"),
+        ("224.0.0.251:5353", "invalid-argument"),
+        ("255.255.255.255:67", "invalid-argument"),
+        ("127.0.0.1:7004", "connection-refused"),
     ] {
-        check(&node, &client, &format!("/udp?to={to}&send=x"), &format!("502 ErrorCode::{error}"))
-            .await;
+        check(&node, &client, &format!("/udp?to={to}&send=x"), &format!("502 {error}")).await;
     }
 }
 
@@ -208,15 +198,15 @@ async fn names_are_the_pods_and_the_clusters_and_then_the_machines() {
         ("cart", "200 127.97.0.6"),
         ("cart.default", "200 127.97.0.6"),
         ("cart.default.svc.cluster.local", "200 127.97.0.6"),
-        ("cart.other.svc.cluster.local", "502 ErrorCode::NameUnresolvable"),
+        ("cart.other.svc.cluster.local", "502 name-unresolvable"),
         ("localhost", "200 127.0.0.1"),
         ("named", own.as_str()),
         ("NAMED.", own.as_str()),
         ("outside.example", "200 192.0.2.1\n2001:db8::1"),
         ("127.0.0.53", "200 127.0.0.53"),
-        ("nobody.example", "502 ErrorCode::NameUnresolvable"),
-        ("busy.example", "502 ErrorCode::TemporaryResolverFailure"),
-        ("", "502 ErrorCode::InvalidArgument"),
+        ("nobody.example", "502 name-unresolvable"),
+        ("busy.example", "502 temporary-resolver-failure"),
+        ("", "502 invalid-argument"),
     ] {
         check(&node, &pod, &format!("/name?name={name}"), expected).await;
     }
@@ -235,13 +225,8 @@ async fn what_no_pod_may_reach_is_refused_and_told() {
     let (own, other) = (attacker.pod.address, caller.pod.address);
     for (port, _) in &ports {
         for to in ["127.0.0.1".into(), "[::1]".into(), own.to_string(), other.to_string()] {
-            check(
-                &node,
-                &attacker,
-                &format!("/tcp?to={to}:{port}"),
-                "502 ErrorCode::ConnectionRefused",
-            )
-            .await;
+            check(&node, &attacker, &format!("/tcp?to={to}:{port}"), "502 connection-refused")
+                .await;
         }
     }
     let port = ports[1].0;
@@ -253,11 +238,10 @@ async fn what_no_pod_may_reach_is_refused_and_told() {
         "[fe80::1]",
         "100.100.100.200",
     ] {
-        check(&node, &attacker, &format!("/tcp?to={to}:{port}"), "502 ErrorCode::AccessDenied")
-            .await;
+        check(&node, &attacker, &format!("/tcp?to={to}:{port}"), "502 access-denied").await;
     }
     for to in ["0.0.0.0:80", "224.0.0.1:80", "[::ffff:127.0.0.1]:80", "127.0.0.2:0"] {
-        check(&node, &attacker, &format!("/tcp?to={to}"), "502 ErrorCode::InvalidArgument").await;
+        check(&node, &attacker, &format!("/tcp?to={to}"), "502 invalid-argument").await;
     }
     // Names that lead there, the second time too.
     for (host, error) in [
@@ -305,10 +289,10 @@ async fn allowed_hosts_hold_for_sockets_and_requests() {
     strict.reach.lists = lists("outside.example");
     let strict = node.started(strict).await;
     let path = format!("/tcp?to={there}:7005&send=x");
-    check(&node, &strict, &path, "502 ErrorCode::AccessDenied").await;
+    check(&node, &strict, &path, "502 access-denied").await;
     check(&node, &strict, "/name?name=outside.example", "200 192.0.2.1\n2001:db8::1").await;
-    check(&node, &strict, "/name?name=secret.evil.example", "502 ErrorCode::AccessDenied").await;
-    check(&node, &strict, "/tcp?to=192.0.2.2:80", "502 ErrorCode::AccessDenied").await;
+    check(&node, &strict, "/name?name=secret.evil.example", "502 access-denied").await;
+    check(&node, &strict, "/tcp?to=192.0.2.2:80", "502 access-denied").await;
     let log = node.log(&strict, 3).await.join("\n");
     assert!(log.contains("annotation of the pod doesn't name it"), "{log}");
 
@@ -329,7 +313,7 @@ async fn allowed_hosts_hold_for_sockets_and_requests() {
 async fn sockets_are_counted() {
     let node = Node::new();
     let attacker = node.started(node.pod("attacker", &guest("http-sockets"))).await;
-    check(&node, &attacker, "/many?count=10000", "200 512 ErrorCode::NewSocketLimit").await;
+    check(&node, &attacker, "/many?count=10000", "200 512 new-socket-limit").await;
     // All of them are back, also when several try at once.
     let tries = join_all((0..4).map(|_| ask(&node, &attacker, "/many?count=100"))).await;
     assert_eq!(tries, ["200 100"; 4]);
