@@ -86,7 +86,7 @@ impl KeyValues for Stores {
                     namespace: pod.namespace.clone(),
                     name: pod.name.clone(),
                     address: Some(pod.address),
-                    hosts: Vec::new(),
+                    names: pod.names.clone(),
                 };
                 self.redis.open(Caller::new(pod, reach.clone()), server, store)
             }
@@ -119,6 +119,7 @@ mod tests {
                 namespace: "default".into(),
                 address: [127, 64, 0, 1].into(),
                 hostname: "p".into(),
+                names: Default::default(),
                 annotations: annotations.into_iter().collect(),
             };
             let said = backend(&pod).map(drop).err().unwrap_or_default();

@@ -23,6 +23,7 @@ fn pod(namespace: &str, backend: &str) -> Sandbox {
         namespace: namespace.into(),
         address: [127, 64, 0, 1].into(),
         hostname: "p".into(),
+        names: Default::default(),
         annotations: [(BACKEND.to_owned(), backend.to_owned())].into(),
     }
 }
