@@ -164,7 +164,7 @@ fn run(
     parameters: Vec<SqlValue>,
 ) -> Result<SqlRows, SqlError> {
     let mut prepared = connection.prepare(statement).map_err(failed)?;
-    let columns: Vec<String> = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
     let values = parameters.into_iter().map(|value| match value {
         SqlValue::Integer(number) => Value::Integer(number),
         SqlValue::Real(number) => Value::Real(number),

@@ -93,17 +93,12 @@ impl WasiHttpHooks for Outgoing {
         _request_body: Progress,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Progress), Error>> + Send> {
         let container = self.container.clone();
-        let request = match spin::call(&container, request) {
-            Ok(answer) => {
-                return Box::new(async move {
-                    let progress: Progress = Box::new(std::future::ready(Ok(())));
-                    Ok((answer.await?, progress))
-                });
-            }
-            Err(request) => request,
-        };
+        let within = spin::call(&container, request.uri());
         Box::new(async move {
-            let response = send(&container, request, options.unwrap_or_default()).await?;
+            let response = match within {
+                Some(call) => call?.answer(request).await?,
+                None => send(&container, request, options.unwrap_or_default()).await?,
+            };
             let progress: Progress = Box::new(std::future::ready(Ok(())));
             Ok((response, progress))
         })

@@ -4,7 +4,10 @@
 use guests::{Target, answer, fetch};
 use wasip2::{
     cli::environment::get_environment,
-    filesystem::{preopens::get_directories, types::{DescriptorFlags, OpenFlags, PathFlags}},
+    filesystem::{
+        preopens::get_directories,
+        types::{DescriptorFlags, OpenFlags, PathFlags},
+    },
     http::types::{IncomingRequest, ResponseOutparam},
 };
 
@@ -67,11 +70,10 @@ fn read(path: &str) -> String {
     let Some((root, at)) = get_directories().into_iter().find(|(_, at)| at == "/") else {
         return "no folder".to_string();
     };
-    let opened =
-        root.open_at(PathFlags::empty(), path, OpenFlags::empty(), DescriptorFlags::READ);
+    let opened = root.open_at(PathFlags::empty(), path, OpenFlags::empty(), DescriptorFlags::READ);
     match opened.and_then(|file| file.read(1 << 16, 0)) {
         Ok((bytes, _)) => format!("{at}{path}: {}", String::from_utf8_lossy(&bytes)),
-        Err(error) => format!("{error:?}"),
+        Err(error) => error.name().to_string(),
     }
 }
 
@@ -79,11 +81,10 @@ fn write(path: &str) -> String {
     let Some((root, _)) = get_directories().into_iter().find(|(_, at)| at == "/") else {
         return "no folder".to_string();
     };
-    let opened =
-        root.open_at(PathFlags::empty(), path, OpenFlags::CREATE, DescriptorFlags::WRITE);
+    let opened = root.open_at(PathFlags::empty(), path, OpenFlags::CREATE, DescriptorFlags::WRITE);
     match opened {
         Ok(_) => "written".to_string(),
-        Err(error) => format!("{error:?}"),
+        Err(error) => error.name().to_string(),
     }
 }
 

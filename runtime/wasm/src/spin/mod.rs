@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, WasiBody, p2::bindings::ProxyPre};
 use windlass_runtime_api::{
     AllowedHosts, ContainerSpec, HostRule, Image, Mount, RuntimeError, SpinApp, SpinComponent,
@@ -42,6 +42,8 @@ const INTERNAL: &str = ".spin.internal";
 const SELF: &str = "self";
 /// The wildcard route that a component has for its siblings.
 const ANY: &str = "/...";
+/// The client's address where the client is no socket.
+const NOBODY: &str = "0.0.0.0:0";
 /// Calls of an application's components to each other that are under way. Each holds an instance
 /// while it waits for another, so a circle must end.
 const CALLS: usize = 64;
@@ -211,7 +213,7 @@ impl App {
         let rest = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let full_url = format!("http://{}{rest}", host.as_deref().unwrap_or("localhost"));
         let client = request.extensions().get::<Client>().map(|client| client.0.to_string());
-        let client = client.unwrap_or_else(|| "0.0.0.0:0".to_owned());
+        let client = client.unwrap_or_else(|| NOBODY.to_owned());
         let headers = found.headers(full_url, &client);
         tell(&mut request, headers);
         match self.handlers.get(found.component).cloned() {
@@ -236,84 +238,75 @@ fn tell<B>(request: &mut Request<B>, headers: Vec<(String, String)>) {
     }
 }
 
-/// Where a component's own request leads within its application; None: to somewhere else.
-enum Within {
+/// A component's call of its own application: it needs no socket.
+pub struct Call {
+    to: Callee,
+    permit: OwnedSemaphorePermit,
+}
+
+enum Callee {
     Component(Arc<Handler>),
     App(Arc<App>),
 }
 
-/// Answers a component's request to its own application, without a socket. None: it is to somewhere
-/// else.
-pub fn call(
-    container: &Arc<Container>,
-    request: Request<WasiBody>,
-) -> Result<BoxFuture<'static, Result<Response<WasiBody>, Error>>, Request<WasiBody>> {
-    let Some(part) = &container.part else { return Err(request) };
-    let host = request.uri().host().unwrap_or_default().to_ascii_lowercase();
-    let component = host.strip_suffix(INTERNAL);
-    if component.is_none() && host != SELF {
-        return Err(request);
-    }
-    let refuse = |error: Error, why: String| {
-        container.log.note(&why);
-        let answer: BoxFuture<'static, _> = Box::pin(std::future::ready(Err(error)));
-        Ok(answer)
-    };
-    if !allows(&part.component.allowed_outbound_hosts, &host) {
-        let why = format!(
-            "the call to {host} was refused: component {} has it not among its \
-             allowed_outbound_hosts",
-            part.component.id
-        );
-        return refuse(Error::HttpRequestDenied, why);
-    }
-    let Some(app) = part.app.get().and_then(Weak::upgrade) else {
-        return refuse(Error::DestinationUnavailable, format!("the call to {host} came too late"));
-    };
-    let within = match component {
-        None => Within::App(app.clone()),
-        Some(id) => match app.handlers.get(id) {
-            Some(handler) => Within::Component(handler.clone()),
-            None => {
-                let why = format!("the call to {host} failed: there is no component {id:?}");
-                return refuse(Error::DestinationNotFound, why);
-            }
-        },
-    };
-    let Ok(call) = app.calls.clone().try_acquire_owned() else {
-        let why = format!("the call to {host} failed: {CALLS} such calls are under way");
-        return refuse(Error::LoopDetected, why);
-    };
-    Ok(Box::pin(async move {
-        let response = answer(within, request).await?;
-        // Once the head is there the caller can go on.
-        drop(call);
-        Ok(response)
-    }))
+/// Whether a request is to the caller's own application. None: it is to somewhere else. An error was
+/// said in the log.
+pub fn call(container: &Container, to: &Uri) -> Option<Result<Call, Error>> {
+    let part = container.part.as_ref()?;
+    let host = to.host().unwrap_or_default().to_ascii_lowercase();
+    is_within(&host).then(|| {
+        call_within(part, &host).map_err(|(error, why)| {
+            container.log.note(&format!("the call to {host} {why}"));
+            error
+        })
+    })
 }
 
-async fn answer(
-    within: Within,
-    mut request: Request<WasiBody>,
-) -> Result<Response<WasiBody>, Error> {
-    let host = request.uri().host().unwrap_or_default().to_owned();
-    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
-    *request.uri_mut() = path.parse::<Uri>().map_err(|_| Error::HttpRequestUriInvalid)?;
-    let host = HeaderValue::try_from(host).map_err(|_| Error::HttpRequestUriInvalid)?;
-    request.headers_mut().insert(header::HOST, host.clone());
-    let response = match within {
-        Within::App(app) => app.handle(request).await,
-        Within::Component(handler) => {
-            let any = SpinRoute { component: String::new(), route: Some(ANY.into()) };
-            let full = format!("http://{}{path}", host.to_str().unwrap_or_default());
-            if let Some(found) = Routes::new(&[any]).find(request.uri().path()) {
-                let headers = found.headers(full, "0.0.0.0:0");
-                tell(&mut request, headers);
-            }
-            handler.handle(request).await
-        }
+fn call_within(part: &Part, host: &str) -> Result<Call, (Error, String)> {
+    if !allows(&part.component.allowed_outbound_hosts, host) {
+        let why = format!(
+            "was refused: component {} has it not among its allowed_outbound_hosts",
+            part.component.id
+        );
+        return Err((Error::HttpRequestDenied, why));
+    }
+    let app = part.app.get().and_then(Weak::upgrade);
+    let app = app.ok_or_else(|| (Error::DestinationUnavailable, "came too late".to_owned()))?;
+    let permit =
+        app.calls.clone().try_acquire_owned().map_err(|_| {
+            (Error::LoopDetected, format!("failed: {CALLS} such calls are under way"))
+        })?;
+    let to = match host.strip_suffix(INTERNAL) {
+        None => Callee::App(app),
+        Some(id) => Callee::Component(app.handlers.get(id).cloned().ok_or_else(|| {
+            (Error::DestinationNotFound, format!("failed: there is no component {id:?}"))
+        })?),
     };
-    Ok(response.map(BodyExt::boxed_unsync))
+    Ok(Call { to, permit })
+}
+
+impl Call {
+    pub async fn answer(self, mut request: Request<WasiBody>) -> Result<Response<WasiBody>, Error> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+        *request.uri_mut() = path.parse::<Uri>().map_err(|_| Error::HttpRequestUriInvalid)?;
+        let value = HeaderValue::try_from(&host).map_err(|_| Error::HttpRequestUriInvalid)?;
+        request.headers_mut().insert(header::HOST, value);
+        let response = match self.to {
+            Callee::App(app) => app.handle(request).await,
+            Callee::Component(handler) => {
+                let any = SpinRoute { component: String::new(), route: Some(ANY.into()) };
+                if let Some(found) = Routes::new(&[any]).find(request.uri().path()) {
+                    let headers = found.headers(format!("http://{host}{path}"), NOBODY);
+                    tell(&mut request, headers);
+                }
+                handler.handle(request).await
+            }
+        };
+        // The head is there: the caller can go on.
+        drop(self.permit);
+        Ok(response.map(BodyExt::boxed_unsync))
+    }
 }
 
 /// Whether a component may call a name within its application. Those outside are looked at where

@@ -44,7 +44,7 @@ impl Routes {
             .collect();
         // Of two that are the same the later one holds: sorting keeps their order.
         all.reverse();
-        all.sort_by(|a, b| rank(a).cmp(&rank(b)));
+        all.sort_by_key(rank);
         Self(all)
     }
 

@@ -129,8 +129,8 @@ async fn an_application_answers() {
     .await;
     check("/shop/a?do=variable&name=To", expect![[r#"200 Err(Error::InvalidName("\"To\" is no name: lower-case letters, digits and _ make one"))"#]]).await;
     check("/shop/a?do=file&path=static/page.txt", expect!["200 /static/page.txt: a page"]).await;
-    check("/shop/a?do=file&path=../secret", expect![[r#"200 ErrorCode { code: 31, name: "not-permitted", message: "Operation not permitted, similar to `EPERM` in POSIX." }"#]]).await;
-    check("/shop/a?do=write&path=new", expect![[r#"200 ErrorCode { code: 31, name: "not-permitted", message: "Operation not permitted, similar to `EPERM` in POSIX." }"#]]).await;
+    check("/shop/a?do=file&path=../secret", expect!["200 not-permitted"]).await;
+    check("/shop/a?do=write&path=new", expect!["200 not-permitted"]).await;
 }
 
 #[tokio::test]
