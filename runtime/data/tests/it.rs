@@ -205,8 +205,8 @@ type Shared = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 /// As much of Redis as the client uses.
 async fn serve(conn: Conn, data: Shared) {
     let mut conn = BufReader::new(conn);
-    let (mut watched, mut queued): (Option<(Vec<u8>, Option<Vec<u8>>)>, Option<Vec<Words>>) =
-        (None, None);
+    let mut watched: Option<(Vec<u8>, Option<Vec<u8>>)> = None;
+    let mut queued: Option<Vec<Words>> = None;
     let (mut allowed, mut database) = (false, false);
     while let Some(words) = command(&mut conn).await {
         let word = |at: usize| words.get(at).cloned().unwrap_or_default();

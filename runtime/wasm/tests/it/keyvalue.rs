@@ -18,10 +18,14 @@ use windlass_runtime_wasm::Data;
 
 use crate::node::{Node, guest};
 
-/// By namespace, store and key.
+/// Namespace, store and key.
+type Place = (String, String, String);
+/// With the number of the write that made it.
+type Written = (usize, Vec<u8>);
+
 #[derive(Clone, Default)]
 pub struct Memory {
-    entries: Arc<Mutex<BTreeMap<(String, String, String), (usize, Vec<u8>)>>>,
+    entries: Arc<Mutex<BTreeMap<Place, Written>>>,
     writes: Arc<AtomicUsize>,
 }
 
@@ -52,7 +56,7 @@ impl KeyValues for Memory {
 }
 
 impl Store {
-    fn key(&self, key: &str) -> (String, String, String) {
+    fn key(&self, key: &str) -> Place {
         (self.1.clone(), self.2.clone(), key.to_owned())
     }
 
