@@ -12,7 +12,7 @@ use windlass_apiserver_access::{
 use windlass_runtime_agent::{AgentConfig, Kubelet, NodeFacts, Records};
 use windlass_runtime_image::{Builtin, ImageStore};
 use windlass_runtime_net::{Blocks, PodNet};
-use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
+use windlass_runtime_wasm::{TraceConfig, WasmConfig, WasmRuntime};
 use windlass_sdk_client::Informer;
 use windlass_sdk_types::Node;
 
@@ -67,7 +67,13 @@ impl NodeAgent {
             net: net.clone(),
             clock: plane.clock.clone(),
             memory_bytes: None,
+            guest_memory_bytes: args.guest_memory,
             threads: None,
+            tracing: args.otlp_endpoint.clone().map(|endpoint| TraceConfig {
+                endpoint,
+                ratio: args.trace_ratio,
+                rng: plane.rng.clone(),
+            }),
         })?;
         let own = authority.issue_server(&[
             "localhost".into(),

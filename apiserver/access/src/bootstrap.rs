@@ -113,6 +113,12 @@ const ROLES: &[Role] = &[
             On(READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
         ],
     ),
+    // Under the name that metrics-server gives it, whose place the API server takes.
+    part(
+        "system:aggregated-metrics-reader",
+        "view",
+        &[On(READ, "metrics.k8s.io", "nodes pods")],
+    ),
     role(
         "system:basic-user",
         &[

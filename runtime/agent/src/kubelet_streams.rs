@@ -111,7 +111,8 @@ async fn attach(
         return answer(&no_pod(&pod));
     };
     let folder = agent.log_folder(&windlass_sdk_client::Key::of(&*object), &uid);
-    let path = folder.join(&container).join(format!("{attempt}.log"));
+    let folder = folder.join(&container);
+    let path = folder.join(format!("{attempt}.log"));
     // What is written from now on, as far as it goes to one of the container's streams.
     let follow = move |stream: Option<&str>| {
         let options = LogOptions {
@@ -121,9 +122,10 @@ async fn attach(
             ..LogOptions::default()
         };
         let filter = Filter::new(&options, agent.clock.now());
+        let watched = agent.log_watch.watch(&folder);
         let (agent, uid, container) = (agent.clone(), uid.clone(), container.clone());
         let ended = move || !is_running(&agent, &uid, &container, attempt);
-        filter.map(|filter| logs::read(path.clone(), options, filter, ended))
+        filter.map(|filter| logs::read(path.clone(), options, filter, ended, Some(watched)))
     };
     let out = follow((!wanted.tty).then_some("stdout"));
     let (Ok(out), Ok(err)) = (out, follow(Some("stderr"))) else {

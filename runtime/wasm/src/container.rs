@@ -24,7 +24,7 @@ use windlass_sdk_meta::Clock;
 
 use crate::{
     cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog, memory::Account,
-    mounts::Mounts, outgoing::Connections, traps::Traps, usage::Usage,
+    mounts::Mounts, outgoing::Connections, trace::{Traces, Tracer}, traps::Traps, usage::Usage,
 };
 
 pub struct Container {
@@ -40,6 +40,8 @@ pub struct Container {
     pub log: Arc<ContainerLog>,
     pub connections: Connections,
     pub ending: Ending,
+    /// None: nobody collects traces.
+    pub traces: Option<Arc<Traces>>,
     traps: Arc<Traps>,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<RuntimeEvent>,
@@ -79,6 +81,7 @@ pub struct Surroundings {
     pub events: broadcast::Sender<RuntimeEvent>,
     /// For folders that containers need beside their volumes.
     pub staging: PathBuf,
+    pub tracer: Option<Tracer>,
 }
 
 impl Container {
@@ -87,7 +90,7 @@ impl Container {
         mut spec: ContainerSpec,
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
-        let Surroundings { host, net, clock, events, staging } = around;
+        let Surroundings { host, net, clock, events, staging, tracer } = around;
         let mounts = Mounts::new(std::mem::take(&mut spec.mounts), staging.join(&id))?;
         fill_in_from_image(&mut spec);
         let pod = PodRef {
@@ -104,6 +107,7 @@ impl Container {
             log: host.logs.open(spec.log_path.clone()),
             connections: Connections::default(),
             ending: Ending::default(),
+            traces: tracer.map(|tracer| Traces::of(tracer, &spec)),
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
             state: Mutex::new(ContainerState::Running { started_at: clock.now() }),
             id,
@@ -136,11 +140,13 @@ impl Container {
             started_at: Some(started_at),
             cpu_nanos: self.cpu.used_nanos(),
             memory_bytes: self.memory.used(),
+            memory_limit_bytes: self.spec.limits.memory_bytes,
             instances: self.usage.instances(),
             requests: self.usage.requests(),
             traps: self.usage.traps(),
             latency,
             latency_sum,
+            log_dropped_lines: self.log.dropped_lines(),
         }
     }
 

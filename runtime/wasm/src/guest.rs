@@ -24,6 +24,7 @@ use crate::{
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
+    trace,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields.
@@ -48,6 +49,8 @@ pub struct Setup {
     pub arguments: Option<Vec<String>>,
     /// None: output goes to the log.
     pub streams: Option<Streams>,
+    /// Goes on with the requests that it makes.
+    pub trace: Option<trace::Context>,
 }
 
 impl Guest {
@@ -85,7 +88,7 @@ impl Guest {
         let guest = Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(container.clone()),
+            outgoing: Outgoing::new(container.clone(), setup.trace),
             memory: container.memory.instance(),
             arguments: setup.arguments,
         };

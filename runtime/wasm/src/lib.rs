@@ -15,16 +15,22 @@ mod failure;
 mod guest;
 mod http;
 mod interfaces;
+mod log_file;
+mod log_rate;
 mod logs;
 mod memory;
 mod mounts;
+mod otlp;
 mod outgoing;
 mod runtime;
 mod serve;
+mod trace;
 mod traps;
 mod usage;
 
+pub use otlp::{Endpoint, EndpointError};
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
+pub use trace::TraceConfig;
 
 /// The wasmtime inside, as `containerRuntimeVersion` names it.
 pub const ENGINE_VERSION: &str = "48.0.8";

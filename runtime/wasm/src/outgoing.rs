@@ -23,7 +23,7 @@ use wasmtime_wasi_http::{
 };
 use windlass_runtime_net::ConnectError;
 
-use crate::container::Container;
+use crate::{container::Container, trace};
 
 /// Defaults of what a guest may set for a request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,14 +37,16 @@ const KEPT_FOR: Duration = Duration::from_secs(15);
 /// The outgoing side of one instance.
 pub struct Outgoing {
     container: Arc<Container>,
+    trace: Option<trace::Context>,
 }
 
 type Sender = http1::SendRequest<WasiBody>;
 type Progress = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl Outgoing {
-    pub fn new(container: Arc<Container>) -> Self {
-        Self { container }
+    /// `trace` is what the instance answers a request of.
+    pub fn new(container: Arc<Container>, trace: Option<trace::Context>) -> Self {
+        Self { container, trace }
     }
 
     pub fn container(&self) -> &Arc<Container> {
@@ -63,13 +65,18 @@ impl WasiHttpHooks for Outgoing {
 
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _request_body: Progress,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Progress), Error>> + Send> {
         let container = self.container.clone();
+        let span = trace::leave(container.traces.as_ref(), self.trace.as_ref(), &mut request);
         Box::new(async move {
-            let response = send(&container, request, options.unwrap_or_default()).await?;
+            let response = send(&container, request, options.unwrap_or_default()).await;
+            if let Some(span) = span {
+                span.end(response.as_ref().ok().map(Response::status));
+            }
+            let response = response?;
             let progress: Progress = Box::new(std::future::ready(Ok(())));
             Ok((response, progress))
         })

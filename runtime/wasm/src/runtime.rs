@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::{runtime, sync::broadcast};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    ContainerSpec, ExecIo, ExecSpec, HttpProbe, ObservedSandbox, Protocol, Runtime, RuntimeError,
+    ContainerSpec, ExecIo, ExecSpec, HttpProbe, MemoryBudget, ObservedSandbox, Protocol, Runtime, RuntimeError,
     RuntimeEvent, Sandbox, SandboxStats, Started,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
@@ -39,8 +39,11 @@ use crate::{
     failure::Failure,
     guest::Linkers,
     http::Handler,
+    log_file::LogBounds,
     logs::LogWriter,
+    memory::NodeMemory,
     serve,
+    trace::{TraceConfig, Tracer},
 };
 
 /// Events that a reader may lag behind before it must look at everything.
@@ -65,6 +68,10 @@ pub struct WasmConfig {
     pub clock: Arc<dyn Clock>,
     /// The machine's memory, by which the pool is sized. None: read from the system.
     pub memory_bytes: Option<u64>,
+    /// What all guests may hold together. None: seven eighths of the machine's.
+    pub guest_memory_bytes: Option<u64>,
+    /// None: no spans are made.
+    pub tracing: Option<TraceConfig>,
     /// Threads that guests run on. None: one a core.
     pub threads: Option<usize>,
 }
@@ -107,24 +114,31 @@ impl WasmRuntime {
     /// Starts the guests' threads, the log writer and the epoch thread.
     pub fn new(config: WasmConfig) -> Result<Arc<Self>, WasmError> {
         let engine_error = |error: wasmtime::Error| WasmError::Engine(format!("{error:#}"));
-        let WasmConfig { cache_dir, net, clock, memory_bytes, threads } = config;
-        let logs = LogWriter::start(clock.clone())?;
+        let WasmConfig { cache_dir, net, clock, memory_bytes, threads, .. } = config;
+        let logs = LogWriter::start(clock.clone(), LogBounds::default())?;
         let memory_bytes = memory_bytes.unwrap_or_else(machine_memory);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(cores).max(1);
-        let host = Arc::new(Host::new(memory_bytes, threads, logs).map_err(engine_error)?);
+        let memory = match config.guest_memory_bytes {
+            Some(bytes) => NodeMemory::with_limit(bytes),
+            None => NodeMemory::of(memory_bytes),
+        };
+        let host = Host::new(memory_bytes, memory, threads, logs).map_err(engine_error)?;
+        let host = Arc::new(host);
+        let guests = Guests::start(threads)?;
+        let tracer = config.tracing.map(|tracing| Tracer::start(tracing, clock.clone(), |exporter| guests.spawn(exporter)));
         let linkers = Linkers::new(&host).map_err(engine_error)?;
         // Opening the cache removes what else is in its folder: also what a killed node staged.
         let compiler = Compiler::new(host.engine.clone(), linkers, &cache_dir, clock.clone())?;
         let staging = cache_dir.join("staging");
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
-            around: Surroundings { host, net, clock, events, staging },
+            around: Surroundings { host, net, clock, events, staging, tracer },
             compiler: Arc::new(compiler),
             pods: Mutex::default(),
             serial: AtomicU64::new(0),
         };
-        Ok(Arc::new(Self { inner: Arc::new(inner), guests: Guests::start(threads)? }))
+        Ok(Arc::new(Self { inner: Arc::new(inner), guests }))
     }
 
     /// Ends every container, as `stop_container` would, all at once.
@@ -250,6 +264,14 @@ impl Runtime for WasmRuntime {
 
     async fn stats(&self) -> Vec<SandboxStats> {
         self.inner.pods.lock().values().map(Pod::stats).collect()
+    }
+
+    fn memory_budget(&self) -> Option<MemoryBudget> {
+        Some(self.inner.around.host.memory.budget())
+    }
+
+    async fn low_memory(&self) {
+        self.inner.around.host.memory.is_low().await;
     }
 }
 
@@ -460,6 +482,13 @@ impl Guests {
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))
+    }
+
+    /// Lets a task run on these threads.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(task);
+        }
     }
 
     /// Runs something on these threads, to its end even if the caller stops waiting.

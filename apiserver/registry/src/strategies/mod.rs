@@ -5,4 +5,5 @@ pub mod authorization;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+pub mod metrics;
 pub mod rbac;

@@ -1,6 +1,7 @@
 //! Real guests, in this process, over the pod network.
 
 mod attacks;
+mod budget;
 mod commands;
 mod exec;
 mod handlers;
@@ -10,3 +11,4 @@ mod node;
 mod outgoing;
 mod preview1;
 mod start;
+mod traces;

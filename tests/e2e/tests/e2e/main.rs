@@ -6,6 +6,7 @@ mod bad_input;
 mod images;
 mod lifecycle;
 mod newcomer;
+mod observe;
 mod pods;
 mod streams;
 mod survival;
