@@ -68,9 +68,8 @@ fn plan(node: &Node) -> Option<Vec<Value>> {
         all.any(|condition| condition.type_ == sort && condition.status == "True")
     };
     let present = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let row = |taint: &Taint| {
-        TAINTS.iter().find(|(_, key)| taint.effect == EFFECT && taint.key == *key)
-    };
+    let row =
+        |taint: &Taint| TAINTS.iter().find(|(_, key)| taint.effect == EFFECT && taint.key == *key);
     let (stays, goes): (Vec<&Taint>, Vec<&Taint>) =
         present.iter().partition(|taint| row(taint).is_none_or(|(sort, _)| is_true(sort)));
     let has = |key: &str| present.iter().any(|of| of.key == key && of.effect == EFFECT);
@@ -95,7 +94,8 @@ mod tests {
     use super::*;
 
     fn check(conditions: &[(&str, &str)], taints: Value, expected: Expect) {
-        let conditions = conditions.iter().map(|(sort, status)| json!({"type": sort, "status": status}));
+        let conditions =
+            conditions.iter().map(|(sort, status)| json!({"type": sort, "status": status}));
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
             "spec": {"taints": taints}, "status": {"conditions": conditions.collect::<Vec<_>>()}});
         let node = Node::decode(node.to_string().as_bytes()).expect("a node");
@@ -105,19 +105,26 @@ mod tests {
 
     #[test]
     fn taints_follow_conditions() {
-        let pressure = json!([{"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}]);
+        let pressure =
+            json!([{"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}]);
         let other = json!([{"key": "dedicated", "value": "x", "effect": "NoSchedule"},
             {"key": "node.kubernetes.io/memory-pressure", "effect": "NoExecute"}]);
         check(&[], json!(null), expect!["nothing"]);
         check(&[("MemoryPressure", "False"), ("Ready", "True")], other.clone(), expect!["nothing"]);
-        check(&[("MemoryPressure", "True")], json!(null), expect![[r#"[{"key":"node.kubernetes.io/memory-pressure","effect":"NoSchedule"}]"#]]);
+        check(
+            &[("MemoryPressure", "True")],
+            json!(null),
+            expect![[r#"[{"key":"node.kubernetes.io/memory-pressure","effect":"NoSchedule"}]"#]],
+        );
         check(&[("MemoryPressure", "True")], pressure.clone(), expect!["nothing"]);
         check(&[("MemoryPressure", "False")], pressure.clone(), expect!["[]"]);
         check(&[("MemoryPressure", "Unknown")], pressure, expect!["[]"]);
         check(
             &[("DiskPressure", "True"), ("PIDPressure", "True")],
             other,
-            expect![[r#"[{"effect":"NoSchedule","key":"dedicated","value":"x"},{"effect":"NoExecute","key":"node.kubernetes.io/memory-pressure"},{"key":"node.kubernetes.io/disk-pressure","effect":"NoSchedule"},{"key":"node.kubernetes.io/pid-pressure","effect":"NoSchedule"}]"#]],
+            expect![[
+                r#"[{"effect":"NoSchedule","key":"dedicated","value":"x"},{"effect":"NoExecute","key":"node.kubernetes.io/memory-pressure"},{"key":"node.kubernetes.io/disk-pressure","effect":"NoSchedule"},{"key":"node.kubernetes.io/pid-pressure","effect":"NoSchedule"}]"#
+            ]],
         );
     }
 }

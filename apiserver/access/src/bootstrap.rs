@@ -114,11 +114,7 @@ const ROLES: &[Role] = &[
         ],
     ),
     // Under the name that metrics-server gives it, whose place the API server takes.
-    part(
-        "system:aggregated-metrics-reader",
-        "view",
-        &[On(READ, "metrics.k8s.io", "nodes pods")],
-    ),
+    part("system:aggregated-metrics-reader", "view", &[On(READ, "metrics.k8s.io", "nodes pods")]),
     role(
         "system:basic-user",
         &[

@@ -6,8 +6,8 @@ use std::{borrow::Cow, sync::Arc};
 use windlass_apiserver_schema::{ResourceFacts, Schema};
 
 use crate::{
-    kind::{Column, GroupVersion, Kind, Selectable, Subresource},
     computed::Computed,
+    kind::{Column, GroupVersion, Kind, Selectable, Subresource},
     strategies::{apps, authorization, coordination, core, discovery, metrics, rbac},
     strategy::Strategy,
 };

@@ -2,16 +2,20 @@
 //! nodes that are concerned are asked at once, within a time; one that doesn't answer is left out,
 //! as it is by upstream's metrics-server. An answer serves everybody for some seconds.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Body;
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
-use windlass_apiserver_registry::{Computed, Summary};
+use windlass_apiserver_registry::Summary;
 use windlass_sdk_meta::{Encoded, Object, Status, format_time};
 
 use crate::{
@@ -85,12 +89,11 @@ async fn objects(
     filter: &crate::cache::Filter,
 ) -> Result<Vec<Arc<Object>>, Status> {
     let server = &call.server;
-    let computed = target.kind.computed.as_ref().ok_or_else(Status::method_not_allowed)?;
-    let resource =
-        server.cache().resource(&computed.subject()).ok_or_else(Status::unknown_path)?;
+    let computed = target.kind.computed.clone().ok_or_else(Status::method_not_allowed)?;
+    let resource = server.cache().resource(&computed.subject()).ok_or_else(Status::unknown_path)?;
     let request = PageRequest { filter, after: None, limit: 0 };
     let subjects = resource.page_of_newest(&request).0.objects;
-    let told = ask(server, &**computed, &subjects).await;
+    let told = ask(server, computed.node_field(), &subjects).await;
     let measured = subjects.iter().filter_map(|subject| {
         let node = subject.field(computed.node_field())?;
         let body = computed.measure(subject, told.get(node)?)?;
@@ -102,19 +105,20 @@ async fn objects(
 /// What the nodes of these subjects say, by node.
 async fn ask(
     server: &Arc<ApiServer>,
-    computed: &dyn Computed,
+    node_field: &str,
     subjects: &[Arc<Object>],
 ) -> BTreeMap<String, Arc<Summary>> {
-    let mut nodes: Vec<&str> =
-        subjects.iter().filter_map(|subject| subject.field(computed.node_field())).collect();
-    nodes.retain(|node| !node.is_empty());
-    nodes.sort_unstable();
-    nodes.dedup();
-    let asked = nodes.into_iter().map(|node| async move {
-        let told = server.measurements().of(server, node).await;
-        told.map(|told| (node.to_owned(), told))
-    });
+    let named: BTreeSet<&str> =
+        subjects.iter().filter_map(|subject| subject.field(node_field)).collect();
+    let named = named.into_iter().filter(|node| !node.is_empty());
+    let asked: Vec<_> =
+        named.map(|node| ask_one(server.clone(), node.to_owned()).boxed()).collect();
     stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+}
+
+async fn ask_one(server: Arc<ApiServer>, node: String) -> Option<(String, Arc<Summary>)> {
+    let told = server.measurements().of(&server, &node).await?;
+    Some((node, told))
 }
 
 impl Measurements {

@@ -16,8 +16,8 @@ use windlass_apiserver_store::{Store, StoreError};
 use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
-    bootstrap, cache::Cache, computed::Measurements, expiry, limits::Limits, metrics::Metrics, openapi::Documents,
-    services::ServiceRange, streams::Kubelets,
+    bootstrap, cache::Cache, computed::Measurements, expiry, limits::Limits, metrics::Metrics,
+    openapi::Documents, services::ServiceRange, streams::Kubelets,
 };
 
 /// What a server is made of.

@@ -246,7 +246,9 @@ mod tests {
                 ("best-effort-small", 0, &[(5, 0)]),
                 ("best-effort-large", 0, &[(70, 0)]),
             ],
-            expect!["best-effort-large burstable-above best-effort-small guaranteed burstable-below"],
+            expect![
+                "best-effort-large burstable-above best-effort-small guaranteed burstable-below"
+            ],
         );
         // Priority decides before use does, but not over who keeps to its request.
         check(
@@ -258,10 +260,7 @@ mod tests {
             expect!["plain important modest"],
         );
         // The sum over the containers counts.
-        check(
-            &[("two", 0, &[(60, 10), (60, 100)]), ("one", 0, &[(20, 0)])],
-            expect!["two one"],
-        );
+        check(&[("two", 0, &[(60, 10), (60, 100)]), ("one", 0, &[(20, 0)])], expect!["one two"]);
     }
 
     #[test]

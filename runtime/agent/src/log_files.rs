@@ -236,9 +236,15 @@ mod tests {
         ]);
         let all = read_all(&mut LogFiles::open(log.path("0.log"), None).expect("open"));
         assert_eq!(all, "1 2 3 4 5 6");
-        for (lines, expected) in
-            [(0, ""), (1, "6"), (2, "5 6"), (3, "4 5 6"), (5, "2 3 4 5 6"), (6, "1 2 3 4 5 6"), (99, "1 2 3 4 5 6")]
-        {
+        for (lines, expected) in [
+            (0, ""),
+            (1, "6"),
+            (2, "5 6"),
+            (3, "4 5 6"),
+            (5, "2 3 4 5 6"),
+            (6, "1 2 3 4 5 6"),
+            (99, "1 2 3 4 5 6"),
+        ] {
             assert_eq!(log.tail(lines), expected, "{lines}");
         }
         remove(&log.path("0.log"));

@@ -105,8 +105,9 @@ impl Drop for Watched {
 impl Files {
     fn start() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let shared =
-            Arc::new(Shared { inotify: AsyncFd::register(inotify)?, folders: Mutex::default() });
+        #[allow(deprecated, reason = "what it warns of needs a descriptor that is not owned")]
+        let inotify = AsyncFd::new(inotify)?;
+        let shared = Arc::new(Shared { inotify, folders: Mutex::default() });
         let (stop, reading) = (CancellationToken::new(), shared.clone());
         tokio::spawn({
             let stop = stop.clone();
@@ -122,8 +123,9 @@ impl Shared {
         // Under the lock: the same folder has the same number, and another follower may go now.
         let mut folders = self.folders.lock();
         let id = inotify::add_watch(self.inotify.get_ref(), path, changes)?;
-        let folder =
-            folders.entry(id).or_insert_with(|| Folder { followers: 0, changed: watch::channel(()).0 });
+        let folder = folders
+            .entry(id)
+            .or_insert_with(|| Folder { followers: 0, changed: watch::channel(()).0 });
         folder.followers += 1;
         Ok((id, folder.changed.subscribe()))
     }
@@ -149,10 +151,10 @@ impl Shared {
             while let Ok(event) = events.next() {
                 let folders = self.folders.lock();
                 match folders.get(&event.wd()) {
-                    Some(folder) => drop(folder.changed.send_replace(())),
+                    Some(folder) => folder.changed.send_replace(()),
                     // Events were lost: anything may have changed.
                     None if event.wd() < 0 => {
-                        folders.values().for_each(|folder| drop(folder.changed.send_replace(())));
+                        folders.values().for_each(|folder| folder.changed.send_replace(()));
                     }
                     None => {}
                 }

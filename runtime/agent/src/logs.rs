@@ -359,8 +359,10 @@ mod tests {
         for (tail, expected) in [(0, 0), (1, 1), (3000, 3000), (5000, 5000), (9000, 5000)] {
             let options = LogOptions { tail_lines: Some(tail), ..LogOptions::default() };
             let filter = Filter::new(&options, now()).expect("options");
-            let pieces: Vec<Bytes> =
-                read(path.clone(), options, filter, || true, None).try_collect().await.expect("read");
+            let pieces: Vec<Bytes> = read(path.clone(), options, filter, || true, None)
+                .try_collect()
+                .await
+                .expect("read");
             let text = String::from_utf8(pieces.concat()).expect("text");
             assert_eq!(text.lines().count(), expected, "{tail}");
             assert!(expected == 0 || text.ends_with("4999\n"));

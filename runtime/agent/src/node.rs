@@ -223,7 +223,9 @@ fn status(
     let bytes = allocatable_bytes(facts, view.memory_budget);
     allocatable["memory"] = Quantity::from_bytes(bytes).to_string().into();
     let memory = match *view.memory_pressure.borrow() {
-        true => ("True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        true => {
+            ("True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+        }
         false => ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     };
     let rows = [

@@ -23,8 +23,16 @@ use windlass_runtime_net::{PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog, memory::Account,
-    mounts::Mounts, outgoing::Connections, trace::{Traces, Tracer}, traps::Traps, usage::Usage,
+    cpu::CpuAccount,
+    engine::Host,
+    failure::Failure,
+    logs::ContainerLog,
+    memory::Account,
+    mounts::Mounts,
+    outgoing::Connections,
+    trace::{Tracer, Traces},
+    traps::Traps,
+    usage::Usage,
 };
 
 pub struct Container {

@@ -50,7 +50,9 @@ impl LogBounds {
         let mut to = rotated(path, at);
         // Within a microsecond, or after the clock was set back.
         while to.exists() {
-            at = at.saturating_add(jiff::SignedDuration::from_micros(1)).map_err(io::Error::other)?;
+            at = at
+                .saturating_add(jiff::SignedDuration::from_micros(1))
+                .map_err(io::Error::other)?;
             to = rotated(path, at);
         }
         fs::rename(path, to)?;

@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use windlass_sdk_meta::Timestamp;
 
-const BYTES_A_SECOND: i64 = 1 << 20;
-const BURST_BYTES: i64 = 8 << 20;
+const BYTES_A_SECOND: i128 = 1 << 20;
+const BURST_BYTES: i128 = 8 << 20;
 /// Once lines were lost, none is taken before there is room for so much: the log then has whole
 /// passages, and few notes about gaps.
-const RESUME_BYTES: i64 = BYTES_A_SECOND / 4;
+const RESUME_BYTES: i128 = BYTES_A_SECOND / 4;
+/// Bytes are counted in billionths, so that each nanosecond earns its part.
+const PARTS: i128 = 1_000_000_000;
 
 /// What one container may still write.
 #[derive(Debug)]
 pub struct Allowance {
-    /// Below zero: taken in advance by a writer that will wait.
-    bytes: i64,
+    /// Billionths of bytes. Below zero: taken in advance by a writer that will wait.
+    parts: i128,
     since: Option<Timestamp>,
     exhausted: bool,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { bytes: BURST_BYTES, since: None, exhausted: false }
+        Self { parts: BURST_BYTES * PARTS, since: None, exhausted: false }
     }
 }
 
@@ -31,11 +33,11 @@ impl Allowance {
     /// Takes `bytes` if they may be written now.
     pub fn try_take(&mut self, bytes: usize, now: Timestamp) -> bool {
         self.refill(now);
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let bytes = bytes as i128;
         let needed = if self.exhausted { bytes.max(RESUME_BYTES) } else { bytes };
-        self.exhausted = self.bytes < needed;
+        self.exhausted = self.parts < needed * PARTS;
         if !self.exhausted {
-            self.bytes -= bytes;
+            self.parts -= bytes * PARTS;
         }
         !self.exhausted
     }
@@ -43,25 +45,21 @@ impl Allowance {
     /// Takes `bytes` of a writer that asks `wait` before it writes again.
     pub fn take(&mut self, bytes: usize, now: Timestamp) {
         self.refill(now);
-        self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.parts -= bytes as i128 * PARTS;
     }
 
     /// How long such a writer has to wait.
     pub fn wait(&mut self, now: Timestamp) -> Duration {
         self.refill(now);
-        let missing = u64::try_from(-self.bytes).unwrap_or(0);
-        Duration::from_micros(missing * 1_000_000 / BYTES_A_SECOND.unsigned_abs())
+        let nanos = -self.parts / BYTES_A_SECOND;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 
+    /// A clock that is set back gives nothing, and counts from there.
     fn refill(&mut self, now: Timestamp) {
-        let elapsed = self.since.map(|since| now.duration_since(since).as_micros());
-        // A clock that is set back gives nothing, and counts from there.
-        let earned = i128::from(BYTES_A_SECOND) * elapsed.unwrap_or(0).max(0) / 1_000_000;
-        if earned > 0 || self.since.is_none() || elapsed.is_some_and(|micros| micros < 0) {
-            let earned = i64::try_from(earned).unwrap_or(BURST_BYTES).min(2 * BURST_BYTES);
-            self.bytes = self.bytes.saturating_add(earned).min(BURST_BYTES);
-            self.since = Some(now);
-        }
+        let since = self.since.replace(now).unwrap_or(now);
+        let nanos = now.duration_since(since).as_nanos().max(0);
+        self.parts = (self.parts + BYTES_A_SECOND * nanos).min(BURST_BYTES * PARTS);
     }
 }
 
@@ -121,7 +119,7 @@ mod tests {
             let now = at(0) + jiff::SignedDuration::from_micros(micros);
             allowance.refill(now);
         }
-        assert!((1_048_000..=1_048_576).contains(&allowance.bytes), "{}", allowance.bytes);
+        assert_eq!(allowance.parts, BYTES_A_SECOND * PARTS);
     }
 
     #[test]

@@ -432,7 +432,8 @@ impl AsyncWrite for LogStream {
     ) -> Poll<io::Result<usize>> {
         let log = &self.instance.log;
         let waiting = self.waiting.lock().take();
-        let waiting = waiting.or_else(|| log.must_wait().then(|| Box::pin(log.clone().room()) as _));
+        let waiting =
+            waiting.or_else(|| log.must_wait().then(|| Box::pin(log.clone().room()) as _));
         if let Some(mut waiting) = waiting
             && waiting.as_mut().poll(cx).is_pending()
         {
@@ -539,7 +540,8 @@ mod tests {
         writer.end();
         let text = fs::read_to_string(&path).expect("text");
         assert_eq!(text.lines().count(), (8 << 10) + 1);
-        let told = "windlass: 1024 lines (1048576 bytes) were dropped here: a container may write 8 MiB";
+        let told =
+            "windlass: 1024 lines (1048576 bytes) were dropped here: a container may write 8 MiB";
         assert!(text.lines().last().expect("a line").contains(told));
         assert_eq!(log.dropped_lines(), 1024);
     }
@@ -557,7 +559,9 @@ mod tests {
         let other = writer.open(folder.path().join("0.log"));
         InstanceLog::new(other.clone()).write(Stream::Stdout, b"three\n");
         other.flush().await;
-        assert!(fs::read_to_string(folder.path().join("0.log")).expect("text").ends_with("three\n"));
+        assert!(
+            fs::read_to_string(folder.path().join("0.log")).expect("text").ends_with("three\n")
+        );
         writer.end();
     }
 

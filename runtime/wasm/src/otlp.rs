@@ -3,7 +3,9 @@
 //! second HTTP client and their own task to every build. Spans that the collector doesn't take are
 //! dropped, counted and told.
 
-use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, future::Future, pin::Pin, str::FromStr, sync::Arc, time::Duration,
+};
 
 use ::http::{Request, Uri, header, uri::Scheme};
 use bytes::Bytes;
@@ -54,7 +56,9 @@ impl FromStr for Endpoint {
         };
         let Ok(uri) = text.parse::<Uri>() else { return wrong("it is no URL") };
         if uri.scheme() == Some(&Scheme::HTTPS) {
-            return wrong("https is not spoken here: a collector on this machine can pass spans on");
+            return wrong(
+                "https is not spoken here: a collector on this machine can pass spans on",
+            );
         }
         if uri.scheme() != Some(&Scheme::HTTP) {
             return wrong("it doesn't begin with http://");
@@ -109,8 +113,7 @@ async fn send(endpoint: &Endpoint, body: Vec<u8>) -> Result<(), String> {
     let text = |error: &dyn fmt::Display| error.to_string();
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await;
     let stream = TokioIo::new(stream.map_err(|error| text(&error))?);
-    let (mut sender, connection) =
-        http1::handshake(stream).await.map_err(|error| text(&error))?;
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| text(&error))?;
     let request = Request::post(&endpoint.path)
         .header(header::HOST, &endpoint.authority)
         .header(header::CONTENT_TYPE, "application/json")
@@ -225,6 +228,12 @@ mod tests {
         ];
         let told: String = texts.iter().map(|text| parsed(text) + "\n").collect();
         expect![[r#"
+            http://127.0.0.1:4318/v1/traces at 127.0.0.1:4318
+            http://collector/otlp/v1/traces at collector:4318
+            http://[::1]:4318/v1/traces at ::1:4318
+            "https://collector:4318" is no OTLP endpoint: https is not spoken here: a collector on this machine can pass spans on; it looks like http://127.0.0.1:4318
+            "collector:4318" is no OTLP endpoint: it doesn't begin with http://; it looks like http://127.0.0.1:4318
+            "http://" is no OTLP endpoint: it is no URL; it looks like http://127.0.0.1:4318
         "#]]
         .assert_eq(&told);
     }
@@ -264,6 +273,118 @@ mod tests {
         let document: Value = serde_json::from_slice(&encode(&[server, client])).expect("JSON");
         let text = serde_json::to_string_pretty(&document).expect("JSON");
         expect![[r#"
+            {
+              "resourceSpans": [
+                {
+                  "resource": {
+                    "attributes": [
+                      {
+                        "key": "service.name",
+                        "value": {
+                          "stringValue": "cart"
+                        }
+                      },
+                      {
+                        "key": "k8s.namespace.name",
+                        "value": {
+                          "stringValue": "shop"
+                        }
+                      },
+                      {
+                        "key": "k8s.pod.name",
+                        "value": {
+                          "stringValue": "cart-1"
+                        }
+                      },
+                      {
+                        "key": "k8s.pod.uid",
+                        "value": {
+                          "stringValue": "uid-cart-1"
+                        }
+                      },
+                      {
+                        "key": "k8s.container.name",
+                        "value": {
+                          "stringValue": "main"
+                        }
+                      }
+                    ]
+                  },
+                  "scopeSpans": [
+                    {
+                      "scope": {
+                        "name": "windlass"
+                      },
+                      "spans": [
+                        {
+                          "traceId": "00000000000000000000000000000abc",
+                          "spanId": "0000000000000def",
+                          "flags": 1,
+                          "name": "GET",
+                          "kind": 2,
+                          "startTimeUnixNano": "1795454400000000000",
+                          "endTimeUnixNano": "1795454400001500000",
+                          "attributes": [
+                            {
+                              "key": "http.request.method",
+                              "value": {
+                                "stringValue": "GET"
+                              }
+                            },
+                            {
+                              "key": "url.path",
+                              "value": {
+                                "stringValue": "/cart"
+                              }
+                            },
+                            {
+                              "key": "http.response.status_code",
+                              "value": {
+                                "intValue": "200"
+                              }
+                            }
+                          ]
+                        },
+                        {
+                          "traceId": "00000000000000000000000000000abc",
+                          "spanId": "0000000000000def",
+                          "flags": 1,
+                          "name": "GET",
+                          "kind": 3,
+                          "startTimeUnixNano": "1795454400000000000",
+                          "endTimeUnixNano": "1795454400001500000",
+                          "attributes": [
+                            {
+                              "key": "http.request.method",
+                              "value": {
+                                "stringValue": "GET"
+                              }
+                            },
+                            {
+                              "key": "url.path",
+                              "value": {
+                                "stringValue": "/cart"
+                              }
+                            },
+                            {
+                              "key": "server.address",
+                              "value": {
+                                "stringValue": "pay:8080"
+                              }
+                            }
+                          ],
+                          "parentSpanId": "0000000000000def",
+                          "traceState": "a=1",
+                          "status": {
+                            "code": 2
+                          }
+                        }
+                      ]
+                    }
+                  ]
+                }
+              ]
+            }
         "#]]
         .assert_eq(&(text + "\n"));
     }

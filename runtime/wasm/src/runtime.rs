@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 use tokio::{runtime, sync::broadcast};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    ContainerSpec, ExecIo, ExecSpec, HttpProbe, MemoryBudget, ObservedSandbox, Protocol, Runtime, RuntimeError,
-    RuntimeEvent, Sandbox, SandboxStats, Started,
+    ContainerSpec, ExecIo, ExecSpec, HttpProbe, MemoryBudget, ObservedSandbox, Protocol, Runtime,
+    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
@@ -126,7 +126,9 @@ impl WasmRuntime {
         let host = Host::new(memory_bytes, memory, threads, logs).map_err(engine_error)?;
         let host = Arc::new(host);
         let guests = Guests::start(threads)?;
-        let tracer = config.tracing.map(|tracing| Tracer::start(tracing, clock.clone(), |exporter| guests.spawn(exporter)));
+        let tracer = config.tracing.map(|tracing| {
+            Tracer::start(tracing, clock.clone(), |exporter| guests.spawn(exporter))
+        });
         let linkers = Linkers::new(&host).map_err(engine_error)?;
         // Opening the cache removes what else is in its folder: also what a killed node staged.
         let compiler = Compiler::new(host.engine.clone(), linkers, &cache_dir, clock.clone())?;

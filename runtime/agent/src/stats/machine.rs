@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn linux_tells() {
         let stat = "cpu  100 20 30 4000 50 6 7 8 9 1\ncpu0 1 1 1 1\nintr 5\nbtime 1795428000\n";
-        let meminfo = "MemTotal:  1024 kB\nMemFree:  100 kB\nMemAvailable: 600 kB\nAnonPages:  1 kB\n";
+        let meminfo =
+            "MemTotal:  1024 kB\nMemFree:  100 kB\nMemAvailable: 600 kB\nAnonPages:  1 kB\n";
         let machine = Machine::parse(stat, meminfo);
         assert_eq!(machine.cpu_nanos, (100 + 20 + 30 + 6 + 7 + 8) * NANOS_A_TICK);
         assert_eq!(machine.working_set_bytes(), 424 << 10);

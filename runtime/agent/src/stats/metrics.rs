@@ -20,7 +20,12 @@ pub(super) fn text(
     evictions: u64,
 ) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Page { node: node.to_owned(), sample, budget, evictions }));
+    registry.register_collector(Box::new(Page {
+        node: node.to_owned(),
+        sample,
+        budget,
+        evictions,
+    }));
     let mut out = String::new();
     // Formatting into a String has no way to fail.
     let _ = encode(&mut out, &registry);
@@ -181,8 +186,37 @@ mod tests {
         let budget = MemoryBudget { limit_bytes: 1000, used_bytes: 400, reserve_bytes: 100 };
         let page = text("n1", sample(), Some(budget), 2);
         let told = page.lines().filter(|line| !line.starts_with('#'));
-        let told: String = told.filter(|line| !line.contains("log\"")).map(|l| l.to_owned() + "\n").collect();
+        let told: String =
+            told.filter(|line| !line.contains("log\"")).map(|l| l.to_owned() + "\n").collect();
         expect![[r#"
+            kubelet_node_name{node="n1"} 1
+            kubelet_running_pods 2
+            kubelet_running_containers{container_state="running"} 3
+            kubelet_evictions_total{eviction_signal="memory.available"} 2
+            windlass_node_memory_budget_bytes 1000
+            windlass_node_memory_used_bytes 400
+            windlass_requests_total{namespace="shop",pod="cart",container="main"} 7
+            windlass_requests_total{namespace="shop",pod="pay",container="main"} 7
+            windlass_traps_total{namespace="shop",pod="cart",container="main"} 1
+            windlass_traps_total{namespace="shop",pod="pay",container="main"} 1
+            windlass_log_lines_dropped_total{namespace="shop",pod="cart",container="main"} 3
+            windlass_log_lines_dropped_total{namespace="shop",pod="pay",container="main"} 3
+            windlass_cpu_seconds_total{namespace="shop",pod="cart",container="main"} 1.5
+            windlass_cpu_seconds_total{namespace="shop",pod="pay",container="main"} 0.004710169
+            windlass_instances{namespace="shop",pod="cart",container="main"} 2
+            windlass_instances{namespace="shop",pod="pay",container="main"} 2
+            windlass_memory_bytes{namespace="shop",pod="cart",container="main"} 20971520
+            windlass_memory_bytes{namespace="shop",pod="pay",container="main"} 1048576
+            windlass_request_duration_seconds_sum{namespace="shop",pod="cart",container="main"} 0.25
+            windlass_request_duration_seconds_count{namespace="shop",pod="cart",container="main"} 7
+            windlass_request_duration_seconds_bucket{le="0.001",namespace="shop",pod="cart",container="main"} 4
+            windlass_request_duration_seconds_bucket{le="0.005",namespace="shop",pod="cart",container="main"} 6
+            windlass_request_duration_seconds_bucket{le="+Inf",namespace="shop",pod="cart",container="main"} 7
+            windlass_request_duration_seconds_sum{namespace="shop",pod="pay",container="main"} 0.25
+            windlass_request_duration_seconds_count{namespace="shop",pod="pay",container="main"} 7
+            windlass_request_duration_seconds_bucket{le="0.001",namespace="shop",pod="pay",container="main"} 4
+            windlass_request_duration_seconds_bucket{le="0.005",namespace="shop",pod="pay",container="main"} 6
+            windlass_request_duration_seconds_bucket{le="+Inf",namespace="shop",pod="pay",container="main"} 7
         "#]]
         .assert_eq(&told);
         assert!(page.ends_with("# EOF\n"));

@@ -123,9 +123,10 @@ impl Agent {
         let (now, base) = self.meter.measure(self).await;
         let facts = {
             let entries = self.entries.lock();
-            let started = entries.by_uid.iter().filter_map(|(uid, entry)| {
-                Some((uid.clone(), entry.state.started_at?))
-            });
+            let started = entries
+                .by_uid
+                .iter()
+                .filter_map(|(uid, entry)| Some((uid.clone(), entry.state.started_at?)));
             summary::Facts { node: self.name.clone(), pods_started: started.collect() }
         };
         summary::summary(&now, &base, &facts)
@@ -179,7 +180,10 @@ pub(crate) mod testing {
                 booted_at: Some(time("2026-11-23T09:00:00Z")),
             },
             pods: vec![
-                pod("cart", vec![container("main", 1_500_000_000, 20 << 20), container("log", 0, 0)]),
+                pod(
+                    "cart",
+                    vec![container("main", 1_500_000_000, 20 << 20), container("log", 0, 0)],
+                ),
                 pod("pay", vec![container("main", 4_710_169, 1 << 20)]),
             ],
         }

@@ -37,7 +37,7 @@ pub(super) fn text(sample: &Sample) -> String {
     );
     page.family(
         ("container_start_time_seconds", "gauge", "When the container started, since 1970"),
-        containers(|of| Some((of.started_at?.as_nanosecond() as f64 / 1e9, false))),
+        containers(|of| Some((of.started_at?.as_millisecond() as f64 / 1e3, false))),
     );
     page.family(
         ("node_cpu_usage_seconds_total", "counter", "CPU time of the whole machine"),
@@ -127,8 +127,43 @@ mod tests {
 
     #[test]
     fn the_page_is_as_upstreams() {
-        expect![[r#"
-        "#]]
+        expect![[r##"
+            # HELP container_cpu_usage_seconds_total [STABLE] CPU time of the container's guests
+            # TYPE container_cpu_usage_seconds_total counter
+            container_cpu_usage_seconds_total{container="main",namespace="shop",pod="cart"} 1.5 1795428010000
+            container_cpu_usage_seconds_total{container="log",namespace="shop",pod="cart"} 0 1795428010000
+            container_cpu_usage_seconds_total{container="main",namespace="shop",pod="pay"} 0.004710169 1795428010000
+            # HELP container_memory_working_set_bytes [STABLE] Memory of the container's live instances
+            # TYPE container_memory_working_set_bytes gauge
+            container_memory_working_set_bytes{container="main",namespace="shop",pod="cart"} 20971520 1795428010000
+            container_memory_working_set_bytes{container="log",namespace="shop",pod="cart"} 0 1795428010000
+            container_memory_working_set_bytes{container="main",namespace="shop",pod="pay"} 1048576 1795428010000
+            # HELP container_start_time_seconds [STABLE] When the container started, since 1970
+            # TYPE container_start_time_seconds gauge
+            container_start_time_seconds{container="main",namespace="shop",pod="cart"} 1795428000.25
+            container_start_time_seconds{container="log",namespace="shop",pod="cart"} 1795428000.25
+            container_start_time_seconds{container="main",namespace="shop",pod="pay"} 1795428000.25
+            # HELP node_cpu_usage_seconds_total [STABLE] CPU time of the whole machine
+            # TYPE node_cpu_usage_seconds_total counter
+            node_cpu_usage_seconds_total 90.5 1795428010000
+            # HELP node_memory_working_set_bytes [STABLE] Memory of the machine that is in use
+            # TYPE node_memory_working_set_bytes gauge
+            node_memory_working_set_bytes 536870912 1795428010000
+            # HELP pod_cpu_usage_seconds_total [STABLE] CPU time of the pod's containers
+            # TYPE pod_cpu_usage_seconds_total counter
+            pod_cpu_usage_seconds_total{namespace="shop",pod="cart"} 1.5 1795428010000
+            pod_cpu_usage_seconds_total{namespace="shop",pod="pay"} 0.004710169 1795428010000
+            # HELP pod_memory_working_set_bytes [STABLE] Memory of the pod's containers
+            # TYPE pod_memory_working_set_bytes gauge
+            pod_memory_working_set_bytes{namespace="shop",pod="cart"} 20971520 1795428010000
+            pod_memory_working_set_bytes{namespace="shop",pod="pay"} 1048576 1795428010000
+            # HELP resource_scrape_error [STABLE] 1 where the containers could not be asked, else 0
+            # TYPE resource_scrape_error gauge
+            resource_scrape_error 0
+            # HELP scrape_error [STABLE] 1 where the containers could not be asked, else 0
+            # TYPE scrape_error gauge
+            scrape_error 0
+        "##]]
         .assert_eq(&text(&sample()));
         let mut quoted = String::new();
         quote("a\"b\\c\nd", &mut quoted);
@@ -138,6 +173,8 @@ mod tests {
     #[test]
     fn an_idle_node_has_no_containers() {
         let page = text(&Sample { pods: Vec::new(), ..sample() });
-        assert!(!page.contains("container_cpu") && page.contains("node_cpu_usage_seconds_total 90.5"));
+        assert!(
+            !page.contains("container_cpu") && page.contains("node_cpu_usage_seconds_total 90.5")
+        );
     }
 }

@@ -40,7 +40,8 @@ pub(super) fn summary(now: &Sample, base: &Base, facts: &Facts) -> Value {
 
 fn of_pod(now: &Sample, base: &Base, facts: &Facts, pod: &SandboxStats) -> Value {
     let rate = |of: &ContainerStats| base.container_rate(now, &pod.pod_uid, of);
-    let containers: Vec<Value> = pod.containers.iter().map(|of| container(now, rate(of), of)).collect();
+    let containers: Vec<Value> =
+        pod.containers.iter().map(|of| container(now, rate(of), of)).collect();
     let rates = pod.containers.iter().map(rate).sum();
     let nanos = pod.containers.iter().map(|of| of.cpu_nanos).sum();
     let bytes = pod.containers.iter().map(|of| of.memory_bytes).sum();
@@ -97,13 +98,119 @@ mod tests {
         now.at += Duration::from_secs(2);
         now.pods[0].containers[0].cpu_nanos += 500_000_000;
         let started = time("2026-11-23T09:59:59Z");
-        let facts = Facts {
-            node: "n1".into(),
-            pods_started: [("uid-cart".to_owned(), started)].into(),
-        };
+        let facts =
+            Facts { node: "n1".into(), pods_started: [("uid-cart".to_owned(), started)].into() };
         let document = summary(&now, &base, &facts);
         let text = serde_json::to_string_pretty(&document).expect("JSON");
         expect![[r#"
+            {
+              "node": {
+                "nodeName": "n1",
+                "cpu": {
+                  "time": "2026-11-23T10:00:12Z",
+                  "usageNanoCores": 0,
+                  "usageCoreNanoSeconds": 90500000000
+                },
+                "memory": {
+                  "time": "2026-11-23T10:00:12Z",
+                  "availableBytes": 536870912,
+                  "usageBytes": 805306368,
+                  "workingSetBytes": 536870912,
+                  "rssBytes": 134217728
+                },
+                "startTime": "2026-11-23T09:00:00Z"
+              },
+              "pods": [
+                {
+                  "podRef": {
+                    "name": "cart",
+                    "namespace": "shop",
+                    "uid": "uid-cart"
+                  },
+                  "containers": [
+                    {
+                      "name": "main",
+                      "cpu": {
+                        "time": "2026-11-23T10:00:12Z",
+                        "usageNanoCores": 250000000,
+                        "usageCoreNanoSeconds": 2000000000
+                      },
+                      "memory": {
+                        "time": "2026-11-23T10:00:12Z",
+                        "usageBytes": 20971520,
+                        "workingSetBytes": 20971520,
+                        "rssBytes": 20971520,
+                        "availableBytes": 46137344
+                      },
+                      "startTime": "2026-11-23T10:00:00Z"
+                    },
+                    {
+                      "name": "log",
+                      "cpu": {
+                        "time": "2026-11-23T10:00:12Z",
+                        "usageNanoCores": 0,
+                        "usageCoreNanoSeconds": 0
+                      },
+                      "memory": {
+                        "time": "2026-11-23T10:00:12Z",
+                        "usageBytes": 0,
+                        "workingSetBytes": 0,
+                        "rssBytes": 0
+                      },
+                      "startTime": "2026-11-23T10:00:00Z"
+                    }
+                  ],
+                  "cpu": {
+                    "time": "2026-11-23T10:00:12Z",
+                    "usageNanoCores": 250000000,
+                    "usageCoreNanoSeconds": 2000000000
+                  },
+                  "memory": {
+                    "time": "2026-11-23T10:00:12Z",
+                    "usageBytes": 20971520,
+                    "workingSetBytes": 20971520,
+                    "rssBytes": 20971520
+                  },
+                  "startTime": "2026-11-23T09:59:59Z"
+                },
+                {
+                  "podRef": {
+                    "name": "pay",
+                    "namespace": "shop",
+                    "uid": "uid-pay"
+                  },
+                  "containers": [
+                    {
+                      "name": "main",
+                      "cpu": {
+                        "time": "2026-11-23T10:00:12Z",
+                        "usageNanoCores": 0,
+                        "usageCoreNanoSeconds": 4710169
+                      },
+                      "memory": {
+                        "time": "2026-11-23T10:00:12Z",
+                        "usageBytes": 1048576,
+                        "workingSetBytes": 1048576,
+                        "rssBytes": 1048576,
+                        "availableBytes": 66060288
+                      },
+                      "startTime": "2026-11-23T10:00:00Z"
+                    }
+                  ],
+                  "cpu": {
+                    "time": "2026-11-23T10:00:12Z",
+                    "usageNanoCores": 0,
+                    "usageCoreNanoSeconds": 4710169
+                  },
+                  "memory": {
+                    "time": "2026-11-23T10:00:12Z",
+                    "usageBytes": 1048576,
+                    "workingSetBytes": 1048576,
+                    "rssBytes": 1048576
+                  }
+                }
+              ]
+            }
         "#]]
         .assert_eq(&(text + "\n"));
     }

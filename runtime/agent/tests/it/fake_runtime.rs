@@ -81,7 +81,11 @@ impl FakeRuntime {
     pub fn new() -> Self {
         let state = State { probe_code: 200, ..State::default() };
         let memory_changed = Arc::default();
-        Self { state: Arc::new(Mutex::new(state)), events: broadcast::channel(64).0, memory_changed }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            events: broadcast::channel(64).0,
+            memory_changed,
+        }
     }
 
     /// From now on the containers of a pod hold so much.

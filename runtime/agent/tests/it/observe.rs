@@ -67,13 +67,14 @@ async fn a_followed_log_goes_on_across_its_files() {
     fs::write(&path, line("one") + &line("two")).expect("write");
     let mut body = node.open("/containerLogs/default/p/c?follow=true&tailLines=1").await;
     let mut text = String::new();
-    for (next, expected) in [("three", "two\n"), ("four", "two\nthree\n"), ("end", "two\nthree\nfour\n")] {
+    let expected = ["two\n", "two\nthree\n", "two\nthree\nfour\n"];
+    for (n, (next, expected)) in ["three", "four", "end"].into_iter().zip(expected).enumerate() {
         while text != expected {
             let frame = body.frame().await.expect("it goes on").expect("a frame");
             text += std::str::from_utf8(frame.data_ref().expect("data")).expect("text");
             assert!(expected.starts_with(&text), "{text}");
         }
-        fs::rename(&path, path.with_extension(format!("log.{next}"))).expect("rename");
+        fs::rename(&path, path.with_extension(format!("log.{n}"))).expect("rename");
         fs::write(&path, line(next)).expect("write");
     }
     node.runtime.exit("u", "c", 1);

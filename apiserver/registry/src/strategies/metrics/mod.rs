@@ -81,12 +81,7 @@ fn cores(nanos: u64) -> String {
 impl Strategy for NodeMetrics {
     fn cells(&self, object: &Value, _now: Timestamp) -> Cells {
         let usage = &object["usage"];
-        vec![
-            name(object),
-            usage["cpu"].clone(),
-            usage["memory"].clone(),
-            object["window"].clone(),
-        ]
+        vec![name(object), usage["cpu"].clone(), usage["memory"].clone(), object["window"].clone()]
     }
 }
 
@@ -160,24 +155,44 @@ mod tests {
 
     #[test]
     fn what_a_node_tells_becomes_metrics() {
-        check(&NodeMetrics, json!({"name": "n"}), expect![[r#"
+        check(
+            &NodeMetrics,
+            json!({"name": "n"}),
+            expect![[r#"
             {"timestamp":"2026-11-23T10:00:00Z","window":"30s","usage":{"cpu":"1500m","memory":"1Gi"}}
             ["n","1500m","1Gi","30s"]
-        "#]]);
+        "#]],
+        );
         let pod = |name: &str, uid: &str| json!({"name": name, "namespace": "shop", "uid": uid});
-        check(&PodMetrics, pod("cart", "1"), expect![[r#"
+        check(
+            &PodMetrics,
+            pod("cart", "1"),
+            expect![[r#"
             {"timestamp":"2026-11-23T10:00:00Z","window":"30s","containers":[{"name":"main","usage":{"cpu":"12345678n","memory":"5000"}},{"name":"log","usage":{"cpu":"2m","memory":"4Mi"}}]}
             ["cart","14345678n","4199304","30s"]
-        "#]]);
-        check(&PodMetrics, pod("cart", "another"), expect![[r#"
+        "#]],
+        );
+        check(
+            &PodMetrics,
+            pod("cart", "another"),
+            expect![[r#"
             nothing
-        "#]]);
-        check(&PodMetrics, pod("new", "2"), expect![[r#"
+        "#]],
+        );
+        check(
+            &PodMetrics,
+            pod("new", "2"),
+            expect![[r#"
             nothing
-        "#]]);
-        check(&PodMetrics, pod("idle", "3"), expect![[r#"
+        "#]],
+        );
+        check(
+            &PodMetrics,
+            pod("idle", "3"),
+            expect![[r#"
             {"timestamp":"2026-11-23T10:00:00Z","window":"30s","containers":[{"name":"main","usage":{"cpu":"0","memory":"0"}}]}
             ["idle","0","0","30s"]
-        "#]]);
+        "#]],
+        );
     }
 }
