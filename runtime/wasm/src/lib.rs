@@ -24,6 +24,7 @@ mod otlp;
 mod outgoing;
 mod runtime;
 mod serve;
+mod threads;
 mod trace;
 mod traps;
 mod usage;

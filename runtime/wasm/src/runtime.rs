@@ -20,7 +20,7 @@ use futures::{StreamExt, future::join_all, stream::BoxStream};
 use http_body_util::{BodyExt, Empty, Limited};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::{runtime, sync::broadcast};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
     ContainerSpec, ExecIo, ExecSpec, HttpProbe, MemoryBudget, ObservedSandbox, Protocol, Runtime,
@@ -32,7 +32,7 @@ use windlass_sdk_meta::Clock;
 use crate::{
     artifact::{CREATE_ERROR, Program, Run},
     command,
-    compile::{Compiler, be_nice, hex},
+    compile::{Compiler, hex},
     container::{Container, Surroundings},
     engine::Host,
     exec,
@@ -43,6 +43,7 @@ use crate::{
     logs::LogWriter,
     memory::NodeMemory,
     serve,
+    threads::Guests,
     trace::{TraceConfig, Tracer},
 };
 
@@ -52,13 +53,7 @@ const EVENTS: usize = 1024;
 const PROBE_BODY_BYTES: usize = 10 << 10;
 /// The port of a handler whose container declares none.
 const DEFAULT_PORT: u16 = 8080;
-/// Bound of tokio's threads for calls that block.
-const BLOCKING_THREADS: usize = 16;
 const HTTP_PORT: &str = "windlass.dev/http-port";
-/// Guests' threads are a little less important than the control plane's.
-const GUEST_NICENESS: i32 = 1;
-/// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
-const EVENT_INTERVAL: u32 = 16;
 
 /// What a [`WasmRuntime`] needs.
 pub struct WasmConfig {
@@ -468,56 +463,6 @@ fn probe_request(
     }
     let wrong = |error| RuntimeError::new("ProbeError", format!("the probe is malformed: {error}"));
     request.body(Empty::new()).map_err(wrong)
-}
-
-/// The threads that guests run on, apart from those of the control plane.
-struct Guests(Option<runtime::Runtime>);
-
-impl Guests {
-    fn start(threads: usize) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .event_interval(EVENT_INTERVAL)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("guest")
-            .on_thread_start(|| be_nice(GUEST_NICENESS))
-            .enable_all()
-            .build()?;
-        Ok(Self(Some(runtime)))
-    }
-
-    /// Lets a task run on these threads.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.0 {
-            runtime.spawn(task);
-        }
-    }
-
-    /// Runs something on these threads, to its end even if the caller stops waiting.
-    async fn run<F>(&self, work: F) -> Result<F::Output, RuntimeError>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send,
-    {
-        let ended = || RuntimeError::new(CREATE_ERROR, "the wasm runtime is being shut down");
-        let runtime = self.0.as_ref().ok_or_else(ended)?;
-        runtime.spawn(work).await.map_err(|error| {
-            if error.is_panic() {
-                tracing::error!(%error, "a task of the wasm runtime panicked");
-                return RuntimeError::new(CREATE_ERROR, "internal error of the wasm runtime");
-            }
-            ended()
-        })
-    }
-}
-
-/// A tokio runtime must not wait for its tasks when it is dropped on a thread of another one.
-impl Drop for Guests {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl Drop for Inner {
