@@ -88,7 +88,16 @@ fn core_rows() -> Vec<Option<Kind>> {
         "",
         "v1",
         "pods",
-        &["attach", "binding", "exec", "log", "portforward", "proxy", "status"],
+        &[
+            "attach",
+            "binding",
+            "ephemeralcontainers",
+            "exec",
+            "log",
+            "portforward",
+            "proxy",
+            "status",
+        ],
         RETURNS,
         &[
             ("spec.nodeName", ""),

@@ -21,6 +21,11 @@ pub enum Failure {
     NoRoom(String),
 }
 
+/// A failure of the host amid a guest's call, carried through wasmtime.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message())]
+pub struct HostFailure(pub Failure);
+
 /// Lines of a backtrace that go to the log.
 const BACKTRACE_LINES: usize = 40;
 
@@ -39,12 +44,18 @@ impl From<wasmtime::Error> for Failure {
                 }
             };
         }
+        if let Some(failure) = error.downcast_ref::<HostFailure>() {
+            return failure.0.clone();
+        }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::NoRoom(error.to_string());
         }
         let message = error.chain().last().map(ToString::to_string).unwrap_or_default();
-        let backtrace =
-            format!("{error:?}").lines().take(BACKTRACE_LINES).collect::<Vec<_>>().join("\n");
+        // With RUST_BACKTRACE the host's own stack follows, which is none of the guest's business.
+        let guests = |line: &&str| *line != "Stack backtrace:";
+        let told = format!("{error:?}");
+        let lines: Vec<&str> = told.lines().take_while(guests).take(BACKTRACE_LINES).collect();
+        let backtrace = lines.join("\n").trim_end().to_owned();
         Self::Trap { message, backtrace }
     }
 }

@@ -33,7 +33,7 @@ fn every_row_is_there() {
         v1,events.k8s.io/v1 events Event ev [] 10 namespaced
         v1 namespaces Namespace ns [finalize,status] 3 cluster
         v1 nodes Node no [proxy,status] 10 cluster
-        v1 pods Pod po [attach,binding,exec,log,portforward,proxy,status] 9 namespaced
+        v1 pods Pod po [attach,binding,ephemeralcontainers,exec,log,portforward,proxy,status] 9 namespaced
         v1 secrets Secret  [] 4 namespaced
         v1 serviceaccounts ServiceAccount sa [token] 2 namespaced
         v1 services Service svc [proxy,status] 7 namespaced

@@ -3,6 +3,7 @@
 mod eviction;
 mod fake_api;
 mod fake_runtime;
+mod health;
 mod kubelet;
 mod lifecycle;
 mod observe;

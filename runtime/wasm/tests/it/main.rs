@@ -1,14 +1,18 @@
 //! Real guests, in this process, over the pod network.
 
+mod attach;
 mod attacks;
 mod budget;
 mod commands;
 mod exec;
 mod handlers;
+mod https;
 mod interfaces;
 mod mounts;
 mod node;
 mod outgoing;
 mod preview1;
+mod sockets;
 mod start;
 mod traces;
+mod wasi;

@@ -21,10 +21,10 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, Image, Limits, OnTrap, Port, Protocol, Runtime, RuntimeError,
-    Sandbox, Started,
+    ContainerSpec, ContainerState, Image, Limits, OnTrap, PodNames, Port, Protocol, Reach, Runtime,
+    RuntimeError, Sandbox, Started,
 };
-use windlass_runtime_net::{Block, PodNet, PodRef};
+use windlass_runtime_net::{Block, Caller, Machine, PodNet, PodRef};
 use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
 use windlass_sdk_meta::{Rng, SystemClock};
 
@@ -50,6 +50,21 @@ impl Node {
     pub fn with(folder: Arc<TempDir>, change: impl FnOnce(&mut WasmConfig)) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
         let net = PodNet::loopback(ranges, Default::default(), Rng::seeded(1));
+        Self::with_net(net, folder, change)
+    }
+
+    /// On a machine that has other names and addresses.
+    pub fn on(machine: Arc<dyn Machine>) -> Self {
+        let ranges = vec![Block::PODS, Block::SERVICES];
+        let net = PodNet::on(machine, ranges, Default::default(), Rng::seeded(1));
+        Self::with_net(net, Arc::new(tempfile::tempdir().expect("temporary folder")), |_| {})
+    }
+
+    fn with_net(
+        net: PodNet,
+        folder: Arc<TempDir>,
+        change: impl FnOnce(&mut WasmConfig),
+    ) -> Self {
         let mut config = WasmConfig {
             cache_dir: folder.path().join("cache"),
             net: net.clone(),
@@ -69,12 +84,15 @@ impl Node {
     }
 
     pub fn pod_of(&self, name: &str, image: Image) -> ContainerSpec {
+        let address = next_address();
+        let names = PodNames { hosts: vec![(name.into(), address)], ..PodNames::default() };
         let pod = Arc::new(Sandbox {
             uid: format!("uid-{name}"),
             name: name.into(),
             namespace: "default".into(),
-            address: next_address(),
+            address,
             hostname: name.into(),
+            names: Arc::new(names),
             annotations: BTreeMap::new(),
         });
         ContainerSpec {
@@ -88,9 +106,12 @@ impl Node {
             env: vec![("GREETING".into(), "good day".into())],
             working_dir: None,
             mounts: vec![],
+            late_mounts: None,
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
+            reach: Reach::default(),
+            console: Default::default(),
         }
     }
 
@@ -132,9 +153,10 @@ impl Node {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Answer, String> {
-        let caller = PodRef { uid: "uid-caller".into(), ..PodRef::default() };
+        let caller =
+            Caller::new(PodRef { uid: "uid-caller".into(), ..PodRef::default() }, Reach::default());
         let host = spec.pod.address.to_string();
-        let conn = self.net.connect(&caller, &host, spec.ports[0].port).await;
+        let conn = self.net.connect(&caller, "http", &host, spec.ports[0].port).await;
         let conn = conn.map_err(|error| error.to_string())?;
         get_with_on(conn, &host, path, headers).await
     }

@@ -59,8 +59,11 @@ async fn has_the_containers_files(node: &Node) {
     let volume = node.folder.path().join("volume");
     std::fs::create_dir(&volume).expect("a folder");
     let mut spec = pod(node, "files", &["files", "/data"]);
-    spec.mounts =
-        vec![Mount { host_path: volume.clone(), container_path: "/data".into(), read_only: false }];
+    spec.mounts = vec![Mount {
+        host_path: volume.clone(),
+        container_path: "/data".into(),
+        ..Mount::default()
+    }];
     let spec = node.started(spec).await;
     assert_eq!(node.exit(&spec).await, (0, "Completed".into(), String::new()));
     let log = node.log(&spec, 3).await;
