@@ -60,11 +60,7 @@ impl Node {
         Self::with_net(net, Arc::new(tempfile::tempdir().expect("temporary folder")), |_| {})
     }
 
-    fn with_net(
-        net: PodNet,
-        folder: Arc<TempDir>,
-        change: impl FnOnce(&mut WasmConfig),
-    ) -> Self {
+    fn with_net(net: PodNet, folder: Arc<TempDir>, change: impl FnOnce(&mut WasmConfig)) -> Self {
         let mut config = WasmConfig {
             cache_dir: folder.path().join("cache"),
             net: net.clone(),
