@@ -224,7 +224,7 @@ impl Tracer {
             return None;
         }
         let (high, low) = (self.rng.next_u64(), self.rng.next_u64());
-        let trace = (u128::from(high) << 64 | u128::from(low)).max(1);
+        let trace = ((u128::from(high) << 64) | u128::from(low)).max(1);
         Some(self.child(Hop { trace, span: 0, sampled: true }))
     }
 }
