@@ -29,7 +29,7 @@ use crate::{
     probe::{self, Schedule, Target},
     records::Records,
     state::{Attempt, PodState, Record, SandboxState},
-    statuses,
+    statuses::{self, StatusText},
     volumes::{self, Volumes},
 };
 
@@ -156,9 +156,9 @@ pub(crate) struct Entry {
     pub key: Key,
     pub state: PodState,
     /// The status as it should be.
-    pub planned: Value,
+    pub planned: StatusText,
     /// The status as the API has it.
-    pub told: Value,
+    pub told: StatusText,
     /// The object is to be removed once its last status is told.
     pub delete: bool,
     record: Option<Record>,
@@ -249,8 +249,8 @@ impl Agent {
         let entry = Entry {
             key: Key::of(pod),
             state,
-            planned: told.clone(),
-            told,
+            planned: StatusText::of(&told),
+            told: StatusText::of(&told),
             delete: false,
             record,
             said: BTreeMap::new(),
@@ -302,14 +302,15 @@ impl Agent {
                 entry.state.containers.entry(container.name.clone()).or_default();
             }
         }
-        let plan = plan_pod(pod.as_deref(), &entry.state, &entry.planned, &self.node, now);
+        let planned = entry.planned.tree();
+        let plan = plan_pod(pod.as_deref(), &entry.state, &planned, &self.node, now);
         tracing::debug!(kind = "Pod", key = %entry.key, why = plan.why, actions = ?plan.actions, "planned");
         self.say(entry, uid, &plan);
         if let Some(status) = plan.status
-            && status != entry.planned
+            && status != planned
         {
             let delay = if only_waits(&status) { PENDING_TOLD_AFTER } else { Duration::ZERO };
-            entry.planned = status;
+            entry.planned = StatusText::of(&status);
             self.statuses.add_after(uid.to_owned(), delay);
         }
         if let Some(at) = plan.wake_at {

@@ -2,10 +2,11 @@
 //! says who observes, what is included, sizes and concurrency; a peer runs beside it, alternating.
 #![allow(clippy::disallowed_methods, reason = "measures real time")]
 
-mod http;
+mod client;
 mod pods;
 mod report;
 mod start;
+mod wasm;
 
 use std::path::PathBuf;
 
@@ -26,21 +27,29 @@ struct Cli {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Name {
-    /// Start, pod create to Ready, memory, requests/s through a pod against `wasmtime serve`
+    /// Start, pod create to Ready, memory
     Main,
+    /// Requests/s against `wasmtime serve`, restarts, cold starts, calls between pods, density
+    Wasm,
+    /// What neighbours of a hostile guest notice: a part of `wasm`
+    Attacks,
+    /// Ten thousand pods on this node: a part of `wasm`
+    Density,
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let mut report = Report::new(cli.json)?;
-    let names = if cli.names.is_empty() { vec![Name::Main] } else { cli.names };
+    let names = if cli.names.is_empty() { vec![Name::Main, Name::Wasm] } else { cli.names };
     for name in names {
         match name {
             Name::Main => {
                 start::measure(&mut report)?;
                 pods::measure(&mut report)?;
-                http::measure(&mut report)?;
             }
+            Name::Wasm => wasm::measure(&mut report)?,
+            Name::Attacks => wasm::attacks(&mut report)?,
+            Name::Density => wasm::density(&mut report)?,
         }
     }
     Ok(())

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt};
 use kube::{
-    Api, Client, Config,
+    Api,
     api::{DeleteParams, PostParams, WatchEvent, WatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::json;
 use windlass_sdk_types::api::core::v1::Pod;
 use windlass_tests_e2e::Cluster;
 
-use crate::report::{Figure, Report, percentile};
+use crate::{
+    client,
+    report::{Figure, Report, percentile},
+};
 
 const WARM_UP: usize = 20;
 const PODS: usize = 300;
@@ -31,10 +33,7 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
 }
 
 async fn latencies(cluster: &Cluster) -> anyhow::Result<Vec<f64>> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig())?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    let pods: Api<Pod> = Api::default_namespaced(Client::try_from(config)?);
+    let pods = client::pods(cluster).await?;
     let mut samples = Vec::new();
     for n in 0..WARM_UP + PODS {
         let sample = one_pod(&pods, &format!("bench-{n}")).await?;
@@ -71,7 +70,7 @@ async fn one_pod(pods: &Api<Pod>, name: &str) -> anyhow::Result<f64> {
     Ok(elapsed.as_secs_f64() * 1000.0)
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions
         .into_iter()

@@ -45,7 +45,7 @@ fn idle_memory(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// Resident memory of a process, from the kernel.
-fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
     let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;

@@ -1,10 +1,13 @@
 //! `/?url=http://HOST[:PORT]/PATH` answers with what that URL answers; the error, as 502, if it
-//! can't be had.
+//! can't be had. `/loop?times=N&url=...` asks it N times and answers with the nanoseconds that took.
 
 use guests::{Target, answer};
-use wasip2::http::{
-    outgoing_handler,
-    types::{ErrorCode, Fields, IncomingRequest, OutgoingRequest, ResponseOutparam, Scheme},
+use wasip2::{
+    clocks::monotonic_clock,
+    http::{
+        outgoing_handler,
+        types::{ErrorCode, Fields, IncomingRequest, OutgoingRequest, ResponseOutparam, Scheme},
+    },
 };
 
 struct Caller;
@@ -14,7 +17,18 @@ wasip2::http::proxy::export!(Caller);
 impl wasip2::exports::http::incoming_handler::Guest for Caller {
     fn handle(request: IncomingRequest, to: ResponseOutparam) {
         let target = Target::of(&request);
-        match get(target.get("url").unwrap_or_default()) {
+        let url = target.get("url").unwrap_or_default();
+        if target.path == "/loop" {
+            let began = monotonic_clock::now();
+            for _ in 0..target.number("times") {
+                if let Err(error) = get(url) {
+                    return answer(to, 502, format!("{error:?}\n").as_bytes());
+                }
+            }
+            let took = monotonic_clock::now() - began;
+            return answer(to, 200, format!("{took}\n").as_bytes());
+        }
+        match get(url) {
             Ok((status, body)) => answer(to, status, &body),
             Err(error) => answer(to, 502, format!("{error:?}\n").as_bytes()),
         }
