@@ -38,7 +38,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("controllers", &["sdk-meta", "sdk-types", "sdk-client"]),
     ("runtime-api", &["sdk-meta"]),
     ("runtime-streams", &[]),
-    ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client"]),
+    ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api"]),
     ("runtime-image", &["sdk-meta", "sdk-package", "runtime-api"]),
     ("runtime-volume", &["sdk-meta", "sdk-types"]),
     ("runtime-wasm", &["sdk-meta", "runtime-api", "runtime-net"]),

@@ -26,7 +26,7 @@ use crate::{
     images::Images,
     kubelet, node, order,
     plan::{Action, NodeView, Plan, plan_pod},
-    probe::{self, Schedule, Target},
+    probe::{self, Watched},
     records::Records,
     state::{Attempt, PodState, Record, SandboxState},
     statuses::{self, StatusText},
@@ -141,7 +141,7 @@ pub(crate) struct Agent {
     pub statuses: Queue<String>,
     pub starts: Arc<Semaphore>,
     /// Bounded by the containers that run: each is put in once an attempt.
-    pub probes: mpsc::UnboundedSender<(Target, Arc<Schedule>, Arc<dyn Runtime>)>,
+    pub probes: mpsc::UnboundedSender<Watched>,
 }
 
 #[derive(Default)]
@@ -161,6 +161,8 @@ pub(crate) struct Entry {
     pub told: StatusText,
     /// The object is to be removed once its last status is told.
     pub delete: bool,
+    /// postStart hooks under way, by container: they end when the container is stopped.
+    pub hooks: BTreeMap<String, CancellationToken>,
     record: Option<Record>,
     /// (container, reason) -> what was said last.
     said: BTreeMap<(String, &'static str), (u32, String)>,
@@ -188,11 +190,14 @@ impl Agent {
                 entry.state.address = sandbox.map(|s| s.address).or(entry.state.address);
                 entry.state.observe(sandbox, now);
             }
-            pods.iter().for_each(|pod| self.watch_running(&entries, pod));
             for uid in std::mem::take(&mut entries.records).keys() {
                 self.records.remove(uid);
             }
             entries.by_uid.keys().for_each(|uid| self.queue.add(uid.clone()));
+        }
+        // Probes what ran before the agent did.
+        for pod in self.pods.list() {
+            order::containers(&pod).for_each(|container| self.watch(&pod, &container.name));
         }
         for uid in seen.keys().filter(|uid| !self.entries.lock().by_uid.contains_key(*uid)) {
             match self.runtime.remove_sandbox(uid).await {
@@ -220,16 +225,6 @@ impl Agent {
         }
     }
 
-    /// Begins to probe what ran before the agent did.
-    fn watch_running(&self, entries: &Entries, pod: &Pod) {
-        let state = entries.by_uid.get(pod.uid()).map(|entry| &entry.state);
-        for (name, memory) in state.iter().flat_map(|state| &state.containers) {
-            if matches!(memory.state, Attempt::Running { .. }) {
-                self.watch_readiness(pod, name, memory.attempt);
-            }
-        }
-    }
-
     /// Makes a pod known. Its address is taken back where it had one and may still need it.
     fn enter(&self, entries: &mut Entries, pod: &Pod) {
         let uid = pod.uid().to_owned();
@@ -252,6 +247,7 @@ impl Agent {
             planned: StatusText::of(&told),
             told: StatusText::of(&told),
             delete: false,
+            hooks: BTreeMap::new(),
             record,
             said: BTreeMap::new(),
         };
@@ -329,7 +325,9 @@ impl Agent {
                 (Some(pod), Action::Start { container, attempt }) => {
                     self.start(entry, pod, &container, attempt);
                 }
-                (_, Action::Stop { container, grace }) => self.stop(entry, uid, container, grace),
+                (pod, Action::Stop { container, grace }) => {
+                    self.stop(entry, uid, pod.as_ref(), container, grace);
+                }
                 (_, Action::RemoveSandbox) => self.remove_sandbox(entry, uid),
                 (_, Action::Delete) => {
                     entry.delete = true;
@@ -451,44 +449,6 @@ impl Agent {
 
     pub fn log_folder(&self, key: &Key, uid: &str) -> PathBuf {
         self.log_dir.join(format!("{}_{}_{uid}", key.namespace, key.name))
-    }
-
-    /// Begins to probe an attempt that runs now.
-    pub fn watch_readiness(&self, pod: &Pod, container: &str, attempt: u32) {
-        let schedule =
-            order::containers(pod).find(|of| of.name == container).and_then(Schedule::of);
-        if let Some(schedule) = schedule {
-            let target =
-                Target { pod_uid: pod.uid().to_owned(), container: container.to_owned(), attempt };
-            // The receiver goes only when the agent stops.
-            let _ = self.probes.send((target, Arc::new(schedule), self.runtime.clone()));
-        }
-    }
-}
-
-impl probe::Report for Agent {
-    fn probed(
-        &self,
-        target: &Target,
-        schedule: &Schedule,
-        result: Result<u16, windlass_runtime_api::RuntimeError>,
-    ) -> bool {
-        let mut entries = self.entries.lock();
-        let Some(entry) = entries.by_uid.get_mut(&target.pod_uid) else { return false };
-        let about = self.about(&entry.key, &target.pod_uid, Some(&target.container));
-        let Some(memory) = entry.state.containers.get_mut(&target.container) else { return false };
-        if memory.attempt != target.attempt || !matches!(memory.state, Attempt::Running { .. }) {
-            return false;
-        }
-        let failure = probe::failure(&result);
-        if let Some(message) = &failure {
-            let message = format!("Readiness probe failed: {message}");
-            self.recorder.record(&about, EventType::Warning, "Unhealthy", message);
-        }
-        if memory.readiness.count(failure.is_none(), schedule) {
-            self.queue.add(target.pod_uid.clone());
-        }
-        true
     }
 }
 

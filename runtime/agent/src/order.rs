@@ -130,34 +130,44 @@ pub fn is_done(role: Role, container: &Container, memory: &ContainerMemory) -> b
     match (&memory.state, role) {
         (Attempt::Ended(ended), Role::Init) => ended.exit_code == 0,
         (Attempt::Running { .. }, Role::Sidecar) => {
-            memory.passed_startup || container.startup_probe.is_none()
+            !memory.hooking && (memory.passed_startup || container.startup_probe.is_none())
         }
         _ => false,
     }
 }
 
 /// Whether an ended container is started again by its own policy or the pod's.
-pub fn restarts(pod: &Pod, role: Role, container: &Container, ended: &Terminated) -> bool {
+pub fn restarts(
+    pod: &Pod,
+    role: Role,
+    container: &Container,
+    memory: &ContainerMemory,
+    ended: &Terminated,
+) -> bool {
     let listed = container.restart_policy_rules.iter().flatten().any(|rule| {
         let Some(codes) = &rule.exit_codes else { return false };
         let is_in = codes.values.iter().flatten().any(|code| *code == ended.exit_code);
         rule.action == "Restart" && is_in == (codes.operator == "In")
     });
+    listed
+        || match policy(pod, role, container) {
+            "Never" => false,
+            "OnFailure" => ended.exit_code != 0 || memory.doom.is_some(),
+            _ => true,
+        }
+}
+
+/// The restart policy that holds for a container.
+pub fn policy<'a>(pod: &'a Pod, role: Role, container: &'a Container) -> &'a str {
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
-    let policy = match (role, container.restart_policy.as_deref(), of_pod) {
+    match (role, container.restart_policy.as_deref(), of_pod) {
         (Role::Ephemeral, _, _) => "Never",
         (Role::Sidecar, _, _) => "Always",
         (_, Some(own), _) => own,
         (Role::Init, None, Some("Never")) => "Never",
         (Role::Init, None, _) => "OnFailure",
         (Role::Main, None, of_pod) => of_pod.unwrap_or("Always"),
-    };
-    listed
-        || match policy {
-            "Never" => false,
-            "OnFailure" => ended.exit_code != 0,
-            _ => true,
-        }
+    }
 }
 
 /// What may be stopped now when all is to end: everything but the sidecars first, then these one

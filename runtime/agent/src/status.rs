@@ -7,7 +7,6 @@ use windlass_sdk_types::api::core::v1::{Container, Pod};
 use crate::{
     order::{self, Role},
     plan::NodeView,
-    probe::Schedule,
     state::{ContainerMemory, Failure, NODE_RESTART, PodState, SandboxState, Terminated},
 };
 
@@ -284,12 +283,12 @@ fn unmet_gate(pod: &Pod) -> Option<(&'static str, String)> {
 
 fn is_ready((container, memory, shown): &Row<'_>) -> bool {
     is_started(container, memory, shown)
-        && (memory.readiness.ready || Schedule::of(container).is_none())
+        && (memory.readiness.is_healthy() || container.readiness_probe.is_none())
 }
 
 fn is_started(container: &Container, memory: &ContainerMemory, shown: &Shown) -> bool {
     let running = matches!(shown, Shown::Running { .. });
-    running && (memory.passed_startup || container.startup_probe.is_none())
+    running && !memory.hooking && (memory.passed_startup || container.startup_probe.is_none())
 }
 
 fn container_status(row: &Row<'_>, runtime: &str) -> Value {

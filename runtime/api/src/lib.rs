@@ -5,9 +5,13 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{future::BoxFuture, stream::BoxStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use windlass_sdk_meta::Timestamp;
+
+mod reach;
+
+pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
 
 /// A runtime of one node. All calls are idempotent: asking again for what is so changes nothing.
 #[async_trait]
@@ -46,8 +50,17 @@ pub trait Runtime: Send + Sync {
     /// that lags gets `Lagged` and looks at everything.
     fn events(&self) -> BoxStream<'static, RuntimeEvent>;
 
-    /// An HTTP GET to a container of the pod, as a readiness probe makes it. In process for WASM.
-    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError>;
+    /// One HTTP request to a port of the pod, as probes and hooks make it: in process where the
+    /// runtime serves the port itself. Redirects are not followed. An error's message is what a
+    /// client would say of it, such as `dial tcp 127.64.0.1:80: connect: connection refused`.
+    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe)
+    -> Result<HttpAnswer, RuntimeError>;
+
+    /// Whether a port takes connections. The error's message is as for `http_probe`.
+    async fn tcp_probe(&self, pod_uid: &str, probe: TcpProbe) -> Result<(), RuntimeError> {
+        let _ = (pod_uid, probe);
+        Err(RuntimeError::new("ProbeError", format!("the {} runtime has no sockets", self.name())))
+    }
 
     /// Runs a program in a container that runs, with the container's volumes and environment, and
     /// returns its exit code once it has ended and what it wrote is in `io`. Dropping the future
@@ -118,7 +131,28 @@ pub struct Sandbox {
     pub namespace: String,
     pub address: IpAddr,
     pub hostname: String,
+    pub names: Arc<PodNames>,
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How guests of a pod look up names: what other systems keep in `/etc/hosts` and
+/// `/etc/resolv.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNames {
+    /// Names that only this pod knows, in lower case: its own and its `hostAliases`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Domains that are tried behind a name, beside the cluster's own.
+    pub searches: Vec<String>,
+    /// A name with at least as many dots is tried as it is before the domains are.
+    pub ndots: usize,
+    /// Names of services are known.
+    pub cluster: bool,
+}
+
+impl Default for PodNames {
+    fn default() -> Self {
+        Self { hosts: Vec::new(), searches: Vec::new(), ndots: 5, cluster: true }
+    }
 }
 
 /// One attempt of one container, with everything resolved: no reference to another object is left.
@@ -136,11 +170,16 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// In any order; a path inside another mount's path is a mount of its own.
     pub mounts: Vec<Mount>,
+    /// Makes those of `mounts` that don't exist yet; called before the first instance that runs,
+    /// so that a container that is never used costs no file and no token.
+    pub late_mounts: Option<LateMounts>,
     pub ports: Vec<Port>,
     pub limits: Limits,
     /// stdout and stderr go here in CRI's log format; made when the first line is written.
     pub log_path: PathBuf,
     pub on_trap: OnTrap,
+    /// Which hosts it may call.
+    pub reach: Reach,
     pub console: ConsoleSpec,
 }
 
@@ -158,7 +197,7 @@ pub struct ConsoleSpec {
 /// A folder or a file of the node that a container sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// Exists when the container is started.
+    /// Exists when the container is started, or once `late_mounts` was called.
     pub host_path: PathBuf,
     /// Absolute, as the pod names it.
     pub container_path: String,
@@ -166,6 +205,29 @@ pub struct Mount {
     /// What the volume may hold, for who writes to it from outside; the container itself is held
     /// by the agent, which measures.
     pub limit_bytes: Option<u64>,
+}
+
+/// See [`ContainerSpec::late_mounts`]. May be called more than once.
+#[derive(Clone)]
+pub struct LateMounts(Arc<dyn Fn() -> BoxFuture<'static, Result<(), RuntimeError>> + Send + Sync>);
+
+impl LateMounts {
+    pub fn new<F>(make: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), RuntimeError>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(make())))
+    }
+
+    pub async fn make(&self) -> Result<(), RuntimeError> {
+        (self.0)().await
+    }
+}
+
+impl std::fmt::Debug for LateMounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LateMounts")
+    }
 }
 
 /// An image that is on this node.
@@ -313,13 +375,40 @@ pub enum RuntimeEvent {
     Notice { pod_uid: String, container: String, reason: &'static str, message: String },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// What [`Runtime::http_probe`] asks.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpProbe {
+    /// The one whose port it is; another of the pod may have it.
     pub container: String,
+    /// A name or an address, looked up and dialled as the pod would; None: the pod itself.
+    pub to: Option<String>,
     pub port: u16,
     pub path: String,
+    /// The `Host` header; None: the pod's address and the port.
     pub host: Option<String>,
     pub headers: Vec<(String, String)>,
+    /// The message of a gRPC call, sent by POST over HTTP/2; None: a GET over HTTP/1.1.
+    pub grpc: Option<Vec<u8>>,
+    pub timeout: Duration,
+}
+
+/// The answer to an [`HttpProbe`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpAnswer {
+    pub status: u16,
+    pub location: Option<String>,
+    /// The beginning, at most 10 KiB.
+    pub body: Vec<u8>,
+    /// `grpc-status` and `grpc-message`, from the trailers or the head.
+    pub grpc: Option<(u32, String)>,
+}
+
+/// What [`Runtime::tcp_probe`] asks; fields as in [`HttpProbe`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TcpProbe {
+    pub container: String,
+    pub to: Option<String>,
+    pub port: u16,
     pub timeout: Duration,
 }
 

@@ -14,25 +14,33 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use windlass_runtime_api::{
     ContainerSpec, ContainerState, ContainerStats, ObservedContainer, RuntimeError, RuntimeEvent,
 };
-use windlass_runtime_net::{PodNet, PodRef};
+use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    console::Console, cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog,
-    memory::Account, mounts::Mounts, outgoing::Connections, traps::Traps, usage::Usage,
+    console::Console, cpu::CpuAccount, denials::Denials, engine::Host, failure::Failure,
+    logs::ContainerLog, memory::Account, mounts::Mounts, outgoing::Connections,
+    sockets::ops::SOCKETS_A_CONTAINER, tls::ContainerTls, traps::Traps, usage::Usage,
 };
 
 pub struct Container {
     pub id: String,
     pub spec: ContainerSpec,
     pub pod: PodRef,
+    /// The pod with what narrows this container's reach.
+    pub caller: Arc<Caller>,
     pub host: Arc<Host>,
     pub net: PodNet,
+    /// Room for its sockets.
+    pub sockets: Arc<Semaphore>,
+    /// Room for its look-ups of names.
+    pub look_ups: Arc<Semaphore>,
+    pub tls: ContainerTls,
     pub memory: Arc<Account>,
     pub cpu: Arc<CpuAccount>,
     pub usage: Usage,
@@ -42,6 +50,7 @@ pub struct Container {
     pub connections: Connections,
     pub ending: Ending,
     traps: Arc<Traps>,
+    denials: Denials,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<RuntimeEvent>,
     state: Mutex<ContainerState>,
@@ -69,6 +78,8 @@ pub struct Ending {
 const DRAIN_AFTER_TRAP: Duration = Duration::from_secs(1);
 /// More traps than that are logged without it: whoever can send bad requests could fill the disk.
 const BACKTRACES_A_SECOND: u64 = 3;
+/// Names that one container may be looking up at once.
+const LOOK_UPS: usize = 16;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a container is made in.
@@ -89,15 +100,24 @@ impl Container {
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
         let Surroundings { host, net, clock, events, staging } = around;
-        let mounts = Mounts::new(std::mem::take(&mut spec.mounts), staging.join(&id))?;
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
+        let mounts = Mounts::new(mounts, late, staging.join(&id))?;
         fill_in_from_image(&mut spec);
         let pod = PodRef {
             uid: spec.pod.uid.clone(),
             namespace: spec.pod.namespace.clone(),
             name: spec.pod.name.clone(),
+            address: Some(spec.pod.address),
+            names: spec.pod.names.clone(),
         };
+        let caller = Arc::new(Caller::new(pod.clone(), std::mem::take(&mut spec.reach)));
         Ok(Arc::new(Self {
             pod,
+            caller,
+            sockets: Arc::new(Semaphore::new(SOCKETS_A_CONTAINER)),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+            tls: ContainerTls::default(),
+            denials: Denials::default(),
             memory: Account::new(spec.limits, host.memory.clone()),
             cpu: CpuAccount::new(spec.limits, host.turns.clone()),
             usage: Usage::default(),
@@ -124,6 +144,16 @@ impl Container {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         self.cpu.poll(|| self.host.ticker.poll(guest, cx))
+    }
+
+    /// Opens the container's volumes, if that wasn't done before: before a module is instantiated,
+    /// and when a component asks for its folders.
+    pub async fn open_mounts(&self) -> Result<(), Failure> {
+        // Nothing runs without its volumes; whoever asked may ask again.
+        self.mounts.open().await.map_err(|why| {
+            self.log.note(&format!("a volume can't be opened: {why}"));
+            Failure::NoRoom(format!("a volume can't be opened: {why}"))
+        })
     }
 
     pub fn stats(&self) -> ContainerStats {
@@ -183,6 +213,14 @@ impl Container {
             && recent <= BACKTRACES_A_SECOND
         {
             self.log.note(backtrace);
+        }
+    }
+
+    /// A guest was refused a host: each time a line in the log, and one Event.
+    pub fn denied(&self, message: &str) {
+        self.log.note(message);
+        if self.denials.is_news(message) {
+            self.notice("HostDenied", message.to_owned());
         }
     }
 

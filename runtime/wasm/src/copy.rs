@@ -83,7 +83,7 @@ pub async fn run(
     io: ExecIo,
 ) -> Result<i32, RuntimeError> {
     let refused = |why: String| RuntimeError::new("ExecError", why);
-    let folders = container.mounts.folders();
+    let folders = container.mounts.folders().await;
     let folders = folders.map_err(|error| refused(format!("a volume can't be opened: {error}")))?;
     let view = View::new(folders, container.spec.working_dir.as_deref().unwrap_or("/"));
     let permit = copies.acquire_owned().await;

@@ -57,6 +57,9 @@ pub async fn exec(
     };
     let ended = {
         let mut call = Box::pin(async {
+            if run.is_module() {
+                container.open_mounts().await?;
+            }
             let mut store = Guest::store(&container, setup)?;
             let runnable = run.instantiate(&mut store).await?;
             Ok::<_, Failure>(runnable.run(&mut store).await?)

@@ -15,16 +15,17 @@ use cap_std::{
     ambient_authority,
     fs::{Dir, MetadataExt as _},
 };
-use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
-use windlass_runtime_api::{Mount, RuntimeError};
+use windlass_runtime_api::{LateMounts, Mount, RuntimeError};
 
 /// The folders of one container.
 pub struct Mounts {
     mounts: Vec<Mount>,
     /// Where folders for single files are made, when they are needed.
     staging: PathBuf,
-    opened: Mutex<Option<Opened>>,
+    late: Option<LateMounts>,
+    opened: OnceCell<Opened>,
 }
 
 #[derive(Clone)]
@@ -94,33 +95,57 @@ impl Folder {
 
 impl Mounts {
     /// Refuses what can't be shown to a guest; opens nothing yet.
-    pub fn new(mounts: Vec<Mount>, staging: PathBuf) -> Result<Self, RuntimeError> {
+    pub fn new(
+        mounts: Vec<Mount>,
+        late: Option<LateMounts>,
+        staging: PathBuf,
+    ) -> Result<Self, RuntimeError> {
         plan(&mounts, |path| path.is_file())?;
-        Ok(Self { mounts, staging, opened: Mutex::default() })
+        Ok(Self { mounts, late, staging, opened: OnceCell::new() })
+    }
+
+    /// Makes what isn't there yet and opens the folders, the first time; a failure is tried again.
+    pub async fn open(&self) -> Result<(), String> {
+        if self.mounts.is_empty() {
+            return Ok(());
+        }
+        let opened = self.opened.get_or_try_init(async || {
+            if let Some(late) = &self.late {
+                late.make().await.map_err(|error| error.message)?;
+            }
+            self.open_all().map_err(|error| error.to_string())
+        });
+        opened.await.map(|_| ())
     }
 
     /// The folders, open. None: the container has none.
-    pub fn open(&self) -> io::Result<Option<WasiFilesystemCtx>> {
-        if self.mounts.is_empty() {
-            return Ok(None);
+    pub fn opened(&self) -> io::Result<Option<WasiFilesystemCtx>> {
+        match self.opened.get() {
+            None if !self.mounts.is_empty() => Err(io::Error::other("they were not opened before")),
+            opened => Ok(opened.map(|opened| opened.wasi.clone())),
         }
-        Ok(Some(self.opened()?.wasi))
+    }
+
+    /// The file of the node behind a path of the container. None where no mount has it, or a
+    /// symbolic link leads out of the mount.
+    pub fn resolve(&self, path: &str) -> Option<PathBuf> {
+        let path = clean(path).ok()?;
+        let below = |mount: &&Mount| {
+            let folder = clean(&mount.container_path).ok()?;
+            let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
+            (rest.is_empty() || rest.starts_with('/')).then_some(rest.len())
+        };
+        let mount = self.mounts.iter().filter(|m| below(m).is_some()).min_by_key(below)?;
+        let rest = &path[path.len() - below(&mount)?..];
+        let file = fs::canonicalize(mount.host_path.join(rest.trim_start_matches('/'))).ok()?;
+        let root = fs::canonicalize(&mount.host_path).ok()?;
+        file.starts_with(&root).then_some(file)
     }
 
     /// The same folders, for who looks at them from outside.
-    pub fn folders(&self) -> io::Result<Arc<[Folder]>> {
-        if self.mounts.is_empty() {
-            return Ok(Arc::default());
-        }
-        Ok(self.opened()?.folders)
-    }
-
-    fn opened(&self) -> io::Result<Opened> {
-        let mut opened = self.opened.lock();
-        if let Some(opened) = &*opened {
-            return Ok(opened.clone());
-        }
-        Ok(opened.insert(self.open_all()?).clone())
+    pub async fn folders(&self) -> Result<Arc<[Folder]>, String> {
+        self.open().await?;
+        Ok(self.opened.get().map(|opened| opened.folders.clone()).unwrap_or_default())
     }
 
     fn open_all(&self) -> io::Result<Opened> {
@@ -177,7 +202,7 @@ impl Mounts {
 
 impl Drop for Mounts {
     fn drop(&mut self) {
-        if self.opened.get_mut().is_some() {
+        if self.opened.initialized() {
             // Often there is none; one that stays is removed at the node's next start.
             let _ = fs::remove_dir_all(&self.staging);
         }

@@ -1,6 +1,8 @@
 //! What the guests share. WASI is called directly and `std::io` never, so the same source builds
 //! for `wasm32-wasip2` and, with rebuilt std, for `wasm32-unknown-unknown`.
 
+pub mod sockets;
+
 use wasip2::{
     clocks::monotonic_clock::subscribe_duration,
     http::types::{

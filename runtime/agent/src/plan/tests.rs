@@ -198,11 +198,13 @@ fn a_readiness_probe_decides() {
         "Running" Ready="False" (ContainersNotReady)
         {"running":{"startedAt":"2026-11-23T10:00:00Z"}} restarts=0 last=null
     "#]]);
-    case(probed).running().with(|memory| memory.readiness.ready = true).check(expect![[r#"
+    case(probed).running().with(|memory| memory.readiness = crate::probe::Tally::told(true)).check(
+        expect![[r#"
         running: []
         "Running" Ready="True"
         {"running":{"startedAt":"2026-11-23T10:00:00Z"}} restarts=0 last=null
-    "#]]);
+    "#]],
+    );
     case(json!({"readinessGates": [{"conditionType": "x/y"}]})).running().check(expect![[r#"
         running: []
         "Running" Ready="False" (ReadinessGatesNotReady)
@@ -244,8 +246,8 @@ fn what_cannot_start_waits_with_its_reason() {
     case(json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]})).check(expect![[r#"
         running: []
         "Pending" Ready="False" (ContainersNotReady)
-        {"waiting":{"reason":"CreateContainerConfigError","message":"spec.volumes[].nfs is not supported: this node has no such storage"}} restarts=0 last=null
-        Warning Failed: Error: spec.volumes[].nfs is not supported: this node has no such storage
+        {"waiting":{"reason":"CreateContainerConfigError","message":"spec.volumes[0].nfs is not supported: this node has no such storage"}} restarts=0 last=null
+        Warning Failed: Error: spec.volumes[0].nfs is not supported: this node has no such storage
     "#]]);
     let mut no_sandbox = case(json!({}));
     no_sandbox.state.trouble = Some(trouble("ContainerCreating", 9, 12));

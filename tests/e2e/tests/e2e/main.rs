@@ -4,11 +4,13 @@
 
 mod attacks;
 mod bad_input;
+mod health;
 mod images;
 mod languages;
 mod lifecycle;
 mod newcomer;
 mod pods;
+mod reach;
 mod streams;
 mod survival;
 mod tokens;
