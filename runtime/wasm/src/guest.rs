@@ -11,7 +11,7 @@ use wasmtime::{
 use wasmtime_wasi::{
     WasiCtxBuilder, WasiCtxView, WasiView,
     p1::{self, WasiP1Ctx},
-    p2::bindings::cli::environment,
+    p2, p3,
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -26,7 +26,8 @@ use crate::{
     outgoing::Outgoing,
 };
 
-/// Handles that an instance may have open at once: streams, files, requests, fields.
+/// Handles that an instance may have open at once: streams, files, requests, fields; and, apart
+/// from these, tasks and ends of 0.3's streams and futures.
 const MAX_HANDLES: usize = 10_000;
 
 pub struct Guest {
@@ -92,6 +93,10 @@ impl Guest {
         container.usage.instance_made();
         let mut store = Store::new(&container.host.engine, guest);
         store.limiter_async(|guest| &mut guest.memory);
+        store.set_max_component_handles(MAX_HANDLES);
+        if let Some(tasks) = store.concurrent_resource_table() {
+            tasks.set_max_capacity(MAX_HANDLES);
+        }
         yield_at_ticks(&mut store, container.cpu.clone());
         Ok(store)
     }
@@ -116,13 +121,22 @@ pub struct Linkers {
 impl Linkers {
     pub fn new(host: &Host) -> wasmtime::Result<Self> {
         let mut components = Linker::new(&host.engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        p2::add_to_linker_async(&mut components)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
-        // The same interface as above, without a copy of the environment in each instance.
+        // A component may mix both: they share the instance's files, streams and connections.
+        // Sockets of 0.3 are there and refuse, as nothing in the context permits them.
+        p3::add_to_linker(&mut components)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
+        // The same interfaces as above, without a copy of the environment in each instance.
         components.allow_shadowing(true);
-        environment::add_to_linker::<Guest, GuestEnvironment>(&mut components, |guest| {
-            Environment(guest)
-        })?;
+        p2::bindings::cli::environment::add_to_linker::<Guest, GuestEnvironment>(
+            &mut components,
+            |guest| Environment(guest),
+        )?;
+        p3::bindings::cli::environment::add_to_linker::<Guest, GuestEnvironment>(
+            &mut components,
+            |guest| Environment(guest),
+        )?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&host.engine);
@@ -152,17 +166,45 @@ impl HasData for GuestEnvironment {
 
 struct Environment<'a>(&'a Guest);
 
-impl environment::Host for Environment<'_> {
+impl Environment<'_> {
+    fn variables(&self) -> Vec<(String, String)> {
+        self.0.container().spec.env.clone()
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let own = self.0.arguments.clone();
+        own.unwrap_or_else(|| self.0.container().arguments())
+    }
+
+    fn folder(&self) -> Option<String> {
+        self.0.container().spec.working_dir.clone()
+    }
+}
+
+impl p2::bindings::cli::environment::Host for Environment<'_> {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.0.container().spec.env.clone())
+        Ok(self.variables())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        let own = self.0.arguments.clone();
-        Ok(own.unwrap_or_else(|| self.0.container().arguments()))
+        Ok(self.arguments())
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(self.0.container().spec.working_dir.clone())
+        Ok(self.folder())
+    }
+}
+
+impl p3::bindings::cli::environment::Host for Environment<'_> {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.variables())
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.arguments())
+    }
+
+    fn get_initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.folder())
     }
 }
