@@ -49,6 +49,8 @@ pub struct Handler {
     pub run: Option<Run>,
     /// Slots of the pool that one instance takes.
     pub weight: u32,
+    /// Open ones.
+    pub connections: AtomicUsize,
     how: How,
     /// Requests of this container that may be in an instance at once.
     turns: Arc<Semaphore>,
@@ -92,7 +94,8 @@ impl Handler {
             }
         };
         let (turns, waiting) = (Arc::new(Semaphore::new(turns)), AtomicUsize::new(0));
-        Arc::new(Self { container, ports, run, weight, how, turns, waiting })
+        let connections = AtomicUsize::new(0);
+        Arc::new(Self { container, ports, run, weight, connections, how, turns, waiting })
     }
 
     /// Makes an instance and drops it: what fails now would fail at every request.
@@ -309,14 +312,26 @@ mod tests {
         check(Method::GET, None, expect!["served"]);
         check(Method::GET, Some("h2c"), expect!["served"]);
         check(Method::GET, Some("TLS/1.2, HTTP/2.0"), expect!["served"]);
-        check(Method::GET, Some("websocket"), expect![[r#"
+        check(
+            Method::GET,
+            Some("websocket"),
+            expect![[r#"
             upgrade to websocket is not available: a handler of wasi:http speaks HTTP alone
-        "#]]);
-        check(Method::GET, Some("h2c, SPDY/3.1"), expect![[r#"
+        "#]],
+        );
+        check(
+            Method::GET,
+            Some("h2c, SPDY/3.1"),
+            expect![[r#"
             upgrade to SPDY/3.1 is not available: a handler of wasi:http speaks HTTP alone
-        "#]]);
-        check(Method::CONNECT, None, expect![[r#"
+        "#]],
+        );
+        check(
+            Method::CONNECT,
+            None,
+            expect![[r#"
             CONNECT is not available: a handler of wasi:http opens no tunnels
-        "#]]);
+        "#]],
+        );
     }
 }

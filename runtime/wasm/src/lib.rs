@@ -20,6 +20,7 @@ mod memory;
 mod mounts;
 mod once;
 mod outgoing;
+mod pace;
 mod reuse;
 mod runtime;
 mod serve;

@@ -48,8 +48,7 @@ where
     B::Error: Into<Error>,
 {
     let slot = Slot::default();
-    let mut call: Call =
-        Box::pin(call(handler.clone(), component.clone(), request, slot.clone()));
+    let mut call: Call = Box::pin(call(handler.clone(), component.clone(), request, slot.clone()));
     let (head, polled) = poll_fn(|cx| {
         let polled = handler.container.poll(call.as_mut(), cx);
         match (slot.lock().take(), polled) {
@@ -69,9 +68,8 @@ where
         (Some(Ok(response)), polled) => {
             let call = polled.is_pending().then_some(call);
             let handler = handler.clone();
-            Ok(response.map(|body| {
-                Answer::Once(Written { body, handler, call, deadline, failed: false })
-            }))
+            Ok(response
+                .map(|body| Answer::Once(Written { body, handler, call, deadline, failed: false })))
         }
         (Some(Err(code)), _) => Err(Unanswered::Code(format!("{code:?}"))),
         (None, _) => Err(Unanswered::Silent),

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode,
+    p3::bindings::http::types::ErrorCode as ErrorCode3,
 };
 use windlass_runtime_net::ConnectError;
 
@@ -33,6 +34,9 @@ const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(600);
 /// Idle connections that a container keeps, and for how long.
 const KEPT_CONNECTIONS: usize = 32;
 const KEPT_FOR: Duration = Duration::from_secs(15);
+
+/// What an instance may write of a body in one call. The host keeps at most two such parts.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// The outgoing side of one instance.
 pub struct Outgoing {
@@ -59,6 +63,22 @@ impl WasiHttpHooks for Outgoing {
             error if error.is_closed() || error.is_canceled() => ErrorCode::ConnectionTerminated,
             _ => ErrorCode::HttpProtocolError,
         }
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode3 {
+        match error {
+            error if error.is_incomplete_message() => ErrorCode3::HttpResponseIncomplete,
+            error if error.is_closed() || error.is_canceled() => ErrorCode3::ConnectionTerminated,
+            _ => ErrorCode3::HttpProtocolError,
+        }
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        WRITE_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        WRITE_BYTES
     }
 
     fn send_request(

@@ -106,14 +106,12 @@ where
     })
     .await?;
     let (handler, sent) = (handler.clone(), Some(sent));
-    Ok(response.map(|body| {
-        Answer::Reused(Written { body, handler, lease, sent, deadline, _turn: turn })
-    }))
+    Ok(response
+        .map(|body| Answer::Reused(Written { body, handler, lease, sent, deadline, _turn: turn })))
 }
 
 /// An answer's head, its instance, who is to be told of its end, and its turn.
-type Asked =
-    (Response<WasiBody>, Lease, oneshot::Sender<Result<(), Error>>, OwnedSemaphorePermit);
+type Asked = (Response<WasiBody>, Lease, oneshot::Sender<Result<(), Error>>, OwnedSemaphorePermit);
 
 async fn ask(
     handler: &Arc<Handler>,

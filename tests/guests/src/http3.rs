@@ -50,7 +50,9 @@ impl wasip3::exports::http::handler::Guest for Http3 {
                 while monotonic_clock::now() < end {}
                 Ok(text("spun\n".into()))
             }
-            "/never" => std::future::pending().await,
+            "/never" => loop {
+                monotonic_clock::wait_for(3_600_000_000_000).await;
+            },
             "/trap" => std::process::abort(),
             // Some of the answer is sent, and then no more comes.
             "/late-trap" => Ok(streamed(vec![], |mut to| async move {

@@ -4,6 +4,7 @@ mod attacks;
 mod commands;
 mod exec;
 mod handlers;
+mod http3;
 mod interfaces;
 mod mounts;
 mod node;
