@@ -2,6 +2,11 @@
 //! that a runtime can be in this process, behind a socket (Docker), or a child process. Knows
 //! neither wasmtime nor Docker nor the Kubernetes API.
 
+mod keyvalue;
+mod reach;
+mod spin;
+mod sql;
+
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -9,9 +14,13 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use windlass_sdk_meta::Timestamp;
 
-mod reach;
-
+pub use keyvalue::{
+    BATCH_LIMIT, BATCH_LIMIT_BYTES, DEFAULT_STORE, Entry, KEY_LIMIT_BYTES, KeyValueError,
+    KeyValueStore, KeyValues, Keys, VALUE_LIMIT_BYTES, add, check_key, check_value,
+};
 pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
+pub use spin::{SpinApp, SpinComponent, SpinRoute, SpinVariable};
+pub use sql::{Database, Databases, SqlError, SqlRows, SqlValue};
 
 /// A runtime of one node. All calls are idempotent: asking again for what is so changes nothing.
 #[async_trait]
@@ -253,6 +262,10 @@ pub struct ImageConfig {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
+    /// The function of a module that runs; empty: `_start`.
+    pub function: String,
+    /// None: the image is one program.
+    pub spin: Option<Arc<SpinApp>>,
     /// What the image is and what told so: one sentence, for Events and people.
     pub why: String,
 }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -23,9 +23,21 @@ use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    console::Console, cpu::CpuAccount, denials::Denials, engine::Host, failure::Failure,
-    logs::ContainerLog, memory::Account, mounts::Mounts, outgoing::Connections,
-    sockets::ops::SOCKETS_A_CONTAINER, tls::ContainerTls, traps::Traps, usage::Usage,
+    console::Console,
+    cpu::CpuAccount,
+    denials::Denials,
+    engine::Host,
+    failure::Failure,
+    keyvalue::Data,
+    logs::ContainerLog,
+    memory::Account,
+    mounts::Mounts,
+    outgoing::Connections,
+    sockets::ops::SOCKETS_A_CONTAINER,
+    spin::{App, Part},
+    tls::ContainerTls,
+    traps::Traps,
+    usage::Usage,
 };
 
 pub struct Container {
@@ -43,17 +55,23 @@ pub struct Container {
     pub tls: ContainerTls,
     pub memory: Arc<Account>,
     pub cpu: Arc<CpuAccount>,
-    pub usage: Usage,
+    pub usage: Arc<Usage>,
     pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
     pub console: Arc<Console>,
     pub connections: Connections,
-    pub ending: Ending,
+    pub ending: Arc<Ending>,
+    pub data: Data,
+    /// Of a Spin application's component, which is a container with the application's accounts.
+    pub part: Option<Arc<Part>>,
+    /// Whose components answer instead of the container's own program.
+    pub app: OnceLock<Arc<App>>,
+    staging: PathBuf,
     traps: Arc<Traps>,
     denials: Denials,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<RuntimeEvent>,
-    state: Mutex<ContainerState>,
+    state: Arc<Mutex<ContainerState>>,
 }
 
 /// The steps by which a container ends, each a thing that tasks wait for.
@@ -91,6 +109,7 @@ pub struct Surroundings {
     pub events: broadcast::Sender<RuntimeEvent>,
     /// For folders that containers need beside their volumes.
     pub staging: PathBuf,
+    pub data: Data,
 }
 
 impl Container {
@@ -99,7 +118,7 @@ impl Container {
         mut spec: ContainerSpec,
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
-        let Surroundings { host, net, clock, events, staging } = around;
+        let Surroundings { host, net, clock, events, staging, data } = around;
         let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
         let mounts = Mounts::new(mounts, late, staging.join(&id))?;
         fill_in_from_image(&mut spec);
@@ -120,20 +139,64 @@ impl Container {
             denials: Denials::default(),
             memory: Account::new(spec.limits, host.memory.clone()),
             cpu: CpuAccount::new(spec.limits, host.turns.clone()),
-            usage: Usage::default(),
+            usage: Arc::default(),
             mounts,
             log: host.logs.open(spec.log_path.clone()),
             console: Arc::new(Console::new(spec.console)),
             connections: Connections::default(),
-            ending: Ending::default(),
+            ending: Arc::default(),
+            data,
+            part: None,
+            app: OnceLock::new(),
+            staging,
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
-            state: Mutex::new(ContainerState::Running { started_at: clock.now() }),
+            state: Arc::new(Mutex::new(ContainerState::Running { started_at: clock.now() })),
             id,
             spec,
             host,
             net,
             clock,
             events,
+        }))
+    }
+
+    /// A component of the container's Spin application: it has an environment, files and rights of
+    /// its own, and shares everything that is counted, limited or ended.
+    pub fn component(
+        &self,
+        mut spec: ContainerSpec,
+        part: Part,
+    ) -> Result<Arc<Self>, RuntimeError> {
+        let reach = std::mem::take(&mut spec.reach);
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
+        let staging = self.staging.join(format!("{}-{}", self.id, part.component.id));
+        Ok(Arc::new(Self {
+            id: self.id.clone(),
+            pod: self.pod.clone(),
+            caller: Arc::new(Caller::new(self.pod.clone(), reach)),
+            sockets: self.sockets.clone(),
+            look_ups: self.look_ups.clone(),
+            tls: ContainerTls::default(),
+            denials: Denials::default(),
+            host: self.host.clone(),
+            net: self.net.clone(),
+            memory: self.memory.clone(),
+            cpu: self.cpu.clone(),
+            usage: self.usage.clone(),
+            mounts: Mounts::new(mounts, late, staging)?,
+            log: self.log.clone(),
+            console: self.console.clone(),
+            connections: Connections::default(),
+            ending: self.ending.clone(),
+            data: self.data.clone(),
+            part: Some(Arc::new(part)),
+            app: OnceLock::new(),
+            staging: self.staging.clone(),
+            traps: self.traps.clone(),
+            state: self.state.clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+            spec,
         }))
     }
 

@@ -21,11 +21,11 @@ use crate::{
     engine::{Host, yield_at_ticks},
     exec::Streams,
     failure::{Failure, HostFailure},
-    interfaces,
+    interfaces, keyvalue,
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
-    sockets,
+    sockets, spin,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields.
@@ -107,6 +107,12 @@ impl Guest {
         Ok(store)
     }
 
+    /// What the host functions of key-value stores and databases work on.
+    pub fn view(&mut self) -> keyvalue::View<'_> {
+        let container = self.outgoing.container().clone();
+        keyvalue::View { table: self.wasi.ctx().table, container }
+    }
+
     pub fn container(&self) -> &Arc<Container> {
         self.outgoing.container()
     }
@@ -143,6 +149,8 @@ impl Linkers {
         folders_on_demand(&mut components)?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;
+        keyvalue::add_to_linker(&mut components)?;
+        spin::host::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&host.engine);
         p1::add_to_linker_async(&mut modules, |guest: &mut Guest| &mut guest.wasi)?;
         Ok(Self { components, modules })

@@ -18,6 +18,7 @@ mod failure;
 mod guest;
 mod http;
 mod interfaces;
+mod keyvalue;
 mod logs;
 mod memory;
 mod mounts;
@@ -27,10 +28,12 @@ mod probe;
 mod runtime;
 mod serve;
 mod sockets;
+mod spin;
 mod tls;
 mod traps;
 mod usage;
 
+pub use keyvalue::Data;
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
 
 /// The wasmtime inside, as `containerRuntimeVersion` names it.

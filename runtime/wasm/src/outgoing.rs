@@ -35,7 +35,7 @@ use windlass_runtime_net::ConnectError;
 use crate::{
     container::Container,
     sockets::ops::{Permit, Trouble},
-    tls,
+    spin, tls,
 };
 
 /// Defaults of what a guest may set for a request.
@@ -93,8 +93,12 @@ impl WasiHttpHooks for Outgoing {
         _request_body: Progress,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Progress), Error>> + Send> {
         let container = self.container.clone();
+        let within = spin::call(&container, request.uri());
         Box::new(async move {
-            let response = send(&container, request, options.unwrap_or_default()).await?;
+            let response = match within {
+                Some(call) => call?.answer(request).await?,
+                None => send(&container, request, options.unwrap_or_default()).await?,
+            };
             let progress: Progress = Box::new(std::future::ready(Ok(())));
             Ok((response, progress))
         })

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
     Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Runtime,
-    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started, TcpProbe,
+    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started, TcpProbe,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
@@ -41,10 +41,11 @@ use crate::{
     failure::Failure,
     guest::Linkers,
     http::Handler,
+    keyvalue::Data,
     logs::LogWriter,
     ports::http_ports,
     probe::{self, Place},
-    serve,
+    serve, spin,
 };
 
 /// Events that a reader may lag behind before it must look at everything.
@@ -66,6 +67,8 @@ pub struct WasmConfig {
     pub memory_bytes: Option<u64>,
     /// Threads that guests run on. None: one a core.
     pub threads: Option<usize>,
+    /// What keeps entries and databases of guests.
+    pub data: Data,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +110,7 @@ impl WasmRuntime {
     /// Starts the guests' threads, the log writer and the epoch thread.
     pub fn new(config: WasmConfig) -> Result<Arc<Self>, WasmError> {
         let engine_error = |error: wasmtime::Error| WasmError::Engine(format!("{error:#}"));
-        let WasmConfig { cache_dir, net, clock, memory_bytes, threads } = config;
+        let WasmConfig { cache_dir, net, clock, memory_bytes, threads, data } = config;
         let logs = LogWriter::start(clock.clone())?;
         let memory_bytes = memory_bytes.unwrap_or_else(machine_memory);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -119,7 +122,7 @@ impl WasmRuntime {
         let staging = cache_dir.join("staging");
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
-            around: Surroundings { host, net, clock, events, staging },
+            around: Surroundings { host, net, clock, events, staging, data },
             compiler: Arc::new(compiler),
             pods: Mutex::default(),
             serial: AtomicU64::new(0),
@@ -301,6 +304,13 @@ impl Inner {
     /// Makes a container that runs and that nobody knows yet.
     async fn make(&self, spec: ContainerSpec) -> Result<Running, RuntimeError> {
         let ports = http_ports(&spec)?;
+        if let Some(stores) = &self.around.data.key_values {
+            let wrong = |why| RuntimeError::new("CreateContainerConfigError", why);
+            stores.check(&spec.pod).map_err(wrong)?;
+        }
+        if let Some(app) = spec.image.config.spin.clone() {
+            return self.make_spin(&app, spec, ports).await;
+        }
         let artifact = self.compiler.artifact(&spec.image).await?;
         let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
         let refused = |failure: Failure| {
@@ -323,6 +333,26 @@ impl Inner {
                 Ok(Running::Command(container, run, artifact.weight))
             }
         }
+    }
+
+    /// A Spin application: a handler for each component, and one that listens and sends requests on
+    /// to them.
+    async fn make_spin(
+        &self,
+        app: &SpinApp,
+        spec: ContainerSpec,
+        ports: Vec<u16>,
+    ) -> Result<Running, RuntimeError> {
+        let parts = spin::parts(app, &spec)?;
+        let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
+        let (app, front) = spin::start(&self.compiler, app, &container, parts).await?;
+        // Set once: the container is new.
+        let _ = container.app.set(app);
+        let handler = Handler::new(container, (front.program, front.run), front.weight, ports);
+        for listener in self.listen(&handler).await? {
+            serve::serve(&handler, listener);
+        }
+        Ok(Running::Handler(handler))
     }
 
     async fn listen(&self, handler: &Handler) -> Result<Vec<PodListener>, RuntimeError> {

@@ -1,6 +1,7 @@
 //! What a node agent may do, after upstream's Node authoriser: its own Node and Lease, the pods
 //! bound to it, and the secrets, config maps and service accounts that these pods refer to; beyond
-//! upstream's, the namespaces these pods are in, which say what hosts their pods may call. What
+//! upstream's, the namespaces these pods are in, which say what hosts their pods may call, and the
+//! key-value entries there. What
 //! it may change of these is narrowed further by the NodeRestriction admission plugin, which sees
 //! the objects.
 
@@ -71,6 +72,13 @@ impl NodeAuthorizer {
                 self.related(node, Refers::Namespace, asked.name, asked, lookup)
             }
             ("coordination.k8s.io", "leases") => authorize_lease(node, asked),
+            ("windlass.dev", "keyvalues") => match asked.verb {
+                "get" | "list" | "create" | "update" | "delete" => {
+                    let of = Attributes { name: asked.namespace, ..*asked };
+                    self.related(node, Refers::Namespace, asked.namespace, &of, lookup)
+                }
+                _ => no("can only get, list, create, update and delete key-value entries"),
+            },
             ("", "nodes") => authorize_node(node, asked),
             ("", "pods") => authorize_pod(node, asked, lookup),
             // Volumes come with their issue: until then no pod refers to any.

@@ -45,6 +45,7 @@ fn every_row_is_there() {
         rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding  [] 6 cluster
         rbac.authorization.k8s.io/v1 roles Role  [] 2 namespaced
         rbac.authorization.k8s.io/v1 rolebindings RoleBinding  [] 6 namespaced
+        windlass.dev/v1 keyvalues KeyValue kv [] 5 namespaced
         authentication.k8s.io/v1 selfsubjectreviews SelfSubjectReview  [] 0 cluster
         authentication.k8s.io/v1 tokenreviews TokenReview  [] 0 cluster
         authorization.k8s.io/v1 localsubjectaccessreviews LocalSubjectAccessReview  [] 0 namespaced

@@ -25,7 +25,7 @@ use windlass_runtime_api::{
     RuntimeError, Sandbox, Started,
 };
 use windlass_runtime_net::{Block, Caller, Machine, PodNet, PodRef};
-use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
+use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
 use windlass_sdk_meta::{Rng, SystemClock};
 
 /// Longer than anything here takes, also on a busy machine.
@@ -44,28 +44,36 @@ impl Node {
 
     /// As a restarted node finds it: what an earlier one left in the folder is there.
     pub fn in_folder(folder: Arc<TempDir>, threads: Option<usize>) -> Self {
+        Self::in_folder_with(folder, threads, Data::default())
+    }
+
+    /// With what keeps entries and databases.
+    pub fn with(data: Data) -> Self {
+        Self::in_folder_with(Arc::new(tempfile::tempdir().expect("folder")), None, data)
+    }
+
+    pub fn in_folder_with(folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
-        Self::with_net(
-            PodNet::loopback(ranges, Default::default(), Rng::seeded(1)),
-            folder,
-            threads,
-        )
+        let net = PodNet::loopback(ranges, Default::default(), Rng::seeded(1));
+        Self::with_net(net, folder, threads, data)
     }
 
     /// On a machine that has other names and addresses.
     pub fn on(machine: Arc<dyn Machine>) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
         let net = PodNet::on(machine, ranges, Default::default(), Rng::seeded(1));
-        Self::with_net(net, Arc::new(tempfile::tempdir().expect("temporary folder")), None)
+        let folder = Arc::new(tempfile::tempdir().expect("temporary folder"));
+        Self::with_net(net, folder, None, Data::default())
     }
 
-    fn with_net(net: PodNet, folder: Arc<TempDir>, threads: Option<usize>) -> Self {
+    fn with_net(net: PodNet, folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
         let runtime = WasmRuntime::new(WasmConfig {
             cache_dir: folder.path().join("cache"),
             net: net.clone(),
             clock: Arc::new(SystemClock),
             memory_bytes: Some(1 << 30),
             threads,
+            data,
         });
         Self { runtime: runtime.expect("a wasm runtime"), net, folder }
     }

@@ -27,7 +27,7 @@ async fn a_guest_calls_other_pods_and_not_the_node() {
     // No TLS is spoken there.
     check(&node, &caller, &format!("https://{to}/"), 502, "Tls").await;
     let log = node.log(&caller, 2).await.join("\n");
-    assert!(log.contains("127.1.2.3 is not reachable for pods"), "{log}");
+    assert!(log.contains("127.1.2.3:80 is not reachable for pods"), "{log}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod lifecycle;
 mod newcomer;
 mod pods;
 mod reach;
+mod spin;
 mod streams;
 mod survival;
 mod tokens;

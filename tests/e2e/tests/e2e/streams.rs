@@ -199,7 +199,7 @@ fn files_are_copied_both_ways() -> anyhow::Result<()> {
 #[test]
 fn a_command_is_attached_to_with_its_stdin() -> anyhow::Result<()> {
     let cluster = shared();
-    let kubectl = cluster.kubectl(37)?.in_new_namespace("attach")?;
+    cluster.kubectl(37)?.in_new_namespace("attach")?;
     let image = load(cluster, "command-exec")?;
     for minor in [30, 37] {
         let kubectl = cluster.kubectl(minor)?.in_namespace("attach");
