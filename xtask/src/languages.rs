@@ -19,6 +19,8 @@ const ZIG: &str = "ziglang==0.17.1";
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 /// npm: the same for JavaScript.
 const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
+/// npm: what that works with.
+const JCO: &str = "@bytecodealliance/jco@1.35.0";
 /// The version of the WASI packages that the engine of `COMPONENTIZE_JS` is made for.
 const JS_WASI: &str = "0.2.10";
 /// The crate that carries the WIT of `wasi:http`, and its world.
@@ -140,7 +142,7 @@ fn npm(package: &str) -> Result<PathBuf> {
             fs::create_dir_all(work)?;
             fs::write(work.join("package.json"), r#"{"private": true}"#)?;
             let mut npm = command("npm");
-            npm.args(["install", "--no-audit", "--no-fund", "--silent"]).arg(package);
+            npm.args(["install", "--no-audit", "--no-fund", "--silent"]).args([package, JCO]);
             capture(npm.current_dir(work))
         })
         .with_context(|| format!("guests need {package}, which npm did not give"))?;

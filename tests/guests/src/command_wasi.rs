@@ -347,7 +347,8 @@ fn timers() {
     monotonic_clock::subscribe_duration(20 * ms).block();
     found("waited", monotonic_clock::now() - began >= 20 * ms);
     let past = monotonic_clock::subscribe_instant(began);
-    found("an instant that is over is ready", past.ready());
+    // The first look yields, so that whoever only looks doesn't starve others.
+    found("an instant that is over is ready", past.ready() || past.ready());
     let long = monotonic_clock::subscribe_duration(3600 * 1000 * ms);
     found("an hour is not", long.ready());
     let short = monotonic_clock::subscribe_instant(monotonic_clock::now() + 10 * ms);

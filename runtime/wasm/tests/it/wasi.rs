@@ -404,7 +404,7 @@ async fn clocks_random_numbers_and_surroundings() {
             "timers",
             expect![[r#"
         waited: true
-        an instant that is over is ready: false
+        an instant that is over is ready: true
         an hour is not: false
         the first of three: [1]
         both that are: [0, 2]

@@ -185,12 +185,14 @@ fn files_are_copied_both_ways() -> anyhow::Result<()> {
         ] {
             let refused = kubectl.output(&["cp", &from, to], "")?;
             let said = format!("{}{}", refused.stdout, refused.stderr);
-            assert!(!refused.success && said.contains(why), "1.{minor} {from} {to}: {refused:?}");
+            assert!(said.contains(why), "1.{minor} {from} {to}: {refused:?}");
+            // kubectl 1.30 takes an archive of nothing for a success.
+            let told = to.starts_with("web:") || minor > 30;
+            assert!(!(told && refused.success), "1.{minor} {from} {to}: {refused:?}");
         }
     }
     // A volume takes no more than it may hold, and the pod isn't evicted for the attempt.
-    let refused = kubectl.output(&["cp", &text("site/deep/binary")?, "web:/data/again"], "")?;
-    assert!(refused.success, "{refused:?}");
+    kubectl.run(&["cp", &text("site/deep/binary")?, "web:/data/again"])?;
     let refused = kubectl.output(&["cp", &text("site/deep/binary")?, "web:/data/too-much"], "")?;
     assert!(!refused.success && refused.stderr.contains("size limit"), "{refused:?}");
     Ok(())
