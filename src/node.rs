@@ -10,9 +10,10 @@ use windlass_apiserver_access::{
     pki::{Authority, KUBELET_CLIENT},
 };
 use windlass_runtime_agent::{AgentConfig, Kubelet, NodeFacts, Records};
+use windlass_runtime_data::{SqliteFiles, Stores};
 use windlass_runtime_image::{Builtin, ImageStore};
 use windlass_runtime_net::{Blocks, PodNet};
-use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
+use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
 use windlass_sdk_client::Informer;
 use windlass_sdk_types::Node;
 
@@ -62,12 +63,22 @@ impl NodeAgent {
         tasks.spawn(windlass_runtime_net::run(net.clone(), proxy.informers, shutdown.clone()));
 
         let images = ImageStore::open(&dir.join("images"), &IMAGES)?;
+        let cluster = plane.private_cluster(User::node(&args.node_name));
+        let kept = dir.join("data");
         let runtime = WasmRuntime::new(WasmConfig {
             cache_dir: dir.join("compiled"),
             net: net.clone(),
             clock: plane.clock.clone(),
             memory_bytes: None,
             threads: None,
+            data: Data {
+                key_values: Some(Arc::new(Stores::new(
+                    cluster.api("windlass-keyvalue"),
+                    kept.clone(),
+                    net.clone(),
+                ))),
+                databases: Some(Arc::new(SqliteFiles::new(kept))),
+            },
         })?;
         let own = authority.issue_server(&[
             "localhost".into(),
@@ -84,7 +95,7 @@ impl NodeAgent {
                 VERSION,
                 &format!("wasm://{}", windlass_runtime_wasm::ENGINE_VERSION),
             ),
-            cluster: plane.private_cluster(User::node(&args.node_name)),
+            cluster,
             runtimes: vec![runtime],
             images: Arc::new(images),
             pod_block: blocks.pods,

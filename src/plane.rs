@@ -80,7 +80,7 @@ impl ControlPlane {
             admission: Admission::new(AdmissionOptions {
                 not_ready_toleration_seconds: args.default_not_ready_toleration_seconds,
                 unreachable_toleration_seconds: args.default_unreachable_toleration_seconds,
-                mount_tokens: None,
+                mount_tokens: Some(rng.clone()),
                 authorizer: authorizer.clone(),
             }),
             authorizer,
@@ -153,7 +153,7 @@ impl ControlPlane {
     /// The same with informers of its own, for whoever may not see everything.
     pub fn private_cluster(&self, user: User) -> Cluster {
         let cluster = self.cluster(user);
-        let informers = Informers::new(cluster.client.clone(), self.rng.clone());
+        let informers = self.informers.beside(cluster.client.clone());
         Cluster { informers, ..cluster }
     }
 }

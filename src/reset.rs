@@ -12,6 +12,8 @@ pub fn run(args: &ResetArgs) -> anyhow::Result<()> {
         return Err(UsageError(why).into());
     }
     let _lock = crate::files::lock(folder)?;
+    windlass_runtime_agent::remove_volumes(&folder.join("node/volumes"))
+        .with_context(|| format!("can't remove the volumes of {}", folder.display()))?;
     std::fs::remove_dir_all(folder)
         .with_context(|| format!("can't remove {}", folder.display()))?;
     println!("removed {}", folder.display());

@@ -4,6 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -34,6 +35,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<()> {
 }
 
 async fn up(args: &UpArgs) -> anyhow::Result<()> {
+    allow_many_descriptors();
     let shutdown = shutdown_on_signal()?;
     let data_dir = &args.data_dir;
     fs::create_dir_all(data_dir).with_context(|| format!("can't make {}", data_dir.display()))?;
@@ -77,6 +79,15 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
         tracing::warn!(within = ?STOP, "some parts did not end in time and were cut");
     }
     Ok(())
+}
+
+/// Each pod that listens takes a descriptor, and many systems give a process 1,024 unless it asks.
+fn allow_many_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it was");
+    }
 }
 
 /// Cancelled by the first SIGTERM or SIGINT.

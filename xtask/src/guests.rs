@@ -15,6 +15,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::languages;
+
 /// `cargo xtask guests`.
 pub fn run() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
@@ -37,10 +39,7 @@ pub fn build(root: &Path, keep_hello: bool) -> Result<()> {
         place(&file, &out.join(format!("{guest}.wasm")))?;
     }
 
-    for guest in GO_GUESTS {
-        let folder = root.join("tests/guests/go").join(guest);
-        build_go(&folder, &out.join(format!("go-{guest}.wasm")))?;
-    }
+    languages::build(&out)?;
 
     let folder = root.join("examples/hello");
     for (version, features) in HELLO {
@@ -56,21 +55,6 @@ pub fn build(root: &Path, keep_hello: bool) -> Result<()> {
 }
 
 const HELLO: [(&str, &[&str]); 2] = [("v1", &["--lib"]), ("v2", &["--lib", "--features", "v2"])];
-
-/// Folders of `tests/guests/go`: commands of WASI preview 1, found as `go-NAME.wasm`.
-const GO_GUESTS: [&str; 1] = ["preview1"];
-
-/// Go's own cache makes a second build a matter of moments.
-fn build_go(folder: &Path, to: &Path) -> Result<()> {
-    eprintln!("xtask: building {} with Go", folder.display());
-    let mut go = Command::new("go");
-    go.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(to).arg(".");
-    go.env("GOOS", "wasip1").env("GOARCH", "wasm").env("GOTOOLCHAIN", "local");
-    let status = go.current_dir(folder).status();
-    let status = status.context("guests in Go need Go 1.22 or newer; it could not be started")?;
-    ensure!(status.success(), "building {} with Go failed", folder.display());
-    Ok(())
-}
 
 /// How long rustup may take before Debian's compiler is used instead.
 const RUSTUP_PATIENCE: Duration = Duration::from_secs(120);

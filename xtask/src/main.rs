@@ -3,6 +3,7 @@
 
 mod facts;
 mod guests;
+mod languages;
 mod lint;
 mod shell;
 mod test;

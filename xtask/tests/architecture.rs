@@ -14,7 +14,7 @@ use serde_json::Value;
 const MOST_LINES: usize = 600;
 
 /// A crate and the crates of this workspace that it may use besides itself (not for tests).
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("sdk-meta", &[]),
     ("sdk-types", &["sdk-meta"]),
     ("sdk-client", &["sdk-meta", "sdk-types"]),
@@ -38,7 +38,8 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("controllers", &["sdk-meta", "sdk-types", "sdk-client"]),
     ("runtime-api", &["sdk-meta"]),
     ("runtime-streams", &[]),
-    ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client"]),
+    ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api"]),
+    ("runtime-data", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api", "runtime-net"]),
     ("runtime-image", &["sdk-meta", "sdk-package", "runtime-api"]),
     ("runtime-volume", &["sdk-meta", "sdk-types"]),
     ("runtime-wasm", &["sdk-meta", "runtime-api", "runtime-net"]),
@@ -58,7 +59,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
 ];
 
 /// A dependency and the only crates that may name it.
-const ONLY_IN: [(&str, &[&str]); 8] = [
+const ONLY_IN: [(&str, &[&str]); 9] = [
     ("wasmtime", &["runtime-wasm"]),
     ("wasmtime-wasi", &["runtime-wasm"]),
     ("wasmtime-wasi-http", &["runtime-wasm"]),
@@ -66,6 +67,7 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("axum", &["apiserver-server", "runtime-agent", "sdk-distribution"]),
     ("sled", &["apiserver-store"]),
     ("etcd-client", &["apiserver-store"]),
+    ("rusqlite", &["runtime-data"]),
     ("k8s-openapi", &["sdk-types"]),
 ];
 

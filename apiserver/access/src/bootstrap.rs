@@ -79,6 +79,7 @@ const ROLES: &[Role] = &[
             On(WRITE, "policy", "poddisruptionbudgets"),
             On(WRITE, "networking.k8s.io", "ingresses networkpolicies"),
             On(ALL_BUT_ANY, "coordination.k8s.io", "leases"),
+            On(WRITE, "windlass.dev", "keyvalues"),
         ],
     ),
     part(
@@ -111,6 +112,7 @@ const ROLES: &[Role] = &[
             On(READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
             On(READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
             On(READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
+            On(READ, "windlass.dev", "keyvalues"),
         ],
     ),
     role(

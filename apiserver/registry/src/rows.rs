@@ -7,7 +7,7 @@ use windlass_apiserver_schema::{ResourceFacts, Schema};
 
 use crate::{
     kind::{Column, GroupVersion, Kind, Selectable, Subresource},
-    strategies::{apps, authorization, coordination, core, discovery, rbac},
+    strategies::{apps, authorization, coordination, core, discovery, rbac, windlass},
     strategy::Strategy,
 };
 
@@ -56,6 +56,15 @@ pub fn builtin() -> Vec<Kind> {
         ),
         row(RBAC, "v1", "roles", &[], UPSERT, &[], rbac::Role { namespaced: true }),
         row(RBAC, "v1", "rolebindings", &[], UPSERT, &[], rbac::Binding { namespaced: true }),
+        row(
+            "windlass.dev",
+            "v1",
+            "keyvalues",
+            &[],
+            UPSERT,
+            &[("spec.store", ""), ("spec.key", "")],
+            windlass::KeyValue,
+        ),
     ]);
     rows.extend(
         [
@@ -84,7 +93,16 @@ fn core_rows() -> Vec<Option<Kind>> {
         "",
         "v1",
         "pods",
-        &["attach", "binding", "exec", "log", "portforward", "proxy", "status"],
+        &[
+            "attach",
+            "binding",
+            "ephemeralcontainers",
+            "exec",
+            "log",
+            "portforward",
+            "proxy",
+            "status",
+        ],
         RETURNS,
         &[
             ("spec.nodeName", ""),

@@ -1,6 +1,7 @@
-//! What upstream knows about its API types, as a table.
+//! What is known about the API's types, as a table: upstream's, and the kinds of this project's own.
 //!
-//! `facts.txt` is written by `cargo xtask facts` from the Go packages that Kubernetes is built from.
+//! `facts.txt` is written by `cargo xtask facts` from the Go packages that Kubernetes is built from;
+//! `own.txt` is written by hand, in the same form, for the kinds of `windlass.dev`.
 //! Everything in this crate (decoding, patches, protobuf, OpenAPI) is driven by it, so that a kind is
 //! data and never code. The table is parsed once a process; every string borrows from the text that is
 //! compiled in.
@@ -22,7 +23,8 @@ use std::sync::OnceLock;
 
 mod parse;
 
-static FACTS: &str = include_str!("facts.txt");
+/// Own kinds first: types are sorted by name.
+static FACTS: [&str; 2] = [include_str!("own.txt"), include_str!("facts.txt")];
 
 /// Every type, kind and resource of the Kubernetes API that the table names.
 pub struct Schema {
@@ -184,9 +186,7 @@ impl Schema {
     pub fn builtin() -> &'static Schema {
         static SCHEMA: OnceLock<Schema> = OnceLock::new();
         // The text is compiled in and `the_table_parses` checks it, so no input can reach the panic.
-        SCHEMA.get_or_init(|| {
-            parse::parse(FACTS).unwrap_or_else(|error| panic!("facts.txt: {error}"))
-        })
+        SCHEMA.get_or_init(|| parse::parse(&FACTS).unwrap_or_else(|error| panic!("facts: {error}")))
     }
 
     /// The Kubernetes version the table was made from, e.g. `v1.37.2`.

@@ -1,10 +1,11 @@
 //! Carries out what was planned: each action is a task of its own, marks what it does in the pod's
 //! state before it begins, and writes its result there.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use windlass_runtime_api::{
-    ContainerSpec, Image, Limits, OnTrap, Port, Protocol, RuntimeError, Sandbox, Started,
+    ConsoleSpec, ContainerSpec, Image, Limits, OnTrap, Port, Protocol, RuntimeError, Sandbox,
+    Started,
 };
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_meta::Quantity;
@@ -13,7 +14,7 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
-    order,
+    names, order,
     state::{SandboxState, Trouble},
     volumes::FAILED_MOUNT,
 };
@@ -77,8 +78,8 @@ impl Agent {
         let Some(address) = entry.state.address else { return };
         let Some(memory) = entry.state.containers.get_mut(container) else { return };
         memory.starting = Some(attempt);
-        let found = order::containers(pod).find(|of| of.name == container);
-        let Some(spec) = found.cloned() else { return };
+        let found = order::every(pod).find(|of| of.name == container);
+        let Some(spec) = found.map(Cow::into_owned) else { return };
         let (agent, pod, key) = (self.clone(), pod.clone(), entry.key.clone());
         tokio::spawn(async move {
             // A pull may take long: it holds nothing that other containers need.
@@ -122,12 +123,16 @@ impl Agent {
                 self.update(uid, |entry| {
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         memory.started(attempt, started.id, now);
+                        memory.hooking =
+                            container.lifecycle.as_ref().is_some_and(|of| of.post_start.is_some());
                         (memory.image, memory.image_digest) = (image.reference, image.digest);
                     }
                 });
                 // A command may have ended by now; a handler's start time is the runtime's.
                 self.observe(uid).await;
-                self.watch_readiness(pod, name, attempt);
+                if self.post_start(pod, container).await {
+                    self.watch(pod, name);
+                }
             }
             (Err(error), _) => {
                 self.say_failure(&about, container, &error);
@@ -217,30 +222,43 @@ impl Agent {
             services.extend(self.services.get("default", "kubernetes"));
         }
         let services = env::visible_services(pod, &services);
+        let files = self.env_files(pod, container, address).await?;
+        let sandbox = Arc::new(sandbox(pod, address));
         let resolved = env::resolve(&Inputs {
             pod,
             container,
             config_maps: &config_maps,
             secrets: &secrets,
+            files: &files,
             services: &services,
+            hostname: &sandbox.hostname,
             facts: self.facts(pod, &address.to_string()),
         })
         .map_err(config_error)?;
         let folder = self.log_folder(&Key::of(pod), pod.uid());
+        let mounts = self.mounts(pod, container, &resolved.env, attempt, address).await?;
+        let late_mounts = self.late_mounts(pod, container, attempt, address);
         Ok(ContainerSpec {
-            pod: Arc::new(sandbox(pod, address)),
+            pod: sandbox,
             name: container.name.clone(),
             attempt,
             image,
             command: resolved.command,
             args: resolved.args,
-            env: resolved.env.clone(),
+            env: resolved.env,
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
-            mounts: self.mounts(pod, container, &resolved.env, attempt, address).await?,
+            mounts,
+            late_mounts,
             ports: ports(container),
             limits: limits(pod, container).map_err(config_error)?,
             log_path: folder.join(&container.name).join(format!("{attempt}.log")),
             on_trap: on_trap(pod).map_err(config_error)?,
+            reach: self.reach(pod).await?,
+            console: ConsoleSpec {
+                stdin: container.stdin == Some(true),
+                stdin_once: container.stdin_once == Some(true),
+                tty: container.tty == Some(true),
+            },
         })
     }
 
@@ -261,15 +279,26 @@ impl Agent {
         self: &Arc<Self>,
         entry: &mut Entry,
         uid: &str,
+        pod: Option<&Arc<Pod>>,
         container: String,
         grace: Duration,
     ) {
         let by = self.clock.now() + grace;
-        if let Some(memory) = entry.state.containers.get_mut(&container) {
-            memory.stopping = Some(by);
+        let Some(memory) = entry.state.containers.get_mut(&container) else { return };
+        // A stop that only becomes shorter has had its hook.
+        let is_first = memory.stopping.replace(by).is_none();
+        if let Some(hook) = entry.hooks.remove(&container) {
+            hook.cancel();
         }
-        let (agent, uid) = (self.clone(), uid.to_owned());
+        let (agent, uid, address) = (self.clone(), uid.to_owned(), entry.state.address);
+        let pod = pod.filter(|_| is_first).cloned().zip(address);
         tokio::spawn(async move {
+            let mut grace = grace;
+            if let Some((pod, address)) = pod
+                && let Some(spec) = order::containers(&pod).find(|of| of.name == container)
+            {
+                grace = agent.pre_stop(&pod, address, spec, grace).await;
+            }
             match agent.runtime.stop_container(&uid, &container, grace).await {
                 Ok(()) => agent.observe(&uid).await,
                 Err(error) => {
@@ -331,13 +360,14 @@ impl Agent {
 }
 
 fn sandbox(pod: &Pod, address: IpAddr) -> Sandbox {
-    let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
+    let (hostname, names) = names::of(pod, address);
     Sandbox {
         uid: pod.uid().to_owned(),
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
         address,
-        hostname: hostname.filter(|name| !name.is_empty()).unwrap_or(pod.name().to_owned()),
+        hostname,
+        names: Arc::new(names),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
     }
 }
@@ -404,7 +434,7 @@ fn on_trap(pod: &Pod) -> Result<OnTrap, String> {
     }
 }
 
-fn config_error(message: String) -> RuntimeError {
+pub(crate) fn config_error(message: String) -> RuntimeError {
     RuntimeError::new(CONFIG_ERROR, message)
 }
 

@@ -26,10 +26,10 @@ use crate::{
     images::Images,
     kubelet, node, order,
     plan::{Action, NodeView, Plan, plan_pod},
-    probe::{self, Schedule, Target},
+    probe::{self, Watched},
     records::Records,
     state::{Attempt, PodState, Record, SandboxState},
-    statuses,
+    statuses::{self, StatusText},
     volumes::{self, Volumes},
 };
 
@@ -141,7 +141,7 @@ pub(crate) struct Agent {
     pub statuses: Queue<String>,
     pub starts: Arc<Semaphore>,
     /// Bounded by the containers that run: each is put in once an attempt.
-    pub probes: mpsc::UnboundedSender<(Target, Arc<Schedule>, Arc<dyn Runtime>)>,
+    pub probes: mpsc::UnboundedSender<Watched>,
 }
 
 #[derive(Default)]
@@ -156,11 +156,13 @@ pub(crate) struct Entry {
     pub key: Key,
     pub state: PodState,
     /// The status as it should be.
-    pub planned: Value,
+    pub planned: StatusText,
     /// The status as the API has it.
-    pub told: Value,
+    pub told: StatusText,
     /// The object is to be removed once its last status is told.
     pub delete: bool,
+    /// postStart hooks under way, by container: they end when the container is stopped.
+    pub hooks: BTreeMap<String, CancellationToken>,
     record: Option<Record>,
     /// (container, reason) -> what was said last.
     said: BTreeMap<(String, &'static str), (u32, String)>,
@@ -188,11 +190,14 @@ impl Agent {
                 entry.state.address = sandbox.map(|s| s.address).or(entry.state.address);
                 entry.state.observe(sandbox, now);
             }
-            pods.iter().for_each(|pod| self.watch_running(&entries, pod));
             for uid in std::mem::take(&mut entries.records).keys() {
                 self.records.remove(uid);
             }
             entries.by_uid.keys().for_each(|uid| self.queue.add(uid.clone()));
+        }
+        // Probes what ran before the agent did.
+        for pod in self.pods.list() {
+            order::containers(&pod).for_each(|container| self.watch(&pod, &container.name));
         }
         for uid in seen.keys().filter(|uid| !self.entries.lock().by_uid.contains_key(*uid)) {
             match self.runtime.remove_sandbox(uid).await {
@@ -220,16 +225,6 @@ impl Agent {
         }
     }
 
-    /// Begins to probe what ran before the agent did.
-    fn watch_running(&self, entries: &Entries, pod: &Pod) {
-        let state = entries.by_uid.get(pod.uid()).map(|entry| &entry.state);
-        for (name, memory) in state.iter().flat_map(|state| &state.containers) {
-            if matches!(memory.state, Attempt::Running { .. }) {
-                self.watch_readiness(pod, name, memory.attempt);
-            }
-        }
-    }
-
     /// Makes a pod known. Its address is taken back where it had one and may still need it.
     fn enter(&self, entries: &mut Entries, pod: &Pod) {
         let uid = pod.uid().to_owned();
@@ -249,9 +244,10 @@ impl Agent {
         let entry = Entry {
             key: Key::of(pod),
             state,
-            planned: told.clone(),
-            told,
+            planned: StatusText::of(&told),
+            told: StatusText::of(&told),
             delete: false,
+            hooks: BTreeMap::new(),
             record,
             said: BTreeMap::new(),
         };
@@ -298,18 +294,19 @@ impl Agent {
         let pod = self.pods.find(&entry.key).filter(|pod| pod.uid() == uid);
         if let Some(pod) = &pod {
             entry.state.started_at.get_or_insert(now);
-            for container in order::containers(pod) {
+            for container in order::every(pod) {
                 entry.state.containers.entry(container.name.clone()).or_default();
             }
         }
-        let plan = plan_pod(pod.as_deref(), &entry.state, &entry.planned, &self.node, now);
+        let planned = entry.planned.tree();
+        let plan = plan_pod(pod.as_deref(), &entry.state, &planned, &self.node, now);
         tracing::debug!(kind = "Pod", key = %entry.key, why = plan.why, actions = ?plan.actions, "planned");
         self.say(entry, uid, &plan);
         if let Some(status) = plan.status
-            && status != entry.planned
+            && status != planned
         {
             let delay = if only_waits(&status) { PENDING_TOLD_AFTER } else { Duration::ZERO };
-            entry.planned = status;
+            entry.planned = StatusText::of(&status);
             self.statuses.add_after(uid.to_owned(), delay);
         }
         if let Some(at) = plan.wake_at {
@@ -328,7 +325,9 @@ impl Agent {
                 (Some(pod), Action::Start { container, attempt }) => {
                     self.start(entry, pod, &container, attempt);
                 }
-                (_, Action::Stop { container, grace }) => self.stop(entry, uid, container, grace),
+                (pod, Action::Stop { container, grace }) => {
+                    self.stop(entry, uid, pod.as_ref(), container, grace);
+                }
                 (_, Action::RemoveSandbox) => self.remove_sandbox(entry, uid),
                 (_, Action::Delete) => {
                     entry.delete = true;
@@ -368,9 +367,7 @@ impl Agent {
             resource_version: None,
             field_path: container.filter(|name| !name.is_empty()).map(|name| {
                 let pod = self.pods.find(key);
-                let init = pod.iter().filter_map(|pod| pod.spec.as_ref()?.init_containers.as_ref());
-                let is_init = init.flatten().any(|container| container.name == name);
-                let list = if is_init { "initContainers" } else { "containers" };
+                let list = pod.map_or("containers", |pod| order::list_of(&pod, name));
                 format!("spec.{list}{{{name}}}")
             }),
         }
@@ -452,44 +449,6 @@ impl Agent {
 
     pub fn log_folder(&self, key: &Key, uid: &str) -> PathBuf {
         self.log_dir.join(format!("{}_{}_{uid}", key.namespace, key.name))
-    }
-
-    /// Begins to probe an attempt that runs now.
-    pub fn watch_readiness(&self, pod: &Pod, container: &str, attempt: u32) {
-        let schedule =
-            order::containers(pod).find(|of| of.name == container).and_then(Schedule::of);
-        if let Some(schedule) = schedule {
-            let target =
-                Target { pod_uid: pod.uid().to_owned(), container: container.to_owned(), attempt };
-            // The receiver goes only when the agent stops.
-            let _ = self.probes.send((target, Arc::new(schedule), self.runtime.clone()));
-        }
-    }
-}
-
-impl probe::Report for Agent {
-    fn probed(
-        &self,
-        target: &Target,
-        schedule: &Schedule,
-        result: Result<u16, windlass_runtime_api::RuntimeError>,
-    ) -> bool {
-        let mut entries = self.entries.lock();
-        let Some(entry) = entries.by_uid.get_mut(&target.pod_uid) else { return false };
-        let about = self.about(&entry.key, &target.pod_uid, Some(&target.container));
-        let Some(memory) = entry.state.containers.get_mut(&target.container) else { return false };
-        if memory.attempt != target.attempt || !matches!(memory.state, Attempt::Running { .. }) {
-            return false;
-        }
-        let failure = probe::failure(&result);
-        if let Some(message) = &failure {
-            let message = format!("Readiness probe failed: {message}");
-            self.recorder.record(&about, EventType::Warning, "Unhealthy", message);
-        }
-        if memory.readiness.count(failure.is_none(), schedule) {
-            self.queue.add(target.pod_uid.clone());
-        }
-        true
     }
 }
 

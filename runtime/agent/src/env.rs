@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use windlass_runtime_volume::{Facts, field, resource};
 use windlass_sdk_types::{
     Kind, Service,
-    api::core::v1::{Container, EnvVarSource, Pod},
+    api::core::v1::{Container, EnvVarSource, FileKeySelector, Pod},
 };
+
+use crate::{env_file, mounts::EnvFiles};
 
 /// The data of a ConfigMap or Secret.
 pub type Data = BTreeMap<String, String>;
@@ -17,6 +19,8 @@ pub type Data = BTreeMap<String, String>;
 pub struct Needs {
     pub config_maps: BTreeSet<String>,
     pub secrets: BTreeSet<String>,
+    /// Volumes and paths in them.
+    pub files: BTreeSet<(String, String)>,
 }
 
 /// Everything a resolution looks at.
@@ -26,6 +30,10 @@ pub struct Inputs<'a> {
     /// Those of `needs` that exist.
     pub config_maps: &'a BTreeMap<String, Data>,
     pub secrets: &'a BTreeMap<String, Data>,
+    /// Those of `needs`, and why one can't be read.
+    pub files: &'a EnvFiles,
+    /// What `HOSTNAME` says where the pod doesn't set it.
+    pub hostname: &'a str,
     /// Services whose address is told in variables; see [`visible_services`].
     pub services: &'a [std::sync::Arc<Service>],
     pub facts: Facts<'a>,
@@ -49,6 +57,8 @@ pub fn needs(container: &Container) -> Needs {
     for from in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
         needs.config_maps.extend(from.config_map_key_ref.iter().map(|key| key.name.clone()));
         needs.secrets.extend(from.secret_key_ref.iter().map(|key| key.name.clone()));
+        let files = from.file_key_ref.iter();
+        needs.files.extend(files.map(|file| (file.volume_name.clone(), file.path.clone())));
     }
     needs
 }
@@ -63,6 +73,7 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, String> {
             order.push(name);
         }
     };
+    set(&mut env, "HOSTNAME".to_owned(), inputs.hostname.to_owned());
     for (name, value) in service_variables(inputs) {
         set(&mut env, name, value);
     }
@@ -90,6 +101,22 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, String> {
         })
         .collect();
     Ok(Resolved { env, command, args })
+}
+
+/// As [`expand`]; a variable that isn't set is an error.
+pub fn expand_strictly(text: &str, env: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+        } else if let Some((name, _)) = rest.strip_prefix('(').and_then(|open| open.split_once(')'))
+            && !env.contains_key(name)
+        {
+            return Err(format!("missing value for {name:?}"));
+        }
+    }
+    Ok(expand(text, env))
 }
 
 /// `$(NAME)` becomes the variable's value where it is set and stays as it is where not; `$$` is a
@@ -133,6 +160,9 @@ fn from_reference(inputs: &Inputs<'_>, from: &EnvVarSource) -> Result<Option<Str
     if let Some(selector) = &from.resource_field_ref {
         return resource(&inputs.facts, Some(inputs.container), selector).map(Some);
     }
+    if let Some(file) = &from.file_key_ref {
+        return from_file(inputs, file);
+    }
     let (known, sort, lower, name, key, optional) = if let Some(from) = &from.config_map_key_ref {
         (inputs.config_maps, "ConfigMap", "configmap", &from.name, &from.key, from.optional)
     } else if let Some(from) = &from.secret_key_ref {
@@ -149,6 +179,25 @@ fn from_reference(inputs: &Inputs<'_>, from: &EnvVarSource) -> Result<Option<Str
             Err(format!("couldn't find key {key} in {sort} {namespace}/{name}"))
         }
         None => Err(format!("{lower} {name:?} not found")),
+    }
+}
+
+/// The errors are those of upstream's Event.
+fn from_file(inputs: &Inputs<'_>, file: &FileKeySelector) -> Result<Option<String>, String> {
+    let (key, path) = (&file.key, &file.path);
+    let text = match inputs.files.get(&(file.volume_name.clone(), path.clone())) {
+        Some(Ok(text)) => text,
+        _ if file.optional == Some(true) => return Ok(None),
+        Some(Err(why)) => return Err(format!("couldn't read env file {path:?}: {why}")),
+        None => return Err(format!("couldn't read env file {path:?}")),
+    };
+    let found = env_file::find(text, key)
+        .map_err(|why| format!("couldn't parse env file {path:?}: {why}"))?;
+    match found {
+        None if file.optional != Some(true) => {
+            Err(format!("environment variable key {key:?} not found in file {path:?}"))
+        }
+        found => Ok(found),
     }
 }
 
@@ -257,6 +306,12 @@ mod tests {
             container: &container,
             config_maps: &[("cm".to_owned(), data(&[("k", "v"), ("l", "w")]))].into(),
             secrets: &[("s".to_owned(), data(&[("password", "hush")]))].into(),
+            files: &[
+                (("v".to_owned(), "f".to_owned()), Ok("K='from a file'".to_owned())),
+                (("v".to_owned(), "no".to_owned()), Err("no such file".to_owned())),
+            ]
+            .into(),
+            hostname: "p",
             services: &visible_services(&pod, &services),
             facts: Facts {
                 pod: &pod,
@@ -270,7 +325,8 @@ mod tests {
             Err(message) => format!("error: {message}\n"),
             Ok(resolved) => {
                 let mut lines: Vec<String> = Vec::new();
-                lines.extend(resolved.env.iter().map(|(name, value)| format!("{name}={value}\n")));
+                let shown = resolved.env.iter().filter(|(name, _)| name != "HOSTNAME");
+                lines.extend(shown.map(|(name, value)| format!("{name}={value}\n")));
                 if !resolved.command.is_empty() || !resolved.args.is_empty() {
                     lines.push(format!("{:?} {:?}\n", resolved.command, resolved.args));
                 }
@@ -308,6 +364,37 @@ mod tests {
                 H=node
                 ["/bin/again"] ["v", "$(C)"]
             "#]],
+        );
+    }
+
+    #[test]
+    fn files_of_an_init_container() {
+        let from = |key: &str, path: &str, optional: bool| {
+            json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v",
+                "path": path, "key": key, "optional": optional}}}]})
+        };
+        check(
+            from("K", "f", false),
+            json!([]),
+            expect![[r#"
+            A=from a file
+        "#]],
+        );
+        check(from("L", "f", true), json!([]), expect![[r#""#]]);
+        check(from("L", "no", true), json!([]), expect![[r#""#]]);
+        check(
+            from("L", "f", false),
+            json!([]),
+            expect![[r#"
+            error: environment variable key "L" not found in file "f"
+        "#]],
+        );
+        check(
+            from("L", "no", false),
+            json!([]),
+            expect![[r#"
+            error: couldn't read env file "no": no such file
+        "#]],
         );
     }
 

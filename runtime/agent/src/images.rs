@@ -110,7 +110,7 @@ impl Images for ImageStore {
         reference: &str,
         mut credentials: Credentials,
     ) -> Result<Pulled, RuntimeError> {
-        credentials.extend(Credentials::of_node());
+        credentials.extend(Credentials::of_node(reference).await);
         let pulled = ImageStore::pull(self, reference, &credentials).await;
         pulled.map_err(|error| RuntimeError::new(PULL_ERROR, error.to_string()))
     }

@@ -4,7 +4,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -18,13 +18,10 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use serde_json::json;
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt as _},
-    sync::Semaphore,
-};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
-use windlass_runtime_api::{BoxAsyncWrite, ExecIo, ExecSpec, RuntimeError};
+use windlass_runtime_api::{Attached, BoxAsyncWrite, ExecIo, ExecSpec, RuntimeError};
 use windlass_runtime_net::PodNet;
 use windlass_runtime_streams::{
     Forward, Forwards, Outcome, Session, Wanted, open, session_over_spdy, session_over_websocket,
@@ -80,12 +77,7 @@ async fn exec(
     let spec = ExecSpec { command, tty: wanted.tty };
     let runtime = streams.agent.runtime.clone();
     streams.session(request, wanted, move |mut session: Session| async move {
-        let sink = || -> BoxAsyncWrite { Box::pin(tokio::io::sink()) };
-        let io = ExecIo {
-            stdin: session.stdin.take(),
-            stdout: session.stdout.take().unwrap_or_else(sink),
-            stderr: (!wanted.tty).then(|| session.stderr.take().unwrap_or_else(sink)),
-        };
+        let io = io(&mut session, wanted);
         tokio::select! {
             biased;
             () = session.gone.cancelled() => {}
@@ -106,33 +98,64 @@ async fn attach(
         Err(status) => return answer(&status),
     };
     let wanted = wanted(&Query::parse(request.uri().query().unwrap_or_default()));
-    let agent = streams.agent.clone();
-    let Some(object) = agent.pods.get(&namespace, &pod) else {
+    let Some(object) = streams.agent.pods.get(&namespace, &pod) else {
         return answer(&no_pod(&pod));
     };
+    let agent = streams.agent.clone();
     let folder = agent.log_folder(&windlass_sdk_client::Key::of(&*object), &uid);
-    let path = folder.join(&container).join(format!("{attempt}.log"));
-    // What is written from now on, as far as it goes to one of the container's streams.
-    let follow = move |stream: Option<&str>| {
-        let options = LogOptions {
-            follow: true,
-            tail_lines: Some(0),
-            stream: stream.map(str::to_owned),
-            ..LogOptions::default()
-        };
-        let filter = Filter::new(&options, agent.clock.now());
-        let (agent, uid, container) = (agent.clone(), uid.clone(), container.clone());
-        let ended = move || !is_running(&agent, &uid, &container, attempt);
-        filter.map(|filter| logs::read(path.clone(), options, filter, ended))
-    };
-    let out = follow((!wanted.tty).then_some("stdout"));
-    let (Ok(out), Ok(err)) = (out, follow(Some("stderr"))) else {
-        return answer(&Status::internal("the log can't be followed"));
-    };
+    let log = Log { path: folder.join(&container).join(format!("{attempt}.log")), attempt };
     streams.session(request, wanted, move |mut session: Session| async move {
-        // There is no way into the stdin of what runs already: what is sent is read and dropped.
-        let (stdin, stdout, stderr) =
-            (session.stdin.take(), session.stdout.take(), session.stderr.take());
+        let io = io(&mut session, wanted);
+        let attaching = async {
+            match agent.runtime.attach(&uid, &container, io).await {
+                Ok(Attached::Ended) => success(),
+                Ok(Attached::ByLog(io)) => log.attach(&agent, &uid, &container, io).await,
+                Err(error) => failure("InternalError", error.message, json!({})),
+            }
+        };
+        tokio::select! {
+            biased;
+            () = session.gone.cancelled() => {}
+            outcome = attaching => session.end.tell(outcome).await,
+        }
+    })
+}
+
+/// The log of a container's attempt, for those who attach where there are no streams.
+struct Log {
+    path: PathBuf,
+    attempt: u32,
+}
+
+impl Log {
+    /// Passes on what is written from now on, until the attempt ends.
+    async fn attach(self, agent: &Arc<Agent>, uid: &str, container: &str, io: ExecIo) -> Outcome {
+        let ExecIo { stdin, stdout, stderr } = io;
+        // As far as it goes to one of the container's streams.
+        let follow = |stream: Option<&str>| {
+            let options = LogOptions {
+                follow: true,
+                tail_lines: Some(0),
+                stream: stream.map(str::to_owned),
+                ..LogOptions::default()
+            };
+            let filter = Filter::new(&options, agent.clock.now());
+            let (agent, uid, container) = (agent.clone(), uid.to_owned(), container.to_owned());
+            let attempt = self.attempt;
+            let ended = move || !is_running(&agent, &uid, &container, attempt);
+            filter.map(|filter| logs::read(self.path.clone(), options, filter, ended))
+        };
+        let out = follow(stderr.is_some().then_some("stdout"));
+        let (Ok(out), Ok(err)) = (out, follow(Some("stderr"))) else {
+            return failure("InternalError", "the log can't be followed".to_owned(), json!({}));
+        };
+        let outputs = async {
+            match stderr {
+                Some(stderr) => drop(tokio::join!(pass_on(out, stdout), pass_on(err, stderr))),
+                None => pass_on(out, stdout).await,
+            }
+        };
+        // Nobody reads it; what is sent is dropped, so that the sender isn't held up.
         let ignored = async {
             if let Some(mut stdin) = stdin {
                 let _ = tokio::io::copy(&mut stdin, &mut tokio::io::sink()).await;
@@ -141,13 +164,11 @@ async fn attach(
         };
         tokio::select! {
             biased;
-            () = session.gone.cancelled() => {}
+            () = outputs => {}
             () = ignored => {}
-            _ = async { tokio::join!(pass_on(out, stdout), pass_on(err, stderr)) } => {
-                session.end.tell(success()).await;
-            }
         }
-    })
+        success()
+    }
 }
 
 async fn port_forward(
@@ -301,17 +322,20 @@ async fn forward_one(forward: Forward, net: PodNet, pod: IpAddr, whom: &str) {
 }
 
 /// Passes a log on; without a reader it is still followed, because its end is the session's.
-async fn pass_on(
-    log: impl Stream<Item = io::Result<Bytes>>,
-    to: Option<Pin<Box<dyn AsyncWrite + Send>>>,
-) {
-    let (mut log, mut to) = (std::pin::pin!(log), to);
+async fn pass_on(log: impl Stream<Item = io::Result<Bytes>>, mut to: BoxAsyncWrite) {
+    let (mut log, mut is_read) = (std::pin::pin!(log), true);
     while let Some(Ok(bytes)) = log.next().await {
-        if let Some(open) = &mut to
-            && open.write_all(&bytes).await.is_err()
-        {
-            to = None;
-        }
+        is_read = is_read && to.write_all(&bytes).await.is_ok();
+    }
+}
+
+/// The session's streams as a runtime takes them; a terminal has one output.
+fn io(session: &mut Session, wanted: Wanted) -> ExecIo {
+    let sink = || -> BoxAsyncWrite { Box::pin(tokio::io::sink()) };
+    ExecIo {
+        stdin: session.stdin.take(),
+        stdout: session.stdout.take().unwrap_or_else(sink),
+        stderr: (!wanted.tty).then(|| session.stderr.take().unwrap_or_else(sink)),
     }
 }
 
@@ -336,19 +360,22 @@ fn success() -> Outcome {
 
 /// How a program ended, as clients of `exec` are told.
 fn exec_outcome(ended: Result<i32, RuntimeError>) -> Outcome {
-    let (message, reason, details) = match ended {
-        Ok(0) => return success(),
-        Ok(code) => (
-            format!("command terminated with non-zero exit code: {code}"),
+    match ended {
+        Ok(0) => success(),
+        Ok(code) => failure(
             "NonZeroExitCode",
+            format!("command terminated with non-zero exit code: {code}"),
             json!({"causes": [{"reason": "ExitCode", "message": code.to_string()}]}),
         ),
-        Err(error) => (
-            format!("error executing command in container: {error}"),
+        Err(error) => failure(
             "InternalError",
+            format!("error executing command in container: {error}"),
             json!({"causes": [{"message": error.to_string()}]}),
         ),
-    };
+    }
+}
+
+fn failure(reason: &str, message: String, details: Value) -> Outcome {
     let status = json!({"metadata": {}, "status": "Failure", "message": message,
         "reason": reason, "details": details, "code": 500});
     Outcome { status: status.to_string(), error: message }

@@ -8,17 +8,25 @@
 
 mod act;
 mod agent;
+mod call;
 mod config;
 mod env;
+mod env_file;
+mod fields;
+mod grpc;
+mod health;
 mod images;
 mod kubelet;
 mod kubelet_streams;
 mod kubelet_upgrade;
 mod logs;
+mod mounts;
+mod names;
 mod node;
 mod order;
 mod plan;
 mod probe;
+mod reach;
 mod records;
 mod state;
 mod status;
@@ -28,7 +36,9 @@ mod volumes;
 
 pub use agent::{AgentError, run};
 pub use config::{AgentConfig, Kubelet, NodeFacts};
+pub use fields::pod_fields_markdown;
 pub use images::{Images, Upload};
 pub use kubelet::{TlsError, kubelet_tls};
 pub use records::Records;
 pub use state::{ContainerRecord, Record, Terminated};
+pub use volumes::remove_volumes;

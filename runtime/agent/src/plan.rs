@@ -14,9 +14,12 @@ use windlass_sdk_types::{
 
 use crate::{
     order::{self, Role},
-    state::{Attempt, ContainerMemory, Failure, NODE_RESTART, PodState, SandboxState, Terminated},
+    state::{
+        Attempt, ContainerMemory, Doom, DoomedBy, Failure, NODE_RESTART, PodState, SandboxState,
+        Terminated,
+    },
     status::{self, Rows, Shown},
-    unsupported::{Unsupported, unsupported},
+    unsupported::Refusals,
 };
 
 /// What a pod without `terminationGracePeriodSeconds` has.
@@ -94,7 +97,7 @@ pub fn plan_pod(
         plan.end(None, state, ORPHAN_GRACE, Action::Forget, now);
         return plan;
     };
-    let refused = unsupported(pod);
+    let refused = Refusals::of(pod);
     let (mut init, mut main) = (Vec::new(), Vec::new());
     let deleting = pod.is_deleting();
     let over = is_over(pod, state, previous);
@@ -108,7 +111,7 @@ pub fn plan_pod(
         let is_done = order::is_done(role, container, &memory);
         let is_left = match role {
             Role::Init => is_done || begun,
-            Role::Sidecar | Role::Main => false,
+            Role::Sidecar | Role::Main | Role::Ephemeral => false,
         };
         let waits = !open && !begun && matches!(memory.state, Attempt::Never);
         let view = if deleting || ended || is_left || waits {
@@ -119,6 +122,17 @@ pub fn plan_pod(
         open &= is_done || role == Role::Main;
         let rows = if role == Role::Main { &mut main } else { &mut init };
         rows.push((container, memory, view));
+    }
+    let ephemeral = order::ephemeral(pod);
+    let mut late = Vec::new();
+    for container in &ephemeral {
+        let memory = state.containers.get(&container.name).cloned().unwrap_or_default();
+        let view = if deleting || ended {
+            at_rest(&memory, &refused, container, false)
+        } else {
+            plan.container(pod, (Role::Ephemeral, container), &memory, state, &refused, now)
+        };
+        late.push((container, memory, view));
     }
     let grace = grace(pod);
     if deleting {
@@ -138,7 +152,7 @@ pub fn plan_pod(
     } else if let Some(trouble) = &state.trouble {
         plan.wake(trouble.retry_at, now);
     }
-    let rows = Rows { init: &init, main: &main, failure: failure.as_ref(), begun };
+    let rows = Rows { init: &init, main: &main, late: &late, failure: failure.as_ref(), begun };
     let is_over = (deleting || ended) && !state.any_running();
     plan.status = Some(status::build(pod, state, &rows, is_over, previous, node, now));
     plan
@@ -179,7 +193,7 @@ fn restarts(
     memory: &ContainerMemory,
     ended: &Terminated,
 ) -> bool {
-    order::restarts(pod, role, container, ended)
+    order::restarts(pod, role, container, memory, ended)
         || (role != Role::Init && is_changed(container, memory))
 }
 
@@ -203,7 +217,7 @@ fn remaining_grace(pod: &Pod, now: Timestamp) -> Duration {
 /// What a container shows when nothing will be done for it any more.
 fn at_rest(
     memory: &ContainerMemory,
-    refused: &[Unsupported],
+    refused: &Refusals<'_>,
     container: &Container,
     waits: bool,
 ) -> Shown {
@@ -212,19 +226,13 @@ fn at_rest(
             Shown::Running { id: id.clone(), started_at: *started_at }
         }
         Attempt::Ended(ended) => Shown::Terminated(ended.clone()),
-        Attempt::Never => match (refusal(refused, container), &memory.trouble) {
+        Attempt::Never => match (refused.concerning(container), &memory.trouble) {
             (Some(message), _) => Shown::waiting("CreateContainerConfigError", message),
             (None, Some(trouble)) => Shown::waiting(&trouble.reason, &trouble.message),
             (None, None) if waits => Shown::waiting("PodInitializing", ""),
             (None, None) => Shown::waiting("ContainerCreating", ""),
         },
     }
-}
-
-fn refusal<'a>(refused: &'a [Unsupported], container: &Container) -> Option<&'a str> {
-    let concerns =
-        |row: &&Unsupported| row.container.as_ref().is_none_or(|name| *name == container.name);
-    refused.iter().find(concerns).map(|row| row.message.as_str())
 }
 
 impl Plan {
@@ -293,17 +301,23 @@ impl Plan {
         (role, container): (Role, &Container),
         memory: &ContainerMemory,
         state: &PodState,
-        refused: &[Unsupported],
+        refused: &Refusals<'_>,
         now: Timestamp,
     ) -> Shown {
-        if let Some(message) = refusal(refused, container) {
+        let runs = matches!(memory.state, Attempt::Running { .. });
+        if let Some(message) = (!runs).then(|| refused.concerning(container)).flatten() {
             self.say(&container.name, EventType::Warning, "Failed", format!("Error: {message}"));
             return Shown::waiting("CreateContainerConfigError", message);
         }
         match &memory.state {
             Attempt::Running { id, started_at } => {
-                if is_changed(container, memory) {
+                if let Some(doom) = memory.doom {
+                    self.restart(pod, (role, container), memory, doom);
+                } else if is_changed(container, memory) {
                     self.change(pod, container, memory);
+                }
+                if memory.hooking {
+                    return Shown::waiting("ContainerCreating", "");
                 }
                 Shown::Running { id: id.clone(), started_at: *started_at }
             }
@@ -404,6 +418,32 @@ impl Plan {
             "CrashLoopBackOff",
             &format!("back-off {delay} restarting failed container={name} pod={of}"),
         )
+    }
+
+    /// Ends a container that its probes or its hook gave up.
+    fn restart(
+        &mut self,
+        pod: &Pod,
+        (role, container): (Role, &Container),
+        memory: &ContainerMemory,
+        doom: Doom,
+    ) {
+        if memory.stopping.is_some() {
+            return;
+        }
+        let name = &container.name;
+        let again = match order::policy(pod, role, container) {
+            "Never" => "",
+            _ => ", will be restarted",
+        };
+        let message = match doom.by {
+            DoomedBy::Startup => format!("Container {name} failed startup probe{again}"),
+            DoomedBy::Liveness => format!("Container {name} failed liveness probe{again}"),
+            DoomedBy::PostStart => "FailedPostStartHook".to_owned(),
+        };
+        self.say(name, EventType::Normal, "Killing", message);
+        let grace = doom.grace.unwrap_or_else(|| grace(pod));
+        self.actions.push(Action::Stop { container: name.clone(), grace });
     }
 
     fn change(&mut self, pod: &Pod, container: &Container, memory: &ContainerMemory) {

@@ -1,23 +1,36 @@
-//! Readiness probes. All of a node's wait in one delay queue, so that an idle pod costs no task.
-//! What a result means is pure; the task only waits, asks and reports.
+//! Startup, liveness and readiness probes. All of a node's wait in one delay queue, so that an idle
+//! pod costs no task. What a result means is pure; the task only waits, asks and reports.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, time::DelayQueue};
-use windlass_runtime_api::{HttpProbe, Runtime, RuntimeError};
-use windlass_sdk_types::api::core::v1::Container;
+use windlass_runtime_api::Runtime;
+use windlass_sdk_types::api::core::v1::{Container, Probe};
 
-/// Probes under way at a time.
-const IN_FLIGHT: usize = 128;
+use crate::call::{Call, Outcome};
+
+/// Probes under way at a time: more than a few pods with slow ones can hold.
+const IN_FLIGHT: usize = 512;
+
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sort {
+    /// Until it succeeds there are no others.
+    Startup,
+    Liveness,
+    Readiness,
+}
 
 /// One attempt of a container that is probed until it ends.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub pod_uid: String,
+    pub address: IpAddr,
     pub container: String,
     pub attempt: u32,
+    pub sort: Sort,
 }
 
 /// When to ask, and how many answers it takes.
@@ -25,108 +38,121 @@ pub struct Target {
 pub struct Schedule {
     pub initial_delay: Duration,
     pub period: Duration,
+    pub timeout: Duration,
     pub success_threshold: u32,
     pub failure_threshold: u32,
-    pub request: HttpProbe,
+    pub call: Call,
 }
 
 /// The results in a row, and what they amount to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    pub ready: bool,
+pub struct Tally {
+    /// The last that was decided; None before there were enough of one sort.
+    pub healthy: Option<bool>,
     successes: u32,
     failures: u32,
 }
 
+impl Sort {
+    /// As Events begin.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
+        }
+    }
+
+    pub fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Self::Startup => container.startup_probe.as_ref(),
+            Self::Liveness => container.liveness_probe.as_ref(),
+            Self::Readiness => container.readiness_probe.as_ref(),
+        }
+    }
+}
+
 impl Schedule {
-    /// The container's readiness probe with upstream's defaults; None where it has none that this
-    /// node can make. A port given by name is looked up in the container's ports.
-    pub fn of(container: &Container) -> Option<Self> {
-        let probe = container.readiness_probe.as_ref()?;
-        let get = probe.http_get.as_ref()?;
-        let named = |name: &str| {
-            let port = container.ports.iter().flatten();
-            port.clone().find(|port| port.name.as_deref() == Some(name)).map(|p| p.container_port)
-        };
-        let port = match &get.port {
-            windlass_sdk_types::apimachinery::pkg::util::intstr::IntOrString::Int(port) => *port,
-            windlass_sdk_types::apimachinery::pkg::util::intstr::IntOrString::String(name) => {
-                named(name).or_else(|| name.parse().ok())?
-            }
-        };
-        let headers = get.http_headers.iter().flatten();
+    /// One of the container's probes with upstream's defaults; None where it has none.
+    pub fn of(container: &Container, sort: Sort) -> Option<Self> {
+        let probe = sort.of(container)?;
         let count = |value: Option<i32>, otherwise: u32| {
-            value
-                .and_then(|value| u32::try_from(value).ok())
-                .filter(|n| *n > 0)
-                .unwrap_or(otherwise)
+            let given = value.and_then(|value| u32::try_from(value).ok()).filter(|n| *n > 0);
+            given.unwrap_or(otherwise)
         };
         let seconds = |value, otherwise| Duration::from_secs(count(value, otherwise).into());
-        let is_host = |name: &str| name.eq_ignore_ascii_case("host");
         Some(Self {
             initial_delay: seconds(probe.initial_delay_seconds, 0),
             period: seconds(probe.period_seconds, 10),
+            timeout: seconds(probe.timeout_seconds, 1),
             success_threshold: count(probe.success_threshold, 1),
             failure_threshold: count(probe.failure_threshold, 3),
-            request: HttpProbe {
-                container: container.name.clone(),
-                port: u16::try_from(port).ok()?,
-                path: get.path.clone().filter(|path| !path.is_empty()).unwrap_or("/".into()),
-                host: headers.clone().find(|h| is_host(&h.name)).map(|h| h.value.clone()),
-                headers: headers
-                    .filter(|header| !is_host(&header.name))
-                    .map(|header| (header.name.clone(), header.value.clone()))
-                    .collect(),
-                timeout: seconds(probe.timeout_seconds, 1),
-            },
+            call: Call::of_probe(container, probe)?,
         })
     }
 }
 
-impl Readiness {
+impl Tally {
     /// What an agent that comes back goes on from.
-    pub fn told(ready: bool) -> Self {
-        Self { ready, ..Self::default() }
+    pub fn told(healthy: bool) -> Self {
+        Self { healthy: Some(healthy), ..Self::default() }
     }
 
-    /// Counts a result; true where it changed `ready`.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy == Some(true)
+    }
+
+    /// Counts a result; true where it changed what is decided.
     pub fn count(&mut self, success: bool, schedule: &Schedule) -> bool {
         if success {
             (self.successes, self.failures) = (self.successes.saturating_add(1), 0);
         } else {
             (self.successes, self.failures) = (0, self.failures.saturating_add(1));
         }
-        let before = self.ready;
+        let before = self.healthy;
         if self.successes >= schedule.success_threshold {
-            self.ready = true;
+            self.healthy = Some(true);
         } else if self.failures >= schedule.failure_threshold {
-            self.ready = false;
+            self.healthy = Some(false);
         }
-        before != self.ready
+        before != self.healthy
     }
 }
 
-/// The message of a failed probe as upstream words it; None for a success (200 to 399).
-pub fn failure(result: &Result<u16, RuntimeError>) -> Option<String> {
-    match result {
-        Ok(200..=399) => None,
-        Ok(code) => Some(format!("HTTP probe failed with statuscode: {code}")),
-        Err(error) => Some(error.message.clone()),
+impl Outcome {
+    /// A warning is a success that is told.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Success | Self::Warning(_))
+    }
+
+    /// Reason and message of upstream's Event; None where there is nothing to tell.
+    pub fn event(&self, sort: Sort) -> Option<(&'static str, String)> {
+        let name = sort.name();
+        Some(match self {
+            Self::Success => return None,
+            Self::Warning(why) => ("ProbeWarning", format!("{name} probe warning: {why}")),
+            Self::Failure(why) => ("Unhealthy", format!("{name} probe failed: {why}")),
+            Self::Error(why) => {
+                ("Unhealthy", format!("{name} probe errored and resulted in unknown state: {why}"))
+            }
+        })
     }
 }
 
 /// Where results go.
 pub trait Report: Send + Sync + 'static {
-    /// Takes a result; false ends the probing of this target.
-    fn probed(
-        &self,
-        target: &Target,
-        schedule: &Schedule,
-        result: Result<u16, RuntimeError>,
-    ) -> bool;
+    /// Takes a result; false ends this probe.
+    fn probed(&self, target: &Target, schedule: &Schedule, outcome: Outcome) -> bool;
 }
 
-type Watched = (Target, Arc<Schedule>, Arc<dyn Runtime>);
+/// A probe that is to be made from now on.
+pub struct Watched {
+    pub target: Target,
+    pub schedule: Arc<Schedule>,
+    pub runtime: Arc<dyn Runtime>,
+    /// Until the first time.
+    pub delay: Duration,
+}
 
 /// Runs until told to stop. New targets come through the channel.
 pub async fn run(
@@ -135,21 +161,20 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let mut waiting: DelayQueue<Watched> = DelayQueue::new();
-    let mut under_way: FuturesUnordered<JoinHandle<(Watched, Result<u16, RuntimeError>)>> =
-        FuturesUnordered::new();
+    let mut under_way: FuturesUnordered<JoinHandle<(Watched, Outcome)>> = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
             Some(done) = under_way.next(), if !under_way.is_empty() => {
-                let Ok(((target, schedule, runtime), result)) = done else { continue };
-                if report.probed(&target, &schedule, result) {
-                    let period = schedule.period;
-                    waiting.insert((target, schedule, runtime), period);
+                let Ok((watched, outcome)) = done else { continue };
+                if report.probed(&watched.target, &watched.schedule, outcome) {
+                    let period = watched.schedule.period;
+                    waiting.insert(watched, period);
                 }
             }
             Some(watched) = targets.recv() => {
-                let delay = watched.1.initial_delay;
+                let delay = watched.delay;
                 if delay.is_zero() {
                     under_way.push(ask(watched));
                 } else {
@@ -163,19 +188,14 @@ pub async fn run(
     }
 }
 
-fn ask(watched: Watched) -> JoinHandle<(Watched, Result<u16, RuntimeError>)> {
+fn ask(watched: Watched) -> JoinHandle<(Watched, Outcome)> {
     tokio::spawn(async move {
-        let (target, schedule, runtime) = &watched;
-        let asked = runtime.http_probe(&target.pod_uid, schedule.request.clone());
-        // The runtime keeps the timeout itself; this holds one that doesn't.
-        let result = match tokio::time::timeout(schedule.request.timeout, asked).await {
-            Ok(result) => result,
-            Err(_) => Err(RuntimeError::new(
-                "ProbeTimeout",
-                format!("no answer within {} s", schedule.request.timeout.as_secs()),
-            )),
-        };
-        (watched, result)
+        let (target, schedule) = (&watched.target, &watched.schedule);
+        let (uid, container) = (&target.pod_uid, &target.container);
+        let runtime = &*watched.runtime;
+        let call = schedule.call.run(runtime, uid, container, target.address, schedule.timeout);
+        let outcome = call.await;
+        (watched, outcome)
     })
 }
 
@@ -186,9 +206,9 @@ mod tests {
     use super::*;
 
     fn schedule(probe: serde_json::Value) -> Option<Schedule> {
-        let container = json!({"name": "c", "readinessProbe": probe,
-            "ports": [{"name": "web", "containerPort": 8080}]});
-        Schedule::of(&serde_json::from_value(container).expect("container"))
+        let container = json!({"name": "c", "livenessProbe": probe});
+        let container = serde_json::from_value(container).expect("container");
+        Schedule::of(&container, Sort::Liveness)
     }
 
     #[test]
@@ -196,40 +216,43 @@ mod tests {
         let schedule = schedule(json!({"httpGet": {"port": 80}, "successThreshold": 2,
             "failureThreshold": 3}))
         .expect("probe");
-        let mut readiness = Readiness::default();
+        let mut tally = Tally::default();
         let states: String = "+-++--+---+-++"
             .chars()
             .map(|result| {
-                readiness.count(result == '+', &schedule);
-                if readiness.ready { 'R' } else { '.' }
+                tally.count(result == '+', &schedule);
+                match tally.healthy {
+                    None => '?',
+                    Some(true) => 'R',
+                    Some(false) => '.',
+                }
             })
             .collect();
-        assert_eq!(states, "...RRRRRR....R");
+        assert_eq!(states, "???RRRRRR....R");
     }
 
     #[test]
-    fn defaults_and_names() {
-        let found = schedule(json!({"httpGet": {"port": "web", "httpHeaders":
-            [{"name": "Host", "value": "h"}, {"name": "X", "value": "y"}]}}))
-        .expect("probe");
-        assert_eq!((found.request.port, found.request.path.as_str()), (8080, "/"));
-        assert_eq!(found.request.host.as_deref(), Some("h"));
-        assert_eq!(found.request.headers, [("X".to_owned(), "y".to_owned())]);
-        assert_eq!((found.period.as_secs(), found.initial_delay.as_secs()), (10, 0));
+    fn defaults() {
+        let found = schedule(json!({"httpGet": {"port": 80}})).expect("probe");
+        let seconds = [found.initial_delay, found.period, found.timeout].map(|t| t.as_secs());
+        assert_eq!(seconds, [0, 10, 1]);
         assert_eq!((found.success_threshold, found.failure_threshold), (1, 3));
-        assert_eq!(schedule(json!({"httpGet": {"port": "unknown"}})), None);
-        assert_eq!(schedule(json!({"tcpSocket": {"port": 1}})), None);
+        assert_eq!(schedule(json!({"periodSeconds": 1})), None);
     }
 
     #[test]
-    fn results() {
-        for (code, expected) in [
-            (200, None),
-            (302, None),
-            (404, Some("HTTP probe failed with statuscode: 404")),
-            (500, Some("HTTP probe failed with statuscode: 500")),
+    fn events() {
+        for (outcome, expected) in [
+            (Outcome::Success, None),
+            (Outcome::Warning("w".into()), Some(("ProbeWarning", "Startup probe warning: w"))),
+            (Outcome::Failure("f".into()), Some(("Unhealthy", "Startup probe failed: f"))),
+            (
+                Outcome::Error("e".into()),
+                Some(("Unhealthy", "Startup probe errored and resulted in unknown state: e")),
+            ),
         ] {
-            assert_eq!(failure(&Ok(code)).as_deref(), expected);
+            let event = outcome.event(Sort::Startup);
+            assert_eq!(event.as_ref().map(|(reason, text)| (*reason, text.as_str())), expected);
         }
     }
 }

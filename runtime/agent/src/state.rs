@@ -8,7 +8,7 @@ use windlass_runtime_api::{ContainerState, ObservedSandbox};
 use windlass_sdk_meta::Timestamp;
 use windlass_sdk_types::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use crate::{order, probe::Readiness};
+use crate::{order, probe::Tally};
 
 /// `lastState.terminated.reason` of a container whose process died with the agent's.
 pub const NODE_RESTART: &str = "NodeRestart";
@@ -60,9 +60,15 @@ pub struct ContainerMemory {
     pub last: Option<Terminated>,
     /// Restarts in a row that count for the back-off.
     pub crashes: u32,
-    pub readiness: Readiness,
+    pub readiness: Tally,
+    /// Of the startup probe, then of the liveness probe.
+    pub health: Tally,
     /// The startup probe succeeded.
     pub passed_startup: bool,
+    /// The postStart hook runs, or has failed.
+    pub hooking: bool,
+    /// Why the newest attempt has to end, whatever it does; also after it did.
+    pub doom: Option<Doom>,
     /// The attempt whose termination message was looked for.
     pub message_of: Option<u32>,
     /// The image of the newest attempt, as the pod named it, and its digest.
@@ -92,6 +98,21 @@ pub struct Terminated {
     pub message: String,
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
+}
+
+/// Why a container has to end and to be started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doom {
+    pub by: DoomedBy,
+    /// The probe's own grace period; None: the pod's.
+    pub grace: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoomedBy {
+    Startup,
+    Liveness,
+    PostStart,
 }
 
 /// Something that keeps a container (or sandbox) from starting.
@@ -167,8 +188,11 @@ impl ContainerMemory {
         self.attempt = attempt;
         self.starting = None;
         self.trouble = None;
-        self.readiness = Readiness::default();
+        self.readiness = Tally::default();
+        self.health = Tally::default();
         self.passed_startup = false;
+        self.hooking = false;
+        self.doom = None;
     }
 
     fn ended(&mut self, ended: Terminated) {
@@ -177,7 +201,7 @@ impl ContainerMemory {
         }
         self.state = Attempt::Ended(ended);
         self.stopping = None;
-        self.readiness = Readiness::default();
+        self.readiness = Tally::default();
     }
 }
 
@@ -192,9 +216,10 @@ impl PodState {
         };
         let known = status.iter().flat_map(|status| {
             let init = status.init_container_statuses.iter().flatten();
-            init.chain(status.container_statuses.iter().flatten())
+            let late = status.ephemeral_container_statuses.iter().flatten();
+            init.chain(status.container_statuses.iter().flatten()).chain(late)
         });
-        for container in order::containers(pod) {
+        for container in order::every(pod) {
             let told = known.clone().find(|told| told.name == container.name);
             let mut memory = told.map(from_status).unwrap_or_default();
             if let Some(record) = record.and_then(|record| record.containers.get(&container.name)) {
@@ -275,7 +300,9 @@ fn take_in(memory: &mut ContainerMemory, found: &windlass_runtime_api::ObservedC
         ContainerState::Running { started_at } => {
             let running = Attempt::Running { id: found.id.clone(), started_at: *started_at };
             if memory.attempt != found.attempt {
-                memory.readiness = Readiness::default();
+                memory.readiness = Tally::default();
+                memory.health = Tally::default();
+                memory.doom = None;
             }
             memory.state = running;
             memory.attempt = found.attempt;
@@ -317,7 +344,7 @@ fn from_status(told: &ContainerStatus) -> ContainerMemory {
         attempt: u32::try_from(told.restart_count).unwrap_or_default(),
         image: told.image.clone(),
         image_digest: told.image_id.clone(),
-        readiness: Readiness::told(told.ready),
+        readiness: Tally::told(told.ready),
         passed_startup: told.started == Some(true),
         ..ContainerMemory::default()
     };

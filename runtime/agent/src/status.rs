@@ -7,7 +7,6 @@ use windlass_sdk_types::api::core::v1::{Container, Pod};
 use crate::{
     order::{self, Role},
     plan::NodeView,
-    probe::Schedule,
     state::{ContainerMemory, Failure, NODE_RESTART, PodState, SandboxState, Terminated},
 };
 
@@ -25,6 +24,8 @@ type Row<'a> = (&'a Container, ContainerMemory, Shown);
 pub struct Rows<'a> {
     pub init: &'a [Row<'a>],
     pub main: &'a [Row<'a>],
+    /// The ephemeral ones.
+    pub late: &'a [Row<'a>],
     /// Why the pod has to end before its containers do.
     pub failure: Option<&'a Failure>,
     /// A main container has been started.
@@ -95,6 +96,16 @@ pub fn build(
         rows.main.iter().map(|row| container_status(row, node.runtime)).collect();
     statuses.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     status.insert("containerStatuses".into(), statuses.into());
+    if !rows.late.is_empty() {
+        let statuses = rows.late.iter().map(|row| {
+            let mut status = container_status(row, node.runtime);
+            // Nobody waits for it to be ready.
+            status["ready"] = false.into();
+            status["started"] = false.into();
+            status
+        });
+        status.insert("ephemeralContainerStatuses".into(), statuses.collect());
+    }
     Value::Object(status)
 }
 
@@ -272,12 +283,12 @@ fn unmet_gate(pod: &Pod) -> Option<(&'static str, String)> {
 
 fn is_ready((container, memory, shown): &Row<'_>) -> bool {
     is_started(container, memory, shown)
-        && (memory.readiness.ready || Schedule::of(container).is_none())
+        && (memory.readiness.is_healthy() || container.readiness_probe.is_none())
 }
 
 fn is_started(container: &Container, memory: &ContainerMemory, shown: &Shown) -> bool {
     let running = matches!(shown, Shown::Running { .. });
-    running && (memory.passed_startup || container.startup_probe.is_none())
+    running && !memory.hooking && (memory.passed_startup || container.startup_probe.is_none())
 }
 
 fn container_status(row: &Row<'_>, runtime: &str) -> Value {

@@ -10,6 +10,22 @@ use windlass_sdk_types::{Kind, Pod};
 
 use crate::agent::Agent;
 
+/// A pod's status as JSON text. A node keeps two of each pod: as trees, ten thousand pods would
+/// take more memory for these than for all that they run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StatusText(Box<str>);
+
+impl StatusText {
+    pub fn of(status: &Value) -> Self {
+        Self(status.to_string().into())
+    }
+
+    pub fn tree(&self) -> Value {
+        // It was made from a tree.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
 /// One of several writers, until told to stop.
 pub(crate) async fn write(agent: Arc<Agent>, stop: CancellationToken) {
     loop {
@@ -41,8 +57,8 @@ async fn write_one(agent: &Agent, uid: &str) -> Result<(), Error> {
         let delete = entry.delete && !entry.state.deleted;
         (entry.key.clone(), entry.planned.clone(), entry.told.clone(), delete)
     };
-    if differs(&told, &planned) {
-        let mut patch = Patch::Merge(json!({ "status": planned })).only_uid(uid);
+    if differs(&told.tree(), &planned.tree()) {
+        let mut patch = Patch::Merge(json!({ "status": planned.tree() })).only_uid(uid);
         // Others write conditions too: theirs must be the newest.
         if let Some(version) = gated_version(agent, &key, uid) {
             patch = patch.only_version(&version);

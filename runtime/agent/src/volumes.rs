@@ -14,10 +14,10 @@ use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use windlass_runtime_api::{Mount, ObservedSandbox, RuntimeError};
+use windlass_runtime_api::{Mount, ObservedSandbox};
 use windlass_runtime_volume::{self as volume, Content, Data, Facts, Inputs, Needs, TokenAsk};
 use windlass_sdk_client::{Informers, Key, Queue};
-use windlass_sdk_meta::{Timestamp, parse_time};
+use windlass_sdk_meta::{Quantity, Timestamp, parse_time};
 use windlass_sdk_types::{
     ConfigMap, Kind, Pod, Secret, ServiceAccount,
     api::core::v1::{Container, Volume},
@@ -25,7 +25,7 @@ use windlass_sdk_types::{
 
 use crate::{
     agent::{Agent, Entry},
-    env, logs, order,
+    env, logs, mounts, order,
     state::{Attempt, Failure},
 };
 
@@ -37,15 +37,19 @@ const TOKEN_PERCENT: i32 = 80;
 const REFRESH_RETRY: Duration = Duration::from_secs(10);
 /// How often the folder of an emptyDir with a limit is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// Memory is scarcer.
+const MEASURE_MEMORY_EVERY: Duration = Duration::from_secs(2);
+/// The part of the node's memory that an emptyDir in memory may take where nothing else bounds it.
+const MEMORY_PART: u64 = 8;
 
 /// Where volumes are, and who must hear of which change.
 pub(crate) struct Volumes {
     /// None in the simulation: no pod has mounts there.
-    dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     informers: Informers,
     /// Pods whose files must be looked at.
     queue: Queue<String>,
-    pods: Mutex<BTreeMap<String, Made>>,
+    pub(crate) pods: Mutex<BTreeMap<String, Made>>,
     watches: Mutex<BTreeMap<Object, Watched>>,
     /// Two writers of one volume must not meet.
     writing: Mutex<()>,
@@ -53,8 +57,10 @@ pub(crate) struct Volumes {
 
 /// A pod whose volumes are on disk.
 #[derive(Clone, Default)]
-struct Made {
+pub(crate) struct Made {
     tokens: BTreeMap<TokenAsk, Token>,
+    /// Also those that wait for a first use.
+    pub(crate) late: bool,
 }
 
 #[derive(Clone)]
@@ -127,7 +133,7 @@ impl Volumes {
         }
     }
 
-    fn volume_folder(&self, uid: &str, name: &str) -> Option<PathBuf> {
+    pub(crate) fn volume_folder(&self, uid: &str, name: &str) -> Option<PathBuf> {
         Some(self.dir.as_ref()?.join(uid).join("volumes").join(name))
     }
 
@@ -136,6 +142,12 @@ impl Volumes {
         let folder = self.dir.as_ref()?.join(uid).join("termination");
         Some(folder.join(format!("{container}.{attempt}")))
     }
+}
+
+/// Removes the volumes of all pods, also what isn't below this folder; for when a node is removed.
+pub fn remove_volumes(volume_dir: &Path) -> std::io::Result<()> {
+    let entries = std::fs::read_dir(volume_dir).into_iter().flatten().flatten();
+    entries.into_iter().try_for_each(|entry| volume::remove(&entry.path()))
 }
 
 /// Writes volumes anew when there is a reason, until told to stop.
@@ -151,88 +163,11 @@ pub(crate) async fn keep_fresh(agent: Arc<Agent>, stop: CancellationToken) {
 }
 
 impl Agent {
-    /// The container's mounts, with the pod's volumes made where they aren't yet.
-    pub(crate) async fn mounts(
-        self: &Arc<Self>,
-        pod: &Pod,
-        container: &Container,
-        env: &[(String, String)],
-        attempt: u32,
-        address: IpAddr,
-    ) -> Result<Vec<Mount>, RuntimeError> {
-        if self.volumes.dir.is_none() {
-            return Ok(Vec::new());
-        }
-        let has_volumes = pod.spec.as_ref().is_some_and(|spec| spec.volumes.is_some());
-        if has_volumes && !self.volumes.pods.lock().contains_key(pod.uid()) {
-            let failed = |message| RuntimeError::new(FAILED_MOUNT, message);
-            self.make_volumes(pod, address).await.map_err(failed)?;
-            if !self.entries.lock().by_uid.contains_key(pod.uid()) {
-                // Forgotten meanwhile.
-                self.volumes.forget(pod.uid());
-            }
-        }
-        let env = env.iter().cloned().collect();
-        let mut mounts = Vec::new();
-        for (number, mount) in container.volume_mounts.iter().flatten().enumerate() {
-            let failed = |message: String| RuntimeError::new("CreateContainerConfigError", message);
-            let of = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-            let Some(source) = of.clone().find(|of| of.name == mount.name) else {
-                return Err(failed(format!("volume {:?} is not in the pod", mount.name)));
-            };
-            let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
-                (Some(expression), _) if !expression.is_empty() => env::expand(expression, &env),
-                (_, sub_path) => sub_path.clone().unwrap_or_default(),
-            };
-            let folder = self.volume_source(pod.uid(), source);
-            let mut host_path = volume::mount_source(&folder, &sub_path).map_err(failed)?;
-            let fixed = volume::is_read_only(source);
-            if fixed && !sub_path.is_empty() {
-                // A file mounted by itself stays as it was, as upstream's does.
-                let place = format!("{}.{number}", container.name);
-                let kept = self.volumes.dir.as_ref().map(|dir| dir.join(pod.uid()).join(place));
-                if let Some(kept) = kept {
-                    host_path = volume::keep(&host_path, &kept)
-                        .map_err(|error| failed(format!("subPath {sub_path:?}: {error}")))?;
-                }
-            }
-            mounts.push(Mount {
-                host_path,
-                container_path: mount.mount_path.clone(),
-                read_only: fixed || mount.read_only == Some(true),
-            });
-        }
-        self.mount_termination_file(pod.uid(), container, attempt, &mut mounts)?;
-        Ok(mounts)
-    }
-
-    fn volume_source(&self, uid: &str, source: &Volume) -> PathBuf {
+    pub(crate) fn volume_source(&self, uid: &str, source: &Volume) -> PathBuf {
         match &source.host_path {
             Some(host) => PathBuf::from(&host.path),
             None => self.volumes.volume_folder(uid, &source.name).unwrap_or_default(),
         }
-    }
-
-    /// Where one of the container's volumes holds the message's folder the file is there.
-    fn mount_termination_file(
-        &self,
-        uid: &str,
-        container: &Container,
-        attempt: u32,
-        mounts: &mut Vec<Mount>,
-    ) -> Result<(), RuntimeError> {
-        let path = env::termination_path(container);
-        let Some(file) = self.volumes.termination_file(uid, &container.name, attempt) else {
-            return Ok(());
-        };
-        if mount_of(path, mounts).is_some() {
-            return Ok(());
-        }
-        volume::termination_file(&file).map_err(|error| {
-            RuntimeError::new("CreateContainerError", format!("terminationMessagePath: {error}"))
-        })?;
-        mounts.push(Mount { host_path: file, container_path: path.to_owned(), read_only: false });
-        Ok(())
     }
 
     /// True where something changed. Containers that ended leave their last words.
@@ -245,7 +180,7 @@ impl Agent {
     ) -> bool {
         let changed = entry.state.observe(seen, now);
         let pod = self.pods.find(&entry.key).filter(|pod| changed && pod.uid() == uid);
-        for container in pod.iter().flat_map(|pod| order::containers(pod)) {
+        for container in pod.iter().flat_map(|pod| order::every(pod)) {
             let Some(memory) = entry.state.containers.get_mut(&container.name) else { continue };
             let attempt = memory.attempt;
             let Attempt::Ended(ended) = &mut memory.state else { continue };
@@ -254,7 +189,7 @@ impl Agent {
             }
             let mut message = pod
                 .as_ref()
-                .map(|pod| self.termination_message(pod, container, attempt))
+                .map(|pod| self.termination_message(pod, &container, attempt))
                 .unwrap_or_default();
             let policy = container.termination_message_policy.as_deref();
             if message.is_empty() && ended.exit_code != 0 && policy == Some("FallbackToLogsOnError")
@@ -292,6 +227,7 @@ impl Agent {
                     host_path: self.volume_source(pod.uid(), source),
                     container_path: mount.mount_path.clone(),
                     read_only: mount.read_only == Some(true),
+                    ..Mount::default()
                 })
             })
             .collect();
@@ -299,11 +235,17 @@ impl Agent {
         mount_of(path, &mounts).map(|path| volume::termination_message(&path)).unwrap_or_default()
     }
 
-    /// Fetches and writes all volumes of a pod; the error is a message for the pod's owner.
-    async fn make_volumes(self: &Arc<Self>, pod: &Pod, address: IpAddr) -> Result<(), String> {
+    /// Fetches and writes the volumes of a pod; the error is a message for the pod's owner.
+    pub(crate) async fn make_volumes(
+        self: &Arc<Self>,
+        pod: &Pod,
+        address: IpAddr,
+        late: bool,
+    ) -> Result<(), String> {
         let uid = pod.uid();
+        let all = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let volumes: Vec<&Volume> =
-            pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).collect();
+            all.filter(|source| late || !mounts::is_late(pod, source)).collect();
         let mut needs = Needs::default();
         for of in volumes.iter().map(|source| volume::needs(source)) {
             needs.config_maps.extend(of.config_maps);
@@ -322,7 +264,7 @@ impl Agent {
             secrets: &fetched.secrets,
             tokens: &tokens.collect(),
         };
-        let mut is_limited = false;
+        let mut measure_after: Option<Duration> = None;
         {
             let _writing = self.volumes.writing.lock();
             for source in volumes {
@@ -330,18 +272,24 @@ impl Agent {
                     format!("MountVolume.SetUp failed for volume {:?} : {message}", source.name)
                 };
                 let content = volume::resolve(source, &inputs).map_err(failed)?;
-                is_limited |= matches!(content, Content::Empty { size_limit_bytes: Some(_) });
+                let period = match content {
+                    Content::Empty { in_memory: true, .. } => Some(MEASURE_MEMORY_EVERY),
+                    Content::Empty { size_limit_bytes: Some(_), .. } => Some(MEASURE_EVERY),
+                    _ => None,
+                };
+                measure_after = measure_after.into_iter().chain(period).min();
                 self.write(uid, &source.name, &content).map_err(failed)?;
             }
         }
         let next = fetched.tokens.values().map(|token| token.refresh_at).min();
-        self.volumes.pods.lock().insert(uid.to_owned(), Made { tokens: fetched.tokens });
+        let made = Made { tokens: fetched.tokens, late };
+        self.volumes.pods.lock().insert(uid.to_owned(), made);
         if let Some(at) = next {
             let delay = at.duration_since(self.clock.now()).try_into().unwrap_or(REFRESH_RETRY);
             self.volumes.queue.add_after(uid.to_owned(), delay);
         }
-        if is_limited {
-            self.volumes.queue.add_after(uid.to_owned(), MEASURE_EVERY);
+        if let Some(period) = measure_after {
+            self.volumes.queue.add_after(uid.to_owned(), period);
         }
         Ok(())
     }
@@ -350,7 +298,10 @@ impl Agent {
         let Some(folder) = self.volumes.volume_folder(uid, name) else { return Ok(()) };
         let written = match content {
             Content::Host { path, sort } => return volume::host_path(Path::new(path), sort),
-            Content::Empty { .. } => volume::empty_dir(&folder),
+            Content::Empty { mode, in_memory: true, .. } => {
+                volume::memory_dir(&folder, uid, name, *mode)
+            }
+            Content::Empty { mode, .. } => volume::empty_dir(&folder, *mode),
             Content::Files(files) => {
                 volume::write_files(&folder, files, self.clock.now()).map(|_| ())
             }
@@ -476,12 +427,10 @@ impl Agent {
                 .get(uid)
                 .and_then(|entry| Some((entry.key.clone(), entry.state.address?)))
         };
-        let Some((key, address)) = known.filter(|_| self.volumes.pods.lock().contains_key(uid))
-        else {
-            return;
-        };
+        let made = self.volumes.pods.lock().get(uid).map(|made| made.late);
+        let (Some((key, address)), Some(late)) = (known, made) else { return };
         let Some(pod) = self.pods.find(&key).filter(|pod| pod.uid() == uid) else { return };
-        if let Err(message) = self.make_volumes(&pod, address).await {
+        if let Err(message) = self.make_volumes(&pod, address, late).await {
             // What was written stays; upstream's nodes tell it the same way.
             let about = self.about(&key, uid, None);
             let sort = windlass_sdk_client::EventType::Warning;
@@ -497,13 +446,11 @@ impl Agent {
     /// A pod whose emptyDir outgrew its limit is evicted.
     fn measure(&self, pod: &Pod) {
         for source in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            let limit = source.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref());
-            let Some(text) = limit.map(|limit| limit.0.as_str()) else { continue };
-            let Ok(limit) = text.parse::<windlass_sdk_meta::Quantity>() else { continue };
+            let Some(limit) = self.size_limit(pod, source) else { continue };
             let Some(folder) = self.volumes.volume_folder(pod.uid(), &source.name) else { return };
             let used = volume::used_bytes(&folder);
-            if limit.units() > 0 && used > limit.units().unsigned_abs() {
-                let name = &source.name;
+            if Quantity::from_bytes(used) > limit {
+                let (name, text) = (&source.name, limit.to_string());
                 let message =
                     format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. ");
                 self.update(pod.uid(), |entry| {
@@ -513,10 +460,28 @@ impl Agent {
             }
         }
     }
+
+    /// What an emptyDir may hold: its own limit; in memory also what the pod's containers may use
+    /// together, and always something.
+    pub(crate) fn size_limit(&self, pod: &Pod, source: &Volume) -> Option<Quantity> {
+        let empty = source.empty_dir.as_ref()?;
+        let own = empty.size_limit.as_ref().and_then(|limit| limit.0.parse::<Quantity>().ok());
+        let own = own.filter(|limit| *limit > Quantity::ZERO);
+        if empty.medium.as_deref() != Some("Memory") {
+            return own;
+        }
+        let of_containers: Option<Vec<Quantity>> = order::containers(pod)
+            .map(|of| of.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.parse().ok())
+            .collect();
+        let most = Quantity::from_bytes(self.node.memory_bytes / MEMORY_PART);
+        let together =
+            of_containers.map(|all| all.into_iter().fold(Quantity::ZERO, Quantity::saturating_add));
+        own.into_iter().chain(together).chain([most]).min()
+    }
 }
 
 /// The file of the node that a container's path is, where a mounted folder is its parent.
-fn mount_of(path: &str, mounts: &[Mount]) -> Option<PathBuf> {
+pub(crate) fn mount_of(path: &str, mounts: &[Mount]) -> Option<PathBuf> {
     let (parent, name) = path.rsplit_once('/')?;
     let mount = mounts.iter().find(|mount| mount.container_path.trim_end_matches('/') == parent)?;
     Some(mount.host_path.join(name))

@@ -2,12 +2,25 @@
 //! that a runtime can be in this process, behind a socket (Docker), or a child process. Knows
 //! neither wasmtime nor Docker nor the Kubernetes API.
 
+mod keyvalue;
+mod reach;
+mod spin;
+mod sql;
+
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{future::BoxFuture, stream::BoxStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use windlass_sdk_meta::Timestamp;
+
+pub use keyvalue::{
+    BATCH_LIMIT, BATCH_LIMIT_BYTES, DEFAULT_STORE, Entry, KEY_LIMIT_BYTES, KeyValueError,
+    KeyValueStore, KeyValues, Keys, VALUE_LIMIT_BYTES, add, check_key, check_value,
+};
+pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
+pub use spin::{SpinApp, SpinComponent, SpinRoute, SpinVariable};
+pub use sql::{Database, Databases, SqlError, SqlRows, SqlValue};
 
 /// A runtime of one node. All calls are idempotent: asking again for what is so changes nothing.
 #[async_trait]
@@ -46,8 +59,17 @@ pub trait Runtime: Send + Sync {
     /// that lags gets `Lagged` and looks at everything.
     fn events(&self) -> BoxStream<'static, RuntimeEvent>;
 
-    /// An HTTP GET to a container of the pod, as a readiness probe makes it. In process for WASM.
-    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError>;
+    /// One HTTP request to a port of the pod, as probes and hooks make it: in process where the
+    /// runtime serves the port itself. Redirects are not followed. An error's message is what a
+    /// client would say of it, such as `dial tcp 127.64.0.1:80: connect: connection refused`.
+    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe)
+    -> Result<HttpAnswer, RuntimeError>;
+
+    /// Whether a port takes connections. The error's message is as for `http_probe`.
+    async fn tcp_probe(&self, pod_uid: &str, probe: TcpProbe) -> Result<(), RuntimeError> {
+        let _ = (pod_uid, probe);
+        Err(RuntimeError::new("ProbeError", format!("the {} runtime has no sockets", self.name())))
+    }
 
     /// Runs a program in a container that runs, with the container's volumes and environment, and
     /// returns its exit code once it has ended and what it wrote is in `io`. Dropping the future
@@ -61,6 +83,20 @@ pub trait Runtime: Send + Sync {
     ) -> Result<i32, RuntimeError> {
         let _ = (pod_uid, container, exec, io);
         Err(RuntimeError::new("ExecError", format!("the {} runtime has no exec", self.name())))
+    }
+
+    /// Connects a caller with a container's own program: with what it writes from now on and, where
+    /// it has a stdin, what the caller sends. Returns when the program has ended; dropping the future
+    /// detaches. A runtime, or a container, without such streams gives `io` back: then the log is
+    /// followed.
+    async fn attach(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        io: ExecIo,
+    ) -> Result<Attached, RuntimeError> {
+        let _ = (pod_uid, container);
+        Ok(Attached::ByLog(io))
     }
 
     /// What the containers use, those that run only. A runtime that can't tell names none.
@@ -80,6 +116,13 @@ pub struct ExecSpec {
     pub tty: bool,
 }
 
+/// How [`Runtime::attach`] went.
+pub enum Attached {
+    /// The program has ended.
+    Ended,
+    ByLog(ExecIo),
+}
+
 /// The caller's side of [`Runtime::exec`].
 pub struct ExecIo {
     /// None: the program finds its stdin at the end.
@@ -97,7 +140,28 @@ pub struct Sandbox {
     pub namespace: String,
     pub address: IpAddr,
     pub hostname: String,
+    pub names: Arc<PodNames>,
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How guests of a pod look up names: what other systems keep in `/etc/hosts` and
+/// `/etc/resolv.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNames {
+    /// Names that only this pod knows, in lower case: its own and its `hostAliases`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Domains that are tried behind a name, beside the cluster's own.
+    pub searches: Vec<String>,
+    /// A name with at least as many dots is tried as it is before the domains are.
+    pub ndots: usize,
+    /// Names of services are known.
+    pub cluster: bool,
+}
+
+impl Default for PodNames {
+    fn default() -> Self {
+        Self { hosts: Vec::new(), searches: Vec::new(), ndots: 5, cluster: true }
+    }
 }
 
 /// One attempt of one container, with everything resolved: no reference to another object is left.
@@ -115,21 +179,67 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// In any order; a path inside another mount's path is a mount of its own.
     pub mounts: Vec<Mount>,
+    /// Makes those of `mounts` that don't exist yet; called before the first instance that runs,
+    /// so that a container that is never used costs no file and no token.
+    pub late_mounts: Option<LateMounts>,
     pub ports: Vec<Port>,
     pub limits: Limits,
     /// stdout and stderr go here in CRI's log format; made when the first line is written.
     pub log_path: PathBuf,
     pub on_trap: OnTrap,
+    /// Which hosts it may call.
+    pub reach: Reach,
+    pub console: ConsoleSpec,
+}
+
+/// `stdin`, `stdinOnce` and `tty` of a container: what those who attach may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsoleSpec {
+    /// Its program has a stdin, which is open until a caller closes it.
+    pub stdin: bool,
+    /// The first caller's end is the end of stdin.
+    pub stdin_once: bool,
+    /// Its program finds a terminal, and writes to stdout only.
+    pub tty: bool,
 }
 
 /// A folder or a file of the node that a container sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// Exists when the container is started.
+    /// Exists when the container is started, or once `late_mounts` was called.
     pub host_path: PathBuf,
     /// Absolute, as the pod names it.
     pub container_path: String,
     pub read_only: bool,
+    /// What the volume may hold, for who writes to it from outside; the container itself is held
+    /// by the agent, which measures.
+    pub limit_bytes: Option<u64>,
+    /// A place in a volume (subPath), with every symlink on the way resolved. Other containers can
+    /// write there: a symlink that is found on the way later is refused, not followed.
+    pub resolved: bool,
+}
+
+/// See [`ContainerSpec::late_mounts`]. May be called more than once.
+#[derive(Clone)]
+pub struct LateMounts(Arc<dyn Fn() -> BoxFuture<'static, Result<(), RuntimeError>> + Send + Sync>);
+
+impl LateMounts {
+    pub fn new<F>(make: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), RuntimeError>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(make())))
+    }
+
+    pub async fn make(&self) -> Result<(), RuntimeError> {
+        (self.0)().await
+    }
+}
+
+impl std::fmt::Debug for LateMounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LateMounts")
+    }
 }
 
 /// An image that is on this node.
@@ -155,6 +265,10 @@ pub struct ImageConfig {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
+    /// The function of a module that runs; empty: `_start`.
+    pub function: String,
+    /// None: the image is one program.
+    pub spin: Option<Arc<SpinApp>>,
     /// What the image is and what told so: one sentence, for Events and people.
     pub why: String,
 }
@@ -277,13 +391,40 @@ pub enum RuntimeEvent {
     Notice { pod_uid: String, container: String, reason: &'static str, message: String },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// What [`Runtime::http_probe`] asks.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpProbe {
+    /// The one whose port it is; another of the pod may have it.
     pub container: String,
+    /// A name or an address, looked up and dialled as the pod would; None: the pod itself.
+    pub to: Option<String>,
     pub port: u16,
     pub path: String,
+    /// The `Host` header; None: the pod's address and the port.
     pub host: Option<String>,
     pub headers: Vec<(String, String)>,
+    /// The message of a gRPC call, sent by POST over HTTP/2; None: a GET over HTTP/1.1.
+    pub grpc: Option<Vec<u8>>,
+    pub timeout: Duration,
+}
+
+/// The answer to an [`HttpProbe`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpAnswer {
+    pub status: u16,
+    pub location: Option<String>,
+    /// The beginning, at most 10 KiB.
+    pub body: Vec<u8>,
+    /// `grpc-status` and `grpc-message`, from the trailers or the head.
+    pub grpc: Option<(u32, String)>,
+}
+
+/// What [`Runtime::tcp_probe`] asks; fields as in [`HttpProbe`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TcpProbe {
+    pub container: String,
+    pub to: Option<String>,
+    pub port: u16,
     pub timeout: Duration,
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use windlass_sdk_package::PackageError;
 
-use crate::{error::ImageError, staging::Staging};
+use crate::{error::ImageError, staging::Staging, zstd};
 
 /// Symbolic links that are followed.
 const LINKS: usize = 8;
@@ -122,10 +122,7 @@ pub(crate) fn unpacked(path: &Path) -> Result<Box<dyn Read>, ImageError> {
         [0x1f, 0x8b, ..] => {
             Box::new(flate2::bufread::MultiGzDecoder::new(file).take(UNPACKED_BYTES))
         }
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let why = "it has a layer compressed with zstd, which isn't read here yet; use gzip";
-            return Err(PackageError::Refused(why.into()).into());
-        }
+        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Frames::new(file).take(UNPACKED_BYTES)),
         _ => Box::new(file),
     })
 }
@@ -201,7 +198,7 @@ mod tests {
         let out = Staging::new(dir.path()).expect("staging");
         for (bytes, expected) in [
             (&b"this is no tar, and long enough to look like a header"[..], "no tar"),
-            (b"\x28\xb5\x2f\xfd....", "zstd"),
+            (b"\x28\xb5\x2f\xfd....", "no tar"),
         ] {
             let path = dir.path().join("layer");
             fs::write(&path, bytes.repeat(20)).expect("write");

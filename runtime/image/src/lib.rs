@@ -5,6 +5,7 @@
 //! `archive.rs` takes in what a person has as a file, `pull.rs` what a registry has; both fill a
 //! `staging.rs` folder. `settle.rs` finds the wasm in it, by the rules of `windlass_sdk_package`.
 
+mod app;
 mod archive;
 mod credentials;
 mod error;
@@ -14,6 +15,8 @@ mod reference;
 mod settle;
 mod staging;
 mod store;
+mod tree;
+mod zstd;
 
 pub use credentials::{Credential, Credentials};
 pub use error::ImageError;

@@ -2,12 +2,15 @@
 //! layers are read where they are, and `windlass_sdk_package` decides. The result is kept beside the
 //! content, and can be made again from it at any time.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use windlass_sdk_package::{
-    Decision, Document, Manifest, PackageError, Sort, WasmPlace, accept, inspect, is_digest, pick,
-    resolve, spin_application, spin_layer,
+    Decision, Document, Inspection, Manifest, PackageError, Sort, WasmPlace, accept, inspect,
+    is_digest, pick, resolve, spin_application, spin_archives, spin_layer,
 };
 
 use crate::{error::ImageError, extract, staging};
@@ -33,6 +36,9 @@ pub struct Settled {
     pub wasm_size: u64,
     /// Everything that is kept for it.
     pub content: Vec<String>,
+    /// Layers of a Spin application that are archives of files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archives: Vec<String>,
 }
 
 /// Where content is; None where it isn't here.
@@ -97,7 +103,7 @@ pub(crate) fn settle(
     let config = read(&manifest.config.digest, places)?;
     let mut decision = resolve(&manifest, &config)?;
     if let Some(layer) = spin_layer(&manifest) {
-        decision = spin_application(decision, &read(&layer.digest, places)?)?;
+        decision = spin_application(decision, &manifest, &read(&layer.digest, places)?)?;
     }
     let (wasm_digest, wasm_path) = match &decision.wasm {
         WasmPlace::Layer(at) => {
@@ -116,16 +122,27 @@ pub(crate) fn settle(
             (digest, path)
         }
     };
-    let mut file = fs::File::open(&wasm_path).map_err(|error| ImageError::io(&wasm_path, error))?;
-    let wasm_size = file.metadata().map_err(|error| ImageError::io(&wasm_path, error))?.len();
-    let inspection = inspect(&mut file)?;
+    let (inspection, wasm_size) = look(&wasm_path)?;
     let what = accept(&decision, &inspection)?;
+    for component in decision.spin.iter().flat_map(|app| app.components.iter().skip(1)) {
+        let of = |error: ImageError| match error {
+            ImageError::Package(error) => ImageError::Package(PackageError::Refused(format!(
+                "its component {} is refused: {error}",
+                component.id
+            ))),
+            error => error,
+        };
+        let (inspection, _) =
+            place(&component.digest, places).and_then(|at| look(&at)).map_err(of)?;
+        accept(&decision, &inspection)?;
+    }
     why.extend([decision.why.clone(), what]);
     let mut content = passed;
     content.push(manifest.config.digest.clone());
     content.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
     content.push(wasm_digest.clone());
     content.dedup();
+    let archives = spin_archives(&manifest).map(|layer| layer.digest.clone()).collect();
     Ok(Settled {
         why: format!("It is {}: {}", decision.form.name(), why.join("; ")),
         sort: match inspection.sort {
@@ -139,7 +156,15 @@ pub(crate) fn settle(
         wasm_digest,
         wasm_size,
         content,
+        archives,
     })
+}
+
+fn look(wasm: &Path) -> Result<(Inspection, u64), ImageError> {
+    let io = |error| ImageError::io(wasm, error);
+    let mut file = fs::File::open(wasm).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
+    Ok((inspect(&mut file)?, size))
 }
 
 fn place(digest: &str, places: Places<'_>) -> Result<PathBuf, ImageError> {

@@ -32,6 +32,11 @@ impl Staging {
         self.0.path().join("incoming")
     }
 
+    /// A folder in this one, which goes with it unless it is moved away.
+    pub fn folder(&self) -> Result<TempDir, ImageError> {
+        TempDir::new_in(self.0.path()).map_err(|error| ImageError::io(self.0.path(), error))
+    }
+
     /// Takes in what is in memory; returns its digest.
     pub fn put(&self, bytes: &[u8]) -> Result<String, ImageError> {
         self.copy(&mut &*bytes, bytes.len() as u64).map(|(digest, _)| digest)

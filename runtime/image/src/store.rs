@@ -1,5 +1,6 @@
 //! The folder: `blobs/sha256/HEX`, `index.json`, `oci-layout` (OCI image layout 1.0), `settled/HEX`
-//! for what was decided about each image, and `ingest/` for what is on its way.
+//! for what was decided about each image, `trees/HEX` for files that components of Spin applications
+//! see, and `ingest/` for what is on its way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +13,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use windlass_runtime_api::{Image, ImageConfig};
-use windlass_sdk_package::{Artifact, Document, MANIFEST_MEDIA_TYPE, digest, inspect};
+use windlass_runtime_api::Image;
+use windlass_sdk_package::{Artifact, Document, Form, MANIFEST_MEDIA_TYPE, digest, inspect};
 
 use crate::{
     archive,
@@ -36,10 +37,10 @@ pub const IMAGE_LIMIT_BYTES: u64 = 512 * 1024 * 1024;
 
 /// The images of one node; clones share it.
 #[derive(Clone)]
-pub struct ImageStore(Arc<Inner>);
+pub struct ImageStore(pub(crate) Arc<Inner>);
 
-struct Inner {
-    dir: PathBuf,
+pub(crate) struct Inner {
+    pub dir: PathBuf,
     state: Mutex<State>,
     pulls: Pulls,
 }
@@ -125,7 +126,8 @@ impl ImageStore {
             }
             _ => {}
         }
-        for folder in [&dir.join("blobs/sha256"), &dir.join("settled"), &ingest] {
+        for folder in [&dir.join("blobs/sha256"), &dir.join("settled"), &dir.join("trees"), &ingest]
+        {
             fs::create_dir_all(folder).map_err(|error| ImageError::io(folder, error))?;
         }
         let state = State { index: read_index(dir)?, verified: BTreeSet::new() };
@@ -184,9 +186,8 @@ impl ImageStore {
     /// hashed and compared.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, ImageError> {
         let Some(found) = self.inspect(reference)? else { return Ok(None) };
-        let path = self.blob(&found.settled.wasm_digest);
         self.verify(&found.settled.wasm_digest, found.settled.wasm_size)?;
-        Ok(Some(image(reference, &found.digest, &found.settled, path)))
+        self.image(reference, &found.digest, &found.settled).map(Some)
     }
 
     /// What is known of the image with this name, where it is here.
@@ -269,12 +270,13 @@ impl ImageStore {
         settled: &Settled,
         origin: Origin,
     ) -> Result<Image, ImageError> {
+        // First: an image whose files are not all there gets no name.
+        let image = self.image(&reference.to_string(), top, settled)?;
         let mut state = self.0.state.lock();
         let entry = Entry { digest: top.to_owned(), size: settled.wasm_size, origin };
         state.index.insert(reference.to_string(), entry);
         self.write_index(&state.index)?;
-        let path = self.blob(&settled.wasm_digest);
-        Ok(image(&reference.to_string(), top, settled, path))
+        Ok(image)
     }
 
     /// What was decided about the image with this digest; decided again where that isn't kept.
@@ -282,7 +284,12 @@ impl ImageStore {
         // The name leads to the first document: it must be what was decided about.
         crate::staging::document(&self.blob(top), top)?;
         let kept = fs::read(self.settled_path(top)).ok();
-        if let Some(settled) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
+        // A node of an earlier version left the application out.
+        let whole = |settled: &Settled| {
+            settled.decision.form != Form::SpinApplication || settled.decision.spin.is_some()
+        };
+        if let Some(settled) = kept.filter(whole) {
             return Ok(settled);
         }
         let staging = self.staging()?;
@@ -370,6 +377,7 @@ impl ImageStore {
         for entry in self.0.state.lock().index.values() {
             used.extend(self.content_of(&entry.digest));
         }
+        self.remove_unused_trees();
         let Ok(blobs) = fs::read_dir(self.0.dir.join("blobs/sha256")) else { return };
         for blob in blobs.flatten() {
             let digest = format!("sha256:{}", blob.file_name().to_string_lossy());
@@ -379,6 +387,11 @@ impl ImageStore {
                 tracing::warn!(path = %blob.path().display(), %error, "unused content stays");
             }
         }
+    }
+
+    /// The digests that names lead to.
+    pub(crate) fn tops(&self) -> Vec<String> {
+        self.0.state.lock().index.values().map(|entry| entry.digest.clone()).collect()
     }
 
     /// Every digest that the image with this one needs.
@@ -450,11 +463,11 @@ impl ImageStore {
         NamedTempFile::new_in(&ingest).map_err(|error| ImageError::io(&ingest, error))
     }
 
-    fn settled_path(&self, digest: &str) -> PathBuf {
+    pub(crate) fn settled_path(&self, digest: &str) -> PathBuf {
         self.0.dir.join("settled").join(digest.trim_start_matches("sha256:"))
     }
 
-    fn blob(&self, digest: &str) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &str) -> PathBuf {
         self.0.dir.join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
     }
 }
@@ -483,21 +496,4 @@ fn read_index(dir: &Path) -> Result<BTreeMap<String, Entry>, ImageError> {
 
 pub(crate) fn parse(reference: &str) -> Result<Reference, ImageError> {
     reference.parse().map_err(|source| ImageError::Reference { name: reference.to_owned(), source })
-}
-
-fn image(reference: &str, digest: &str, settled: &Settled, wasm_path: PathBuf) -> Image {
-    let decision = &settled.decision;
-    Image {
-        reference: reference.to_owned(),
-        digest: digest.to_owned(),
-        wasm_digest: settled.wasm_digest.clone(),
-        wasm_path,
-        config: ImageConfig {
-            entrypoint: decision.entrypoint.clone(),
-            args: decision.args.clone(),
-            env: decision.env.clone(),
-            working_dir: decision.working_dir.clone(),
-            why: settled.why.clone(),
-        },
-    }
 }

@@ -17,7 +17,7 @@ use tokio::{
 #[derive(Debug)]
 pub enum Conn {
     Tcp { stream: TcpStream, peer: SocketAddr },
-    Duplex { stream: DuplexStream, peer: SocketAddr },
+    Duplex { stream: DuplexStream, local: SocketAddr, peer: SocketAddr },
 }
 
 impl Conn {
@@ -30,8 +30,18 @@ impl Conn {
         Self::Tcp { stream, peer }
     }
 
-    /// The address of the other side. For a connection that never was a socket: the calling pod's
-    /// address and port 0.
+    /// The address of this side. For a connection that never was a socket: the pod's, with a port
+    /// that nothing listens on where the pod called.
+    pub fn local(&self) -> SocketAddr {
+        match self {
+            Self::Tcp { stream, .. } => {
+                stream.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())
+            }
+            Self::Duplex { local, .. } => *local,
+        }
+    }
+
+    /// The address of the other side.
     pub fn peer(&self) -> SocketAddr {
         match self {
             Self::Tcp { peer, .. } | Self::Duplex { peer, .. } => *peer,

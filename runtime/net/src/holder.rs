@@ -5,18 +5,32 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-/// `st` of a listening socket in /proc/net/tcp.
-const LISTENING: &str = "0A";
+/// What was to be bound.
+#[derive(Clone, Copy)]
+pub enum Sort {
+    Tcp,
+    Udp,
+}
+
+impl Sort {
+    /// The kernel's table of such sockets, and `st` of one there that takes what comes.
+    fn table(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tcp => ("/proc/net/tcp", "0A"),
+            Self::Udp => ("/proc/net/udp", "07"),
+        }
+    }
+}
 
 /// One sentence about a failed bind.
-pub fn explain(address: SocketAddr, error: &io::Error) -> String {
+pub fn explain(sort: Sort, address: SocketAddr, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
             "ports below {} need root here (sysctl net.ipv4.ip_unprivileged_port_start=0 lifts \
              that), or use a higher containerPort",
             unprivileged_start()
         ),
-        io::ErrorKind::AddrInUse => match find(address) {
+        io::ErrorKind::AddrInUse => match find(sort, address) {
             Some(holder) => {
                 format!("{holder} has it: end it, let it bind one address, or use another port")
             }
@@ -24,7 +38,11 @@ pub fn explain(address: SocketAddr, error: &io::Error) -> String {
         },
         _ => error.to_string(),
     };
-    format!("{address} cannot be opened on the host: {why}; callers inside the cluster still work")
+    let rest = match sort {
+        Sort::Tcp => "; callers inside the cluster still work",
+        Sort::Udp => "",
+    };
+    format!("{address} cannot be opened on the host: {why}{rest}")
 }
 
 /// The command line of a process, shortened, such as `process 812 (nginx -g daemon off;)`.
@@ -38,9 +56,10 @@ pub fn describe_process(pid: u32) -> String {
     }
 }
 
-fn find(address: SocketAddr) -> Option<String> {
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let (bound, inode) = listener(&table, address)?;
+fn find(sort: Sort, address: SocketAddr) -> Option<String> {
+    let (path, state) = sort.table();
+    let table = fs::read_to_string(path).ok()?;
+    let (bound, inode) = listener(&table, state, address)?;
     let on = format!("on {bound}");
     Some(match process_with(inode) {
         Some(pid) => format!("{} {on}", describe_process(pid)),
@@ -48,8 +67,8 @@ fn find(address: SocketAddr) -> Option<String> {
     })
 }
 
-/// (bound address, inode) of the listening socket that is in the way of `address`.
-fn listener(table: &str, address: SocketAddr) -> Option<(SocketAddr, u64)> {
+/// (bound address, inode) of the socket that is in the way of `address`.
+fn listener(table: &str, taking: &str, address: SocketAddr) -> Option<(SocketAddr, u64)> {
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_whitespace();
         let local = columns.nth(1)?;
@@ -59,7 +78,7 @@ fn listener(table: &str, address: SocketAddr) -> Option<(SocketAddr, u64)> {
         let ip = Ipv4Addr::from(u32::from_str_radix(ip, 16).ok()?.to_ne_bytes());
         let port = u16::from_str_radix(port, 16).ok()?;
         let in_the_way = ip.is_unspecified() || IpAddr::V4(ip) == address.ip();
-        (state == LISTENING && port == address.port() && in_the_way)
+        (state == taking && port == address.port() && in_the_way)
             .then(|| ((ip, port).into(), inode))
     })
 }
@@ -98,7 +117,8 @@ mod tests {
             ("127.64.0.1:22", None),
             ("127.64.0.1:23", None),
         ] {
-            let found = listener(table, address.parse().expect(address)).map(|(_, inode)| inode);
+            let found =
+                listener(table, "0A", address.parse().expect(address)).map(|(_, inode)| inode);
             assert_eq!(found, inode, "{address}");
         }
     }

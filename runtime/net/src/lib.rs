@@ -5,19 +5,29 @@
 
 mod addresses;
 mod blocks;
+mod caller;
 mod conn;
+mod dial;
 mod holder;
+mod machine;
 mod podnet;
 mod proxy;
+mod reach;
 mod resolve;
 mod run;
 mod table;
+mod udp;
 
 pub use addresses::{AddressError, PodAddresses};
 pub use blocks::{Block, BlockError, Blocks};
+pub use caller::{Caller, PodRef};
 pub use conn::Conn;
-pub use podnet::{ConnectError, Limits, ListenError, PodListener, PodNet, PodRef};
+pub use dial::ConnectError;
+pub use machine::{Linux, LookUpError, Machine};
+pub use podnet::{Limits, ListenError, PodListener, PodNet, PodPort, Scope};
 pub use proxy::Proxy;
-pub use resolve::{Answer, resolve};
+pub use reach::{Dialled, Surroundings, Verdict, judge, judge_look_up};
+pub use resolve::{Step, resolve};
 pub use run::run;
 pub use table::{Table, plan};
+pub use udp::{PodUdp, SendError};

@@ -20,23 +20,26 @@ use windlass_sdk_meta::Rng;
 
 use crate::{
     blocks::Block,
+    caller::PodRef,
     conn::Conn,
-    holder,
-    resolve::{Answer, resolve},
+    holder::{self, Sort},
+    machine::{Linux, Machine},
     table::Table,
+    udp::UdpPort,
 };
 
 /// Makes every socket of the pods of this node. Clones share everything.
 #[derive(Clone)]
-pub struct PodNet(Arc<Inner>);
+pub struct PodNet(pub(crate) Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     /// The cluster's own ranges: the only loopback addresses a pod may dial.
-    ranges: Vec<Block>,
-    limits: Limits,
-    table: RwLock<Arc<Table>>,
-    local: Mutex<Local>,
-    rng: Rng,
+    pub ranges: Vec<Block>,
+    pub limits: Limits,
+    pub table: RwLock<Arc<Table>>,
+    pub local: Mutex<Local>,
+    pub rng: Rng,
+    pub machine: Arc<dyn Machine>,
 }
 
 /// Bounds of what callers inside the process may queue.
@@ -55,25 +58,31 @@ impl Default for Limits {
 }
 
 #[derive(Default)]
-struct Local {
-    listeners: BTreeMap<SocketAddr, Entry>,
-    by_pod: HashMap<String, Vec<SocketAddr>>,
+pub(crate) struct Local {
+    pub listeners: BTreeMap<SocketAddr, Entry>,
+    pub by_pod: HashMap<String, Vec<SocketAddr>>,
+    pub udp: BTreeMap<SocketAddr, UdpPort>,
     /// Tells an entry from one that was made for the same address later.
-    serial: u64,
+    pub serial: u64,
 }
 
-struct Entry {
+/// A TCP port that a pod has.
+pub(crate) struct Entry {
     serial: u64,
-    pod: PodRef,
-    handed: mpsc::Sender<Conn>,
+    pub pod: PodRef,
+    pub scope: Scope,
+    /// None: the pod doesn't listen yet.
+    pub handed: Option<mpsc::Sender<Conn>>,
+    /// The port is open on the host too.
+    pub on_host: bool,
 }
 
-/// The pod on whose behalf a socket is made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodRef {
-    pub uid: String,
-    pub namespace: String,
-    pub name: String,
+/// Who may call a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The pod itself: its containers see it at localhost.
+    Pod,
+    Everyone,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,31 +90,30 @@ pub enum ListenError {
     /// Another container of the pod (or, by mistake, another pod) has this port.
     #[error("port {port} is already in use by pod {holder}")]
     PortConflict { port: u16, holder: String },
-    #[error("{0} is not available in this network mode: {1}")]
-    Unsupported(&'static str, &'static str),
+    #[error("no port of {0} is free")]
+    Exhausted(IpAddr),
+    #[error("{0}")]
+    Host(String),
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("no such host: {0}")]
-    NotFound(String),
-    #[error("{host} is not reachable for pods: {rule}")]
-    Denied { host: String, rule: &'static str },
-    #[error("service {0} has no ready endpoint")]
-    NoEndpoint(String),
-    #[error("cannot connect to {to}: {source}")]
-    Io { to: String, source: io::Error },
-}
+/// Ports that are given out where none is asked for, as Linux does.
+pub(crate) const EPHEMERAL: std::ops::Range<u16> = 32_768..61_000;
 
 impl PodNet {
     /// Loopback mode. `ranges` are the cluster's pod and service ranges (see [`Block::PODS`]).
     pub fn loopback(ranges: Vec<Block>, limits: Limits, rng: Rng) -> Self {
+        Self::on(Arc::new(Linux::default()), ranges, limits, rng)
+    }
+
+    /// As [`Self::loopback`], on a machine that tells something else.
+    pub fn on(machine: Arc<dyn Machine>, ranges: Vec<Block>, limits: Limits, rng: Rng) -> Self {
         Self(Arc::new(Inner {
             ranges,
             limits,
             table: RwLock::default(),
             local: Mutex::default(),
             rng,
+            machine,
         }))
     }
 
@@ -116,81 +124,37 @@ impl PodNet {
         pod: &PodRef,
         address: SocketAddr,
     ) -> Result<PodListener, ListenError> {
-        let (handed, incoming) = mpsc::channel(self.0.limits.backlog);
-        let registration = self.register(pod, address, handed)?;
-        let (host, host_error) = match TcpListener::bind(address).await {
-            Ok(listener) => (Some(listener), None),
-            Err(error) => (None, Some(holder::explain(address, &error))),
-        };
-        Ok(PodListener { address, incoming, host, host_error, _registration: registration })
+        Ok(self.bind(pod, address, Scope::Everyone)?.listen().await)
     }
 
-    /// Opens a connection on behalf of a pod. `host` is a name or an address.
-    pub async fn connect(
+    /// Takes a TCP port of a pod without listening on it yet; port 0 is any that is free.
+    pub fn bind(
         &self,
-        from: &PodRef,
-        host: &str,
-        port: u16,
-    ) -> Result<Conn, ConnectError> {
-        let address = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            Ok(address) => SocketAddr::new(address, port),
-            Err(_) if host.eq_ignore_ascii_case("localhost") => (Ipv4Addr::LOCALHOST, port).into(),
-            Err(_) => self.look_up(from, host, port).await?,
-        };
-        self.connect_address(from, host, address).await
-    }
-
-    /// Opens a connection on behalf of a pod to an address that is already known.
-    pub async fn connect_address(
-        &self,
-        from: &PodRef,
-        host: &str,
+        pod: &PodRef,
         address: SocketAddr,
-    ) -> Result<Conn, ConnectError> {
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let target = if address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
-            self.own_port(from, address.port()).ok_or_else(|| refused(address))?
-        } else {
-            address
+        scope: Scope,
+    ) -> Result<PodPort, ListenError> {
+        let mut local = self.0.local.lock();
+        let taken = |port: u16| {
+            let entry = local.listeners.get(&SocketAddr::new(address.ip(), port))?;
+            Some(format!("{}/{}", entry.pod.namespace, entry.pod.name))
         };
-        if let Some(rule) = denied(target.ip(), &self.0.ranges) {
-            return Err(ConnectError::Denied { host: host.to_owned(), rule });
+        let port = match address.port() {
+            0 => self.free_port(|port| taken(port).is_some()),
+            port => Some(port),
+        };
+        let port = port.ok_or(ListenError::Exhausted(address.ip()))?;
+        if let Some(holder) = taken(port) {
+            return Err(ListenError::PortConflict { port, holder });
         }
-        let endpoints = self.table().endpoints(target);
-        match endpoints {
-            None => self.dial(from, target).await,
-            Some(endpoints) => self.dial_one_of(from, host, &endpoints).await,
-        }
-    }
-
-    /// Opens a connection to an address of a pod on behalf of the node itself: what a port-forward
-    /// or a proxy needs, to which the rules for pods don't apply.
-    pub async fn connect_from_node(&self, pod: SocketAddr) -> Result<Conn, ConnectError> {
-        self.dial(&PodRef::default(), pod).await
-    }
-
-    /// UDP ports of pods.
-    pub async fn bind_udp(&self, _pod: &PodRef, _address: SocketAddr) -> Result<(), ListenError> {
-        Err(ListenError::Unsupported("UDP", "pods have TCP ports only so far"))
-    }
-
-    /// The addresses a name has for a pod of this namespace: services first, then what the host's
-    /// resolver says.
-    pub async fn lookup_host(
-        &self,
-        namespace: &str,
-        host: &str,
-    ) -> Result<Vec<IpAddr>, ConnectError> {
-        match resolve(&self.table(), namespace, host) {
-            Answer::Addresses(addresses) => Ok(addresses.into_iter().map(IpAddr::V4).collect()),
-            Answer::NoSuchName => Err(ConnectError::NotFound(host.to_owned())),
-            Answer::External => {
-                let found = tokio::net::lookup_host((host, 0))
-                    .await
-                    .map_err(|_| ConnectError::NotFound(host.to_owned()))?;
-                Ok(found.map(|address| address.ip()).collect())
-            }
-        }
+        let address = SocketAddr::new(address.ip(), port);
+        local.serial += 1;
+        let serial = local.serial;
+        let entry = Entry { serial, pod: pod.clone(), scope, handed: None, on_host: false };
+        local.listeners.insert(address, entry);
+        local.by_pod.entry(pod.uid.clone()).or_default().push(address);
+        let pod_uid = pod.uid.clone();
+        Ok(PodPort(Registration { net: self.clone(), pod_uid, address, serial }))
     }
 
     /// The services as they are now.
@@ -203,104 +167,54 @@ impl PodNet {
         *self.0.table.write() = Arc::new(table);
     }
 
-    /// Gives a connection to the pod of this node that listens on the address. Returns it where
-    /// there is none, or its queue is full.
-    pub(crate) fn hand_over(&self, to: SocketAddr, conn: Conn) -> Result<(), Conn> {
-        let handed = self.0.local.lock().listeners.get(&to).map(|entry| entry.handed.clone());
-        match handed {
-            Some(handed) => handed.try_send(conn).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(conn) | mpsc::error::TrySendError::Closed(conn) => {
-                    conn
-                }
-            }),
-            None => Err(conn),
-        }
-    }
-
-    /// A pod of this node listens on the address.
-    pub(crate) fn is_local(&self, address: SocketAddr) -> bool {
-        self.0.local.lock().listeners.contains_key(&address)
-    }
-
     /// A place in `0..count` to begin with, so that callers spread over endpoints.
     pub(crate) fn draw(&self, count: usize) -> usize {
         self.0.rng.below(count)
     }
 
-    async fn look_up(
-        &self,
-        from: &PodRef,
-        host: &str,
-        port: u16,
-    ) -> Result<SocketAddr, ConnectError> {
-        let addresses = self.lookup_host(&from.namespace, host).await?;
-        // Outside addresses in IPv4 first: the cluster has no IPv6 of its own.
-        let address = addresses.iter().find(|ip| ip.is_ipv4()).or(addresses.first());
-        address
-            .map(|ip| SocketAddr::new(*ip, port))
-            .ok_or_else(|| ConnectError::NotFound(host.to_owned()))
+    /// A port for who didn't ask for one, beginning anywhere.
+    pub(crate) fn free_port(&self, mut taken: impl FnMut(u16) -> bool) -> Option<u16> {
+        let count = EPHEMERAL.end - EPHEMERAL.start;
+        let start = u16::try_from(self.draw(usize::from(count))).unwrap_or(0);
+        let nth = |n: u16| EPHEMERAL.start + (start + n) % count;
+        (0..count).map(nth).find(|port| !taken(*port))
+    }
+}
+
+/// A TCP port that a pod has taken. Given back when it is dropped.
+pub struct PodPort(Registration);
+
+impl PodPort {
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
     }
 
-    /// Tries each endpoint once, beginning anywhere, until one takes the connection: an endpoint
-    /// may have gone a moment before the table says so.
-    async fn dial_one_of(
-        &self,
-        from: &PodRef,
-        host: &str,
-        endpoints: &[SocketAddr],
-    ) -> Result<Conn, ConnectError> {
-        let start = self.draw(endpoints.len());
-        let mut last = ConnectError::NoEndpoint(host.to_owned());
-        for n in 0..endpoints.len() {
-            match self.dial(from, endpoints[(start + n) % endpoints.len()]).await {
-                Ok(conn) => return Ok(conn),
-                Err(error) => last = error,
+    /// Begins to listen.
+    pub async fn listen(self) -> PodListener {
+        let Registration { net, address, serial, .. } = &self.0;
+        let (handed, incoming) = mpsc::channel(net.0.limits.backlog);
+        let everyone = {
+            let local = net.0.local.lock();
+            local.listeners.get(address).is_some_and(|entry| entry.scope == Scope::Everyone)
+        };
+        let (host, host_error) = match everyone {
+            // The host knows no difference between a pod's localhost and its address.
+            false => (None, None),
+            true => match TcpListener::bind(address).await {
+                Ok(listener) => (Some(listener), None),
+                Err(error) => (None, Some(holder::explain(Sort::Tcp, *address, &error))),
+            },
+        };
+        {
+            let mut local = net.0.local.lock();
+            let entry = local.listeners.get_mut(address);
+            if let Some(entry) = entry.filter(|entry| entry.serial == *serial) {
+                entry.handed = Some(handed.clone());
+                entry.on_host = host.is_some();
             }
         }
-        Err(last)
-    }
-
-    async fn dial(&self, from: &PodRef, to: SocketAddr) -> Result<Conn, ConnectError> {
-        if self.is_local(to) {
-            let (near, far) = tokio::io::duplex(self.0.limits.buffer_bytes);
-            let far = Conn::Duplex { stream: far, peer: self.address_of(from) };
-            if self.hand_over(to, far).is_ok() {
-                return Ok(Conn::Duplex { stream: near, peer: to });
-            }
-        }
-        match TcpStream::connect(to).await {
-            Ok(stream) => Ok(Conn::tcp(stream)),
-            Err(source) => Err(ConnectError::Io { to: to.to_string(), source }),
-        }
-    }
-
-    fn own_port(&self, pod: &PodRef, port: u16) -> Option<SocketAddr> {
-        let local = self.0.local.lock();
-        local.by_pod.get(&pod.uid)?.iter().find(|address| address.port() == port).copied()
-    }
-
-    fn address_of(&self, pod: &PodRef) -> SocketAddr {
-        let local = self.0.local.lock();
-        let own = local.by_pod.get(&pod.uid).and_then(|ports| ports.first());
-        SocketAddr::new(own.map_or(Ipv4Addr::LOCALHOST.into(), SocketAddr::ip), 0)
-    }
-
-    fn register(
-        &self,
-        pod: &PodRef,
-        address: SocketAddr,
-        handed: mpsc::Sender<Conn>,
-    ) -> Result<Registration, ListenError> {
-        let mut local = self.0.local.lock();
-        if let Some(entry) = local.listeners.get(&address) {
-            let holder = format!("{}/{}", entry.pod.namespace, entry.pod.name);
-            return Err(ListenError::PortConflict { port: address.port(), holder });
-        }
-        local.serial += 1;
-        let serial = local.serial;
-        local.listeners.insert(address, Entry { serial, pod: pod.clone(), handed });
-        local.by_pod.entry(pod.uid.clone()).or_default().push(address);
-        Ok(Registration { net: self.clone(), pod_uid: pod.uid.clone(), address, serial })
+        let address = *address;
+        PodListener { address, incoming, host, host_error, _handed: handed, registration: self.0 }
     }
 }
 
@@ -310,7 +224,9 @@ pub struct PodListener {
     incoming: mpsc::Receiver<Conn>,
     host: Option<TcpListener>,
     host_error: Option<String>,
-    _registration: Registration,
+    /// So that the channel is open for as long as the listener is there.
+    _handed: mpsc::Sender<Conn>,
+    registration: Registration,
 }
 
 impl PodListener {
@@ -321,7 +237,7 @@ impl PodListener {
                 biased;
                 handed = self.incoming.recv() => match handed {
                     Some(conn) => return conn,
-                    // The registration holds a sender for as long as the listener is there.
+                    // The listener holds a sender.
                     None => std::future::pending::<()>().await,
                 },
                 accepted = accept_on(self.host.as_ref()) => match accepted {
@@ -339,8 +255,8 @@ impl PodListener {
     /// Stops listening, and returns the connections that had arrived but were not accepted yet, so
     /// that none is lost.
     pub fn close(self) -> Vec<Conn> {
-        let Self { mut incoming, host, _registration, .. } = self;
-        drop(_registration);
+        let Self { mut incoming, host, registration, .. } = self;
+        drop(registration);
         incoming.close();
         let mut rest: Vec<Conn> = std::iter::from_fn(|| incoming.try_recv().ok()).collect();
         if let Some(host) = host {
@@ -361,7 +277,7 @@ impl PodListener {
     }
 }
 
-/// Takes the listener out of the map when it goes.
+/// Takes the port out of the map when it goes.
 struct Registration {
     net: PodNet,
     pod_uid: String,
@@ -392,50 +308,5 @@ async fn accept_on(host: Option<&TcpListener>) -> io::Result<TcpStream> {
     }
 }
 
-fn refused(to: SocketAddr) -> ConnectError {
-    ConnectError::Io { to: to.to_string(), source: io::ErrorKind::ConnectionRefused.into() }
-}
-
-/// The rule that keeps a pod from an address, if any: what an unprivileged container couldn't
-/// reach either. Applied to the address dialled, after resolution.
-fn denied(to: IpAddr, ranges: &[Block]) -> Option<&'static str> {
-    let IpAddr::V4(v4) = to else {
-        let IpAddr::V6(v6) = to else { return None };
-        return (v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local())
-            .then_some("the node's own addresses are not for pods");
-    };
-    if ranges.iter().any(|range| range.contains(v4)) {
-        None
-    } else if v4.is_loopback() || v4.is_unspecified() {
-        Some("the node's own addresses are not for pods")
-    } else if v4.is_link_local() {
-        Some("link-local addresses are not for pods")
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pods_reach_the_cluster_and_the_outside_but_not_the_node() {
-        let ranges = [Block::PODS, Block::SERVICES];
-        for (address, allowed) in [
-            ("127.64.0.9", true),
-            ("127.96.3.1", true),
-            ("10.1.2.3", true),
-            ("2001:db8::1", true),
-            ("127.0.0.1", false),
-            ("127.128.0.1", false),
-            ("0.0.0.0", false),
-            ("169.254.169.254", false),
-            ("::1", false),
-            ("fe80::1", false),
-        ] {
-            let rule = denied(address.parse().expect(address), &ranges);
-            assert_eq!(rule.is_none(), allowed, "{address}: {rule:?}");
-        }
-    }
-}
+/// The address of a pod that has none.
+pub(crate) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

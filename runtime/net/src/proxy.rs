@@ -15,7 +15,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{conn::Conn, holder, podnet::PodNet, table::Table};
+use crate::{
+    conn::Conn,
+    holder::{self, Sort},
+    podnet::PodNet,
+    table::Table,
+};
 
 /// Connections that are being copied to endpoints outside this process, a node.
 const COPIES: usize = 16 * 1024;
@@ -69,7 +74,7 @@ impl Proxy {
             }
             Err(error) => {
                 if self.refused.insert(port) {
-                    tracing::warn!("service port: {}", holder::explain(port, &error));
+                    tracing::warn!("service port: {}", holder::explain(Sort::Tcp, port, &error));
                 }
             }
         }

@@ -20,8 +20,12 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub struct Table {
     /// Service address and port -> ready endpoints, sorted; empty where there are none.
     pub ports: BTreeMap<SocketAddr, Arc<[SocketAddr]>>,
+    /// The same for UDP ports.
+    pub udp_ports: BTreeMap<SocketAddr, Arc<[SocketAddr]>>,
     /// Namespace -> name -> service address.
     pub names: BTreeMap<String, BTreeMap<String, Ipv4Addr>>,
+    /// Service address -> namespace and name.
+    pub by_address: BTreeMap<Ipv4Addr, (String, String)>,
 }
 
 impl Table {
@@ -29,10 +33,27 @@ impl Table {
     pub fn endpoints(&self, address: SocketAddr) -> Option<Arc<[SocketAddr]>> {
         self.ports.get(&address).cloned()
     }
+
+    /// The names of the service that has an address, as a pod of `namespace` may write them.
+    pub fn names_of(&self, address: IpAddr, namespace: &str) -> Vec<String> {
+        let IpAddr::V4(address) = address.to_canonical() else { return Vec::new() };
+        let Some((of, name)) = self.by_address.get(&address) else { return Vec::new() };
+        let short = (of == namespace).then(|| name.clone());
+        let endings = ["", ".svc", ".svc.cluster.local"];
+        let longer = endings.iter().map(|ending| format!("{name}.{of}{ending}"));
+        short.into_iter().chain(longer).collect()
+    }
+
+    /// The address belongs to the Service of the API server, whose endpoint is no pod.
+    pub(crate) fn is_api_server(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        let owner = self.by_address.get(&address);
+        owner.is_some_and(|(namespace, name)| namespace == "default" && name == "kubernetes")
+    }
 }
 
-/// Builds the table. Services without a cluster address, ports that aren't TCP, and endpoints that
-/// aren't ready are left out.
+/// Builds the table. Services without a cluster address, ports that are neither TCP nor UDP, and
+/// endpoints that aren't ready are left out.
 pub fn plan<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
@@ -65,22 +86,27 @@ fn add(
     let Some(spec) = &service.spec else { return };
     let Some(Ok(address)) = spec.cluster_ip.as_deref().map(str::parse::<Ipv4Addr>) else { return };
     table.names.entry(namespace.to_owned()).or_default().insert(name.to_owned(), address);
+    table.by_address.insert(address, (namespace.to_owned(), name.to_owned()));
     for port in spec.ports.iter().flatten() {
         let Ok(number) = u16::try_from(port.port) else { continue };
-        if port.protocol.as_deref().unwrap_or("TCP") == "TCP" {
-            let endpoints = ready(slices, port.name.as_deref().unwrap_or_default());
-            table.ports.insert((address, number).into(), endpoints);
-        }
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        let ports = match protocol {
+            "TCP" => &mut table.ports,
+            "UDP" => &mut table.udp_ports,
+            _ => continue,
+        };
+        let endpoints = ready(slices, protocol, port.name.as_deref().unwrap_or_default());
+        ports.insert((address, number).into(), endpoints);
     }
 }
 
 /// The ready endpoints of a service's port, which slices find by the port's name.
-fn ready(slices: &[&EndpointSlice], port_name: &str) -> Arc<[SocketAddr]> {
+fn ready(slices: &[&EndpointSlice], protocol: &str, port_name: &str) -> Arc<[SocketAddr]> {
     let mut found = BTreeSet::new();
     for slice in slices {
         let wanted = |port: &&EndpointPort| {
             port.name.as_deref().unwrap_or_default() == port_name
-                && port.protocol.as_deref().unwrap_or("TCP") == "TCP"
+                && port.protocol.as_deref().unwrap_or("TCP") == protocol
         };
         let port = slice.ports.iter().flatten().find(wanted).and_then(|port| port.port);
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { continue };
@@ -129,6 +155,10 @@ pub(crate) mod tests {
             let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
             out += &format!("{address} -> [{}]\n", endpoints.join(", "));
         }
+        for (address, endpoints) in &table.udp_ports {
+            let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+            out += &format!("{address}/udp -> [{}]\n", endpoints.join(", "));
+        }
         for (namespace, names) in &table.names {
             for (name, address) in names {
                 out += &format!("{name}.{namespace} = {address}\n");
@@ -168,6 +198,12 @@ pub(crate) mod tests {
                 json!([{"name": "http", "port": 8081}]),
                 json!([{"addresses": ["127.64.64.1"], "conditions": {"ready": true}}])
             ),
+            slice(
+                "b",
+                "web",
+                json!([{"port": 53, "protocol": "UDP"}]),
+                json!([{"addresses": ["127.64.0.8"]}])
+            ),
             slice("b", "idle", json!([{"port": 80}]), json!([{"addresses": ["127.64.0.9"]}])),
         ]);
         check(
@@ -177,10 +213,21 @@ pub(crate) mod tests {
                 127.96.0.5:80 -> [127.64.0.2:8080, 127.64.0.3:8080, 127.64.64.1:8081]
                 127.96.0.5:81 -> [127.64.0.2:9000, 127.64.0.3:9000]
                 127.96.0.6:80 -> []
+                127.96.0.7:53/udp -> [127.64.0.8:53]
                 idle.a = 127.96.0.6
                 web.a = 127.96.0.5
                 web.b = 127.96.0.7
             "#]],
         );
+    }
+
+    #[test]
+    fn a_service_has_the_names_that_a_pod_may_write() {
+        let table = table(json!([service("shop", "cart", "127.96.0.6", json!([]))]), json!([]));
+        let names = |ip: &str, from: &str| table.names_of(ip.parse().expect(ip), from).join(" ");
+        let long = "cart.shop cart.shop.svc cart.shop.svc.cluster.local";
+        assert_eq!(names("127.96.0.6", "shop"), format!("cart {long}"));
+        assert_eq!(names("::ffff:127.96.0.6", "other"), long);
+        assert_eq!(names("127.96.0.7", "shop"), "");
     }
 }

@@ -264,6 +264,25 @@ async fn sessions_over_channels() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_closes_ends_its_stdin_and_is_gone() {
+    // Version 4 has no other way to end stdin.
+    for protocol in [ChannelProtocol::V5, ChannelProtocol::V4] {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
+        let client = WebSocketStream::from_raw_socket(near, role, None);
+        let (mut client, socket) = tokio::join!(client, open(far));
+        let mut session = session_over_websocket(socket, protocol, ALL);
+        client.send(Message::binary(b"\0half".to_vec())).await.expect("sent");
+        client.close(None).await.expect("closed");
+        let mut text = String::new();
+        let mut stdin = session.stdin.take().expect("stdin");
+        stdin.read_to_string(&mut text).await.expect("read");
+        assert_eq!(text, "half");
+        session.gone.cancelled().await;
+    }
+}
+
 #[test]
 fn the_accept_key_of_the_standard() {
     assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");

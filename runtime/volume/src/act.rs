@@ -15,6 +15,9 @@ use crate::plan::File;
 
 const DATA: &str = "..data";
 const DATA_NEXT: &str = "..data_tmp";
+/// Where Linux keeps files in memory, for any user.
+const MEMORY: &str = "/dev/shm";
+const MEMORY_PREFIX: &str = "windlass-";
 /// What upstream keeps of a termination message, in bytes.
 const MESSAGE_BYTES: u64 = 4096;
 
@@ -52,13 +55,33 @@ pub fn write_files(folder: &Path, files: &[File], now: Timestamp) -> io::Result<
     Ok(true)
 }
 
-/// Makes the folder of an emptyDir: anybody may write to it, as upstream has it.
-pub fn empty_dir(folder: &Path) -> io::Result<()> {
+/// Makes the folder of an emptyDir.
+pub fn empty_dir(folder: &Path, mode: u32) -> io::Result<()> {
     if !folder.is_dir() {
         make_folder(folder, 0o777)?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o777))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode & 0o1777))?;
     }
     Ok(())
+}
+
+/// Makes the folder of an emptyDir in memory: a link to a folder that only this user can enter.
+pub fn memory_dir(folder: &Path, uid: &str, name: &str, mode: u32) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if !Path::new(MEMORY).is_dir() {
+        return Err(io::Error::other(format!("this node has no {MEMORY}")));
+    }
+    let home = Path::new(MEMORY).join(format!("{MEMORY_PREFIX}{uid}-{name}"));
+    make_folder(&home, 0o700)?;
+    let data = home.join("data");
+    empty_dir(&data, mode)?;
+    if let Some(parent) = folder.parent() {
+        make_folder(parent, 0o755)?;
+    }
+    // What a killed node left may be a link to nowhere.
+    let _ = fs::remove_file(folder);
+    symlink(data, folder)
 }
 
 /// Holds a hostPath volume to its type, and makes what the type says is to be made.
@@ -110,6 +133,27 @@ pub fn mount_source(volume: &Path, sub_path: &str) -> Result<PathBuf, String> {
     Ok(at)
 }
 
+/// Reads a text file of a volume. Links may not lead out of it, and it may not be longer than
+/// `most_bytes`.
+pub fn read_inside(volume: &Path, path: &str, most_bytes: u64) -> io::Result<String> {
+    use io::Read;
+    let root = fs::canonicalize(volume)?;
+    let real = fs::canonicalize(root.join(path))?;
+    if !real.starts_with(&root) {
+        return Err(io::Error::other("it leads out of its volume"));
+    }
+    let mut text = String::new();
+    let file = fs::File::open(real)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    file.take(most_bytes + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > most_bytes {
+        true => Err(io::Error::other(format!("it is longer than {most_bytes} bytes"))),
+        false => Ok(text),
+    }
+}
+
 /// Copies a file into a folder of its own, where later changes of its volume don't reach it. A
 /// folder stays what it is.
 pub fn keep(from: &Path, folder: &Path) -> io::Result<PathBuf> {
@@ -153,8 +197,21 @@ pub fn used_bytes(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Removes a pod's folder; one that isn't there is removed.
+/// Removes a pod's folder and what it has in memory; one that isn't there is removed.
 pub fn remove(folder: &Path) -> io::Result<()> {
+    for volume in fs::read_dir(folder.join("volumes")).into_iter().flatten().flatten() {
+        let Ok(data) = fs::read_link(volume.path()) else { continue };
+        let home = data.parent().filter(|home| {
+            let name = home.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            home.parent() == Some(Path::new(MEMORY)) && name.starts_with(MEMORY_PREFIX)
+        });
+        if let Some(home) = home
+            && let Err(error) = fs::remove_dir_all(home)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -264,7 +321,7 @@ mod tests {
     fn sub_paths_stay_inside() {
         let dir = tempfile::tempdir().expect("dir");
         let volume = dir.path().join("v");
-        empty_dir(&volume).expect("made");
+        empty_dir(&volume, 0o777).expect("made");
         assert_eq!(mount_source(&volume, ""), Ok(volume.clone()));
         let made = mount_source(&volume, "a/b").expect("made");
         assert!(made.is_dir() && made.ends_with("v/a/b"));
@@ -273,6 +330,11 @@ mod tests {
         symlink("/etc", volume.join("out")).expect("link");
         let message = "subPath \"out/passwd\" leads out of its volume";
         assert_eq!(mount_source(&volume, "out/passwd"), Err(message.to_owned()));
+        assert!(read_inside(&volume, "out/passwd", 100_000).is_err());
+        fs::write(volume.join("f"), "text").expect("written");
+        assert_eq!(read_inside(&volume, "f", 4).expect("read"), "text");
+        assert!(read_inside(&volume, "f", 3).is_err());
+        assert!(read_inside(&volume, "a", 3).is_err());
         // A file of a written volume is the file that is there now.
         let written = dir.path().join("w");
         write_files(&written, &files(&[("key", "1")]), now()).expect("written");
@@ -280,6 +342,25 @@ mod tests {
         let kept = keep(&file, &dir.path().join("kept")).expect("kept");
         write_files(&written, &files(&[("key", "2")]), now()).expect("written");
         assert_eq!(fs::read_to_string(kept).expect("read"), "1");
+    }
+
+    #[test]
+    fn folders_in_memory_go_with_their_pod() {
+        let dir = tempfile::tempdir().expect("dir");
+        let uid = format!("test-{}", std::process::id());
+        let volume = dir.path().join("volumes/v");
+        memory_dir(&volume, &uid, "v", 0o750).expect("made");
+        memory_dir(&volume, &uid, "v", 0o750).expect("made once");
+        fs::write(volume.join("f"), "text").expect("written");
+        let data = fs::read_link(&volume).expect("a link");
+        assert!(data.starts_with(MEMORY) && data.join("f").is_file(), "{}", data.display());
+        let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o777;
+        let home = data.parent().expect("home");
+        assert_eq!((mode(&data), mode(home)), (0o750, 0o700));
+        assert!(used_bytes(&volume) > 0);
+        symlink("/etc", dir.path().join("volumes/other")).expect("link");
+        remove(dir.path()).expect("removed");
+        assert!(!home.exists() && Path::new("/etc").is_dir());
     }
 
     #[test]

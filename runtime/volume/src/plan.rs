@@ -11,6 +11,8 @@ use crate::downward::{self, Facts};
 
 /// Where neither the file nor its volume has a mode.
 const DEFAULT_MODE: i32 = 0o644;
+/// Of an emptyDir: anybody may write to it, as upstream has it.
+const EMPTY_DIR_MODE: u32 = 0o777;
 /// A token's life where the pod doesn't say.
 const TOKEN_SECONDS: i64 = 3600;
 
@@ -21,7 +23,7 @@ pub type Data = BTreeMap<String, Vec<u8>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A folder of the pod's own.
-    Empty { size_limit_bytes: Option<u64> },
+    Empty { size_limit_bytes: Option<u64>, mode: u32, in_memory: bool },
     /// Files that the node writes and replaces together.
     Files(Vec<File>),
     /// A path of the node; `sort` is upstream's `type`, empty for unchecked.
@@ -124,7 +126,13 @@ pub fn resolve(volume: &Volume, inputs: &Inputs<'_>) -> Result<Content, String> 
             let quantity = text.parse::<Quantity>().ok()?;
             u64::try_from(quantity.units()).ok().filter(|bytes| *bytes > 0)
         };
-        return Ok(Content::Empty { size_limit_bytes: limit.and_then(|text| bytes(&text.0)) });
+        let mode = volume.empty_dir.as_ref().and_then(|empty| empty.mode);
+        let medium = volume.empty_dir.as_ref().and_then(|empty| empty.medium.as_deref());
+        return Ok(Content::Empty {
+            size_limit_bytes: limit.and_then(|text| bytes(&text.0)),
+            mode: mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(EMPTY_DIR_MODE),
+            in_memory: medium == Some("Memory"),
+        });
     }
     Ok(Content::Files(files.files.into_values().collect()))
 }
@@ -337,7 +345,7 @@ mod tests {
         check(
             json!({"emptyDir": {"sizeLimit": "1Mi"}}),
             expect![[r#"
-                Empty { size_limit_bytes: Some(1048576) }
+                Empty { size_limit_bytes: Some(1048576), mode: 511, in_memory: false }
             "#]],
         );
         check(

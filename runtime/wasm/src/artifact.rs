@@ -2,6 +2,8 @@
 //! of HTTP requests, or a command that runs to completion (a component, or a module of WASI
 //! preview 1, which is linked as it is: no adapter shares its memory).
 
+use std::sync::Arc;
+
 use wasmtime::{
     ExternType, InstancePre, Module, ResourcesRequired, Store, TypedFunc, component::Component,
 };
@@ -31,8 +33,8 @@ pub enum Program {
 pub enum Run {
     /// Exports `wasi:cli/run` 0.2.
     Component(CommandPre<Guest>),
-    /// A core module that exports `_start`.
-    Module(InstancePre<Guest>),
+    /// A core module, and its exported function that runs.
+    Module(InstancePre<Guest>, Arc<str>),
 }
 
 /// What the compiler makes of an image's bytes.
@@ -45,6 +47,8 @@ pub enum Compiled {
 pub const CREATE_ERROR: &str = "CreateContainerError";
 
 const START: &str = "_start";
+/// What a module without `_start` may want to be called first (tool-conventions, BasicModuleAbi).
+const INITIALIZE: &str = "_initialize";
 
 /// Whether bytes are a core module (true) or a component. Refuses the rest before time is spent on
 /// compiling it. `name` is the image's.
@@ -62,10 +66,16 @@ pub fn is_module(name: &str, bytes: &[u8]) -> Result<bool, RuntimeError> {
 }
 
 impl Artifact {
-    pub fn link(name: &str, compiled: &Compiled, linkers: &Linkers) -> Result<Self, RuntimeError> {
+    /// `function` is what runs of a module; empty: `_start`.
+    pub fn link(
+        name: &str,
+        function: &str,
+        compiled: &Compiled,
+        linkers: &Linkers,
+    ) -> Result<Self, RuntimeError> {
         let linked = match compiled {
             Compiled::Component(component) => Self::component(component, linkers),
-            Compiled::Module(module) => Self::module(module, linkers),
+            Compiled::Module(module) => Self::module(module, function, linkers),
         };
         linked.map_err(|why| RuntimeError::new(CREATE_ERROR, format!("image {name} {why}")))
     }
@@ -98,12 +108,19 @@ impl Artifact {
         Ok(Self { program, weight: weight(component.resources_required()) })
     }
 
-    fn module(module: &Module, linkers: &Linkers) -> Result<Self, String> {
-        let start = module.get_export(START);
-        if !matches!(&start, Some(ExternType::Func(ty)) if ty.params().len() + ty.results().len() == 0)
-        {
-            let why = "is a core module without _start: only commands of WASI preview 1 and components run here";
-            return Err(why.into());
+    fn module(module: &Module, function: &str, linkers: &Linkers) -> Result<Self, String> {
+        let function = if function.is_empty() { START } else { function };
+        match module.get_export(function) {
+            Some(ExternType::Func(ty)) if ty.params().len() + ty.results().len() == 0 => {}
+            None if function == START => {
+                let why = "is a core module without _start: only commands of WASI preview 1 and components run here";
+                return Err(why.into());
+            }
+            _ => {
+                return Err(format!(
+                    "is a core module without a function {function} that takes and returns nothing"
+                ));
+            }
         }
         for import in module.imports() {
             let (from, name) = (import.module(), import.name());
@@ -114,7 +131,7 @@ impl Artifact {
         let pre = linkers.modules.instantiate_pre(module);
         let pre = pre.map_err(|error| format!("can't be linked: {error:#}"))?;
         let weight = weight(Some(module.resources_required()));
-        Ok(Self { program: Program::Command(Run::Module(pre)), weight })
+        Ok(Self { program: Program::Command(Run::Module(pre, function.into())), weight })
     }
 }
 
@@ -126,15 +143,21 @@ pub enum Runnable {
 
 impl Run {
     pub fn is_module(&self) -> bool {
-        matches!(self, Self::Module(_))
+        matches!(self, Self::Module(..))
     }
 
     pub async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Runnable> {
         Ok(match self {
             Self::Component(pre) => Runnable::Component(pre.instantiate_async(store).await?),
-            Self::Module(pre) => {
+            Self::Module(pre, function) => {
                 let instance = pre.instantiate_async(&mut *store).await?;
-                Runnable::Module(instance.get_typed_func(store, START)?)
+                if **function != *START
+                    && let Ok(initialize) =
+                        instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE)
+                {
+                    initialize.call_async(&mut *store, ()).await?;
+                }
+                Runnable::Module(instance.get_typed_func(store, function)?)
             }
         })
     }

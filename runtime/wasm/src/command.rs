@@ -21,7 +21,10 @@ pub async fn start(container: &Arc<Container>, program: &Run, weight: u32) -> Re
     let host = &container.host;
     let busy = || Failure::NoRoom("all instance slots are taken".into());
     let room = host.room(weight, PATIENCE).await.ok_or_else(busy)?;
-    let setup = Setup { module: program.is_module(), ..Setup::default() };
+    if program.is_module() {
+        container.open_mounts().await?;
+    }
+    let setup = Setup { module: program.is_module(), main: true, ..Setup::default() };
     let mut store = Guest::store(container, setup)?;
     let mut making = Box::pin(program.instantiate(&mut store));
     let command = poll_fn(|cx| container.poll(making.as_mut(), cx)).await?;

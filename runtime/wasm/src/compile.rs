@@ -79,10 +79,12 @@ impl Compiler {
 
     /// The image's component, linked. Callers that want the same one wait for one compilation.
     pub async fn artifact(self: &Arc<Self>, image: &Image) -> Result<Artifact, RuntimeError> {
-        let cell = self.cell(&image.wasm_digest);
+        // Of one module, images may run different functions.
+        let key = format!("{}#{}", image.wasm_digest, image.config.function);
+        let cell = self.cell(&key);
         let artifact = cell.get_or_try_init(|| self.load(image)).await;
         if artifact.is_err() {
-            self.kept.lock().entries.remove(&image.wasm_digest);
+            self.kept.lock().entries.remove(&key);
         }
         artifact.cloned()
     }
@@ -92,19 +94,19 @@ impl Compiler {
         self.compiled.load(Relaxed)
     }
 
-    fn cell(&self, digest: &str) -> Arc<OnceCell<Artifact>> {
+    fn cell(&self, key: &str) -> Arc<OnceCell<Artifact>> {
         let mut kept = self.kept.lock();
         kept.now += 1;
         let now = kept.now;
-        if kept.entries.len() >= KEPT_IN_MEMORY && !kept.entries.contains_key(digest) {
+        if kept.entries.len() >= KEPT_IN_MEMORY && !kept.entries.contains_key(key) {
             let oldest = kept.entries.iter().min_by_key(|(_, entry)| entry.used);
-            if let Some(oldest) = oldest.map(|(digest, _)| digest.clone()) {
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 kept.entries.remove(&oldest);
             }
         }
         let entry = kept
             .entries
-            .entry(digest.to_string())
+            .entry(key.to_string())
             .or_insert_with(|| Entry { cell: Arc::default(), used: now });
         entry.used = now;
         entry.cell.clone()
@@ -127,7 +129,7 @@ impl Compiler {
             Some(compiled) => compiled,
             None => self.compile(image)?,
         };
-        Artifact::link(&image.reference, &compiled, &self.linkers)
+        Artifact::link(&image.reference, &image.config.function, &compiled, &self.linkers)
     }
 
     fn compile(&self, image: &Image) -> Result<Compiled, RuntimeError> {

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -14,36 +14,64 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use windlass_runtime_api::{
     ContainerSpec, ContainerState, ContainerStats, ObservedContainer, RuntimeError, RuntimeEvent,
 };
-use windlass_runtime_net::{PodNet, PodRef};
+use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
-    cpu::CpuAccount, engine::Host, failure::Failure, logs::ContainerLog, memory::Account,
-    mounts::Mounts, outgoing::Connections, traps::Traps, usage::Usage,
+    console::Console,
+    cpu::CpuAccount,
+    denials::Denials,
+    engine::Host,
+    failure::Failure,
+    keyvalue::Data,
+    logs::ContainerLog,
+    memory::Account,
+    mounts::Mounts,
+    outgoing::Connections,
+    sockets::ops::SOCKETS_A_CONTAINER,
+    spin::{App, Part},
+    tls::ContainerTls,
+    traps::Traps,
+    usage::Usage,
 };
 
 pub struct Container {
     pub id: String,
     pub spec: ContainerSpec,
     pub pod: PodRef,
+    /// The pod with what narrows this container's reach.
+    pub caller: Arc<Caller>,
     pub host: Arc<Host>,
     pub net: PodNet,
+    /// Room for its sockets.
+    pub sockets: Arc<Semaphore>,
+    /// Room for its look-ups of names.
+    pub look_ups: Arc<Semaphore>,
+    pub tls: ContainerTls,
     pub memory: Arc<Account>,
     pub cpu: Arc<CpuAccount>,
-    pub usage: Usage,
+    pub usage: Arc<Usage>,
     pub mounts: Mounts,
     pub log: Arc<ContainerLog>,
+    pub console: Arc<Console>,
     pub connections: Connections,
-    pub ending: Ending,
+    pub ending: Arc<Ending>,
+    pub data: Data,
+    /// Of a Spin application's component, which is a container with the application's accounts.
+    pub part: Option<Arc<Part>>,
+    /// Whose components answer instead of the container's own program.
+    pub app: OnceLock<Arc<App>>,
+    staging: PathBuf,
     traps: Arc<Traps>,
+    denials: Denials,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<RuntimeEvent>,
-    state: Mutex<ContainerState>,
+    state: Arc<Mutex<ContainerState>>,
 }
 
 /// The steps by which a container ends, each a thing that tasks wait for.
@@ -68,6 +96,8 @@ pub struct Ending {
 const DRAIN_AFTER_TRAP: Duration = Duration::from_secs(1);
 /// More traps than that are logged without it: whoever can send bad requests could fill the disk.
 const BACKTRACES_A_SECOND: u64 = 3;
+/// Names that one container may be looking up at once.
+const LOOK_UPS: usize = 16;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a container is made in.
@@ -79,6 +109,7 @@ pub struct Surroundings {
     pub events: broadcast::Sender<RuntimeEvent>,
     /// For folders that containers need beside their volumes.
     pub staging: PathBuf,
+    pub data: Data,
 }
 
 impl Container {
@@ -87,31 +118,85 @@ impl Container {
         mut spec: ContainerSpec,
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
-        let Surroundings { host, net, clock, events, staging } = around;
-        let mounts = Mounts::new(std::mem::take(&mut spec.mounts), staging.join(&id))?;
+        let Surroundings { host, net, clock, events, staging, data } = around;
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
+        let mounts = Mounts::new(mounts, late, staging.join(&id))?;
         fill_in_from_image(&mut spec);
         let pod = PodRef {
             uid: spec.pod.uid.clone(),
             namespace: spec.pod.namespace.clone(),
             name: spec.pod.name.clone(),
+            address: Some(spec.pod.address),
+            names: spec.pod.names.clone(),
         };
+        let caller = Arc::new(Caller::new(pod.clone(), std::mem::take(&mut spec.reach)));
         Ok(Arc::new(Self {
             pod,
+            caller,
+            sockets: Arc::new(Semaphore::new(SOCKETS_A_CONTAINER)),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+            tls: ContainerTls::default(),
+            denials: Denials::default(),
             memory: Account::new(spec.limits, host.memory.clone()),
             cpu: CpuAccount::new(spec.limits, host.turns.clone()),
-            usage: Usage::default(),
+            usage: Arc::default(),
             mounts,
             log: host.logs.open(spec.log_path.clone()),
+            console: Arc::new(Console::new(spec.console)),
             connections: Connections::default(),
-            ending: Ending::default(),
+            ending: Arc::default(),
+            data,
+            part: None,
+            app: OnceLock::new(),
+            staging,
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
-            state: Mutex::new(ContainerState::Running { started_at: clock.now() }),
+            state: Arc::new(Mutex::new(ContainerState::Running { started_at: clock.now() })),
             id,
             spec,
             host,
             net,
             clock,
             events,
+        }))
+    }
+
+    /// A component of the container's Spin application: it has an environment, files and rights of
+    /// its own, and shares everything that is counted, limited or ended.
+    pub fn component(
+        &self,
+        mut spec: ContainerSpec,
+        part: Part,
+    ) -> Result<Arc<Self>, RuntimeError> {
+        let reach = std::mem::take(&mut spec.reach);
+        let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
+        let staging = self.staging.join(format!("{}-{}", self.id, part.component.id));
+        Ok(Arc::new(Self {
+            id: self.id.clone(),
+            pod: self.pod.clone(),
+            caller: Arc::new(Caller::new(self.pod.clone(), reach)),
+            sockets: self.sockets.clone(),
+            look_ups: self.look_ups.clone(),
+            tls: ContainerTls::default(),
+            denials: Denials::default(),
+            host: self.host.clone(),
+            net: self.net.clone(),
+            memory: self.memory.clone(),
+            cpu: self.cpu.clone(),
+            usage: self.usage.clone(),
+            mounts: Mounts::new(mounts, late, staging)?,
+            log: self.log.clone(),
+            console: self.console.clone(),
+            connections: Connections::default(),
+            ending: self.ending.clone(),
+            data: self.data.clone(),
+            part: Some(Arc::new(part)),
+            app: OnceLock::new(),
+            staging: self.staging.clone(),
+            traps: self.traps.clone(),
+            state: self.state.clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+            spec,
         }))
     }
 
@@ -122,6 +207,16 @@ impl Container {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         self.cpu.poll(|| self.host.ticker.poll(guest, cx))
+    }
+
+    /// Opens the container's volumes, if that wasn't done before: before a module is instantiated,
+    /// and when a component asks for its folders.
+    pub async fn open_mounts(&self) -> Result<(), Failure> {
+        // Nothing runs without its volumes; whoever asked may ask again.
+        self.mounts.open().await.map_err(|why| {
+            self.log.note(&format!("a volume can't be opened: {why}"));
+            Failure::NoRoom(format!("a volume can't be opened: {why}"))
+        })
     }
 
     pub fn stats(&self) -> ContainerStats {
@@ -184,6 +279,14 @@ impl Container {
         }
     }
 
+    /// A guest was refused a host: each time a line in the log, and one Event.
+    pub fn denied(&self, message: &str) {
+        self.log.note(message);
+        if self.denials.is_news(message) {
+            self.notice("HostDenied", message.to_owned());
+        }
+    }
+
     /// For the people who own the pod.
     pub fn notice(&self, reason: &'static str, message: String) {
         let (pod_uid, container) = (self.pod.uid.clone(), self.spec.name.clone());
@@ -207,6 +310,7 @@ impl Container {
                 message,
             };
         }
+        self.console.close();
         self.ending.ended.cancel();
         self.changed();
     }

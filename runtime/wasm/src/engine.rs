@@ -31,6 +31,8 @@ use crate::{
     guest::Guest,
     logs::LogWriter,
     memory::NodeMemory,
+    sockets::ops::node_sockets,
+    tls::SystemRoots,
 };
 
 /// How long a guest computes before it yields its thread.
@@ -59,6 +61,9 @@ pub struct Host {
     pub logs: LogWriter,
     pub turns: Arc<Turns>,
     pub memory: Arc<NodeMemory>,
+    /// Room for the sockets of all containers.
+    pub sockets: Arc<Semaphore>,
+    pub roots: SystemRoots,
     slots: Arc<Semaphore>,
     slot_count: u32,
 }
@@ -70,7 +75,8 @@ impl Host {
         let ticker = Ticker::start(engine.clone())?;
         let slots = Arc::new(Semaphore::new(slot_count as usize));
         let (turns, memory) = (Turns::new(threads), NodeMemory::of(memory_bytes));
-        Ok(Self { engine, ticker, logs, turns, memory, slots, slot_count })
+        let (sockets, roots) = (node_sockets(), SystemRoots::default());
+        Ok(Self { engine, ticker, logs, turns, memory, sockets, roots, slots, slot_count })
     }
 
     /// Room for one instance that takes `weight` slots. None: the pool was full for `patience`.

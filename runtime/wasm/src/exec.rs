@@ -6,20 +6,21 @@ use std::{future::poll_fn, io, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     sync::{Mutex, mpsc},
     task::JoinHandle,
 };
 use wasmtime_wasi::{
     WasiCtxBuilder,
-    cli::{AsyncStdinStream, IsTerminal, StdinStream, StdoutStream},
-    p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
+    cli::{AsyncStdinStream, IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 use windlass_runtime_api::{BoxAsyncWrite, ExecIo, ExecSpec, RuntimeError};
 
 use crate::{
     artifact::Run,
     command::PATIENCE,
+    console::Input,
     container::Container,
     failure::Failure,
     guest::{Guest, Setup},
@@ -56,6 +57,9 @@ pub async fn exec(
     };
     let ended = {
         let mut call = Box::pin(async {
+            if run.is_module() {
+                container.open_mounts().await?;
+            }
             let mut store = Guest::store(&container, setup)?;
             let runnable = run.instantiate(&mut store).await?;
             Ok::<_, Failure>(runnable.run(&mut store).await?)
@@ -239,26 +243,5 @@ async fn forward(mut from: DuplexStream, to: mpsc::Sender<Bytes>) -> io::Result<
         if read == 0 || to.send(Bytes::copy_from_slice(&buffer[..read])).await.is_err() {
             return Ok(());
         }
-    }
-}
-
-struct Input {
-    stream: AsyncStdinStream,
-    terminal: bool,
-}
-
-impl IsTerminal for Input {
-    fn is_terminal(&self) -> bool {
-        self.terminal
-    }
-}
-
-impl StdinStream for Input {
-    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        self.stream.async_stream()
-    }
-
-    fn p2_stream(&self) -> Box<dyn InputStream> {
-        self.stream.p2_stream()
     }
 }

@@ -21,6 +21,11 @@ pub enum Failure {
     NoRoom(String),
 }
 
+/// A failure of the host amid a guest's call, carried through wasmtime.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message())]
+pub struct HostFailure(pub Failure);
+
 /// Lines of a backtrace that go to the log.
 const BACKTRACE_LINES: usize = 40;
 
@@ -38,6 +43,9 @@ impl From<wasmtime::Error> for Failure {
                     Self::NoRoom(memory.to_string())
                 }
             };
+        }
+        if let Some(failure) = error.downcast_ref::<HostFailure>() {
+            return failure.0.clone();
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::NoRoom(error.to_string());

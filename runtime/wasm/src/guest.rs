@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use wasmtime::{
-    Store,
+    Store, StoreContextMut,
     component::{HasData, Linker},
 };
 use wasmtime_wasi::{
-    WasiCtxBuilder, WasiCtxView, WasiView,
+    ResourceTable, WasiCtxBuilder, WasiCtxView, WasiView,
+    filesystem::WasiFilesystemView,
     p1::{self, WasiP1Ctx},
-    p2::bindings::cli::environment,
+    p2::bindings::{cli::environment, filesystem::preopens},
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -19,11 +20,12 @@ use crate::{
     container::Container,
     engine::{Host, yield_at_ticks},
     exec::Streams,
-    failure::Failure,
-    interfaces,
+    failure::{Failure, HostFailure},
+    interfaces, keyvalue,
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
+    sockets, spin,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields.
@@ -35,6 +37,7 @@ pub struct Guest {
     outgoing: Outgoing,
     memory: Held,
     arguments: Option<Vec<String>>,
+    trial: bool,
 }
 
 /// In what an instance differs from others of its container.
@@ -48,6 +51,8 @@ pub struct Setup {
     pub arguments: Option<Vec<String>>,
     /// None: output goes to the log.
     pub streams: Option<Streams>,
+    /// It is the container's own program, to which callers may attach.
+    pub main: bool,
 }
 
 impl Guest {
@@ -58,7 +63,11 @@ impl Guest {
             Some(streams) => streams.give(&mut builder),
             None => {
                 let log = InstanceLog::new(container.log.clone());
-                builder.stdout(log.stream(Stream::Stdout)).stderr(log.stream(Stream::Stderr));
+                if setup.main {
+                    container.console.give(&mut builder, &log);
+                } else {
+                    builder.stdout(log.stream(Stream::Stdout)).stderr(log.stream(Stream::Stderr));
+                }
             }
         }
         if setup.module {
@@ -73,8 +82,9 @@ impl Guest {
         }
         let mut wasi = builder.build_p1();
         wasi.ctx().table.set_max_capacity(MAX_HANDLES);
-        if !setup.trial {
-            let folders = container.mounts.open().map_err(|error| Failure::Trap {
+        if setup.module {
+            // A component gets its folders when it asks for them.
+            let folders = container.mounts.opened().map_err(|error| Failure::Trap {
                 message: format!("a volume can't be opened: {error}"),
                 backtrace: String::new(),
             })?;
@@ -88,6 +98,7 @@ impl Guest {
             outgoing: Outgoing::new(container.clone()),
             memory: container.memory.instance(),
             arguments: setup.arguments,
+            trial: setup.trial,
         };
         container.usage.instance_made();
         let mut store = Store::new(&container.host.engine, guest);
@@ -96,8 +107,19 @@ impl Guest {
         Ok(store)
     }
 
+    /// What the host functions of key-value stores and databases work on.
+    pub fn view(&mut self) -> keyvalue::View<'_> {
+        let container = self.outgoing.container().clone();
+        keyvalue::View { table: self.wasi.ctx().table, container }
+    }
+
     pub fn container(&self) -> &Arc<Container> {
         self.outgoing.container()
+    }
+
+    /// What a host interface with resources of its own works on.
+    pub fn container_and_table(&mut self) -> (&Arc<Container>, &mut ResourceTable) {
+        (self.outgoing.container(), self.wasi.ctx().table)
     }
 }
 
@@ -123,12 +145,40 @@ impl Linkers {
         environment::add_to_linker::<Guest, GuestEnvironment>(&mut components, |guest| {
             Environment(guest)
         })?;
+        sockets::add_to_linker(&mut components)?;
+        folders_on_demand(&mut components)?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;
+        keyvalue::add_to_linker(&mut components)?;
+        spin::host::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&host.engine);
         p1::add_to_linker_async(&mut modules, |guest: &mut Guest| &mut guest.wasi)?;
         Ok(Self { components, modules })
     }
+}
+
+/// The interface through which components find their folders.
+const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
+
+/// Volumes are opened, and those made that wait for a use, when a guest asks for its folders: one
+/// that never does, in all that it is asked, costs none of them.
+fn folders_on_demand(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.instance(PREOPENS)?.func_wrap_async(
+        "get-directories",
+        |mut store: StoreContextMut<'_, Guest>, (): ()| {
+            Box::new(async move {
+                let container = store.data().container().clone();
+                let guest = store.data_mut();
+                if !guest.trial {
+                    container.open_mounts().await.map_err(HostFailure)?;
+                    if let Some(folders) = container.mounts.opened()? {
+                        *guest.wasi.ctx().ctx.filesystem() = folders;
+                    }
+                }
+                Ok((preopens::Host::get_directories(&mut guest.filesystem())?,))
+            })
+        },
+    )
 }
 
 impl WasiView for Guest {

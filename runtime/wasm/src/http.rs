@@ -90,6 +90,9 @@ impl Handler {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
     {
+        if let Some(app) = self.container.app.get() {
+            return app.clone().handle(request).await;
+        }
         if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
             // HTTP/1.0 clients may leave it out; WASI wants an authority.
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
@@ -311,7 +314,7 @@ fn failed(failure: &Failure) -> Response<Answer> {
     }
 }
 
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
+pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(Answer::Text(Some(text.into())));
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -6,10 +6,14 @@ use wasmtime::{
     component::{ComponentType, Lift, Linker, Lower},
 };
 
-use crate::guest::Guest;
+use crate::{container::Container, guest::Guest};
 
-/// The two drafts of one interface that components in use were built for.
-const CONFIG: [&str; 2] = ["wasi:config/store@0.2.0-rc.1", "wasi:config/store@0.2.0-draft"];
+/// The drafts of one interface that components in use were built for.
+const CONFIG: [&str; 3] = [
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:config/store@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+];
 const LOGGING: [&str; 2] = ["wasi:logging/logging@0.1.0-draft", "wasi:logging/logging"];
 /// A longer message is cut.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -51,14 +55,12 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     for name in CONFIG {
         let mut config = linker.instance(name)?;
         config.func_wrap("get", |store: Store<'_>, (key,): (String,)| {
-            let env = &store.data().container().spec.env;
-            let found = env.iter().rev().find(|(name, _)| *name == key);
-            let answer: Values<Option<String>> = Ok((Ok(found.map(|(_, value)| value.clone())),));
+            let answer: Values<Option<String>> = Ok((Ok(setting(store.data().container(), &key)),));
             answer
         })?;
         config.func_wrap("get-all", |store: Store<'_>, (): ()| {
             let answer: Values<Vec<(String, String)>> =
-                Ok((Ok(store.data().container().spec.env.clone()),));
+                Ok((Ok(settings(store.data().container())),));
             answer
         })?;
     }
@@ -71,6 +73,22 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// What `wasi:config` reads: the variables of a Spin application's component; else the environment.
+fn settings(container: &Container) -> Vec<(String, String)> {
+    match &container.part {
+        Some(part) => part.variables.clone().into_iter().collect(),
+        None => container.spec.env.clone(),
+    }
+}
+
+fn setting(container: &Container, key: &str) -> Option<String> {
+    if let Some(part) = &container.part {
+        return part.variables.get(key).cloned();
+    }
+    let found = container.spec.env.iter().rev().find(|(name, _)| name == key);
+    found.map(|(_, value)| value.clone())
 }
 
 fn line(level: Level, context: &str, message: &str) -> String {

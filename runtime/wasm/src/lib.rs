@@ -7,23 +7,33 @@
 mod artifact;
 mod command;
 mod compile;
+mod console;
 mod container;
+mod copy;
 mod cpu;
+mod denials;
 mod engine;
 mod exec;
 mod failure;
 mod guest;
 mod http;
 mod interfaces;
+mod keyvalue;
 mod logs;
 mod memory;
 mod mounts;
 mod outgoing;
+mod ports;
+mod probe;
 mod runtime;
 mod serve;
+mod sockets;
+mod spin;
+mod tls;
 mod traps;
 mod usage;
 
+pub use keyvalue::Data;
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
 
 /// The wasmtime inside, as `containerRuntimeVersion` names it.

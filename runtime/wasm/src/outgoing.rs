@@ -1,6 +1,6 @@
 //! HTTP requests that guests make. Each connection comes from `PodNet`, where names are resolved
-//! and rules applied; connections are kept alive for the container's next request to the same
-//! place. TLS to the outside is not there yet, and says so.
+//! and rules applied; https is spoken over it with HTTP/2 where the other side can. Connections are
+//! kept alive for the container's next request to the same place.
 
 use std::{
     collections::VecDeque,
@@ -10,20 +10,33 @@ use std::{
     time::Duration,
 };
 
-use ::http::{Request, Response, Uri, header, uri::Scheme};
+use ::http::{
+    Request, Response, Uri, header,
+    uri::{PathAndQuery, Scheme},
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep, timeout},
+};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode,
 };
 use windlass_runtime_net::ConnectError;
 
-use crate::container::Container;
+use crate::{
+    container::Container,
+    sockets::ops::{Permit, Trouble},
+    spin, tls,
+};
 
 /// Defaults of what a guest may set for a request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,13 +46,25 @@ const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(600);
 /// Idle connections that a container keeps, and for how long.
 const KEPT_CONNECTIONS: usize = 32;
 const KEPT_FOR: Duration = Duration::from_secs(15);
+/// Bytes of one answer that an HTTP/2 connection takes before the guest reads them, and of all its
+/// answers together.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of a request that wait to be sent.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// The outgoing side of one instance.
 pub struct Outgoing {
     container: Arc<Container>,
 }
 
-type Sender = http1::SendRequest<WasiBody>;
+/// What requests are sent on.
+enum Sender {
+    Http1(http1::SendRequest<WasiBody>),
+    /// One connection has many requests at once.
+    Http2(http2::SendRequest<WasiBody>),
+}
+
 type Progress = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl Outgoing {
@@ -68,23 +93,33 @@ impl WasiHttpHooks for Outgoing {
         _request_body: Progress,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Progress), Error>> + Send> {
         let container = self.container.clone();
+        let within = spin::call(&container, request.uri());
         Box::new(async move {
-            let response = send(&container, request, options.unwrap_or_default()).await?;
+            let response = match within {
+                Some(call) => call?.answer(request).await?,
+                None => send(&container, request, options.unwrap_or_default()).await?,
+            };
             let progress: Progress = Box::new(std::future::ready(Ok(())));
             Ok((response, progress))
         })
     }
 }
 
-/// Where a connection goes: host and port.
-type Place = (String, u16);
+/// Where a connection goes.
+#[derive(Clone, PartialEq, Eq)]
+struct Place {
+    tls: bool,
+    host: String,
+    port: u16,
+}
 
 async fn send(
     container: &Arc<Container>,
     request: Request<WasiBody>,
     options: RequestOptions,
 ) -> Result<Response<WasiBody>, Error> {
-    let (place, mut request) = aim(container, request)?;
+    let place = place_of(request.uri())?;
+    let mut request = request;
     let wait = options.first_byte_timeout.unwrap_or(FIRST_BYTE_TIMEOUT);
     if let Some(kept) = container.connections.take(&place) {
         match timeout(wait, try_send(kept, request)).await {
@@ -105,53 +140,88 @@ async fn send(
     }
 }
 
-/// Splits a request into where it goes and what is sent there.
-fn aim(
-    container: &Container,
-    mut request: Request<WasiBody>,
-) -> Result<(Place, Request<WasiBody>), Error> {
-    let uri = request.uri();
-    if uri.scheme() == Some(&Scheme::HTTPS) {
-        let why = format!("outgoing https is not supported yet; {uri} was refused");
-        container.log.note(&why);
-        return Err(Error::InternalError(Some(why)));
-    }
+fn place_of(uri: &Uri) -> Result<Place, Error> {
+    let tls = uri.scheme() == Some(&Scheme::HTTPS);
     let host = uri.host().filter(|host| !host.is_empty()).ok_or(Error::HttpRequestUriInvalid)?;
-    let place = (host.to_ascii_lowercase(), uri.port_u16().unwrap_or(80));
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = path.parse::<Uri>().map_err(|_| Error::HttpRequestUriInvalid)?;
-    *request.uri_mut() = path;
-    Ok((place, request))
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    Ok(Place { tls, host: host.to_ascii_lowercase(), port })
 }
 
 async fn connect(
     container: &Arc<Container>,
-    (host, port): &Place,
+    place: &Place,
     options: RequestOptions,
 ) -> Result<Sender, Error> {
     let wait = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-    let conn = timeout(wait, container.net.connect(&container.pod, host, *port))
-        .await
-        .map_err(|_| Error::ConnectionTimeout)?
-        .map_err(|error| refused(container, error))?;
+    let permit = Permit::take(container).map_err(|trouble| match trouble {
+        Trouble::TooManySockets => Error::ConnectionLimitReached,
+        _ => Error::ConfigurationError,
+    })?;
+    let connecting = async {
+        let scheme = if place.tls { "https" } else { "http" };
+        let dialling = container.net.connect(&container.caller, scheme, &place.host, place.port);
+        let conn = dialling.await.map_err(|error| refused(container, error))?;
+        if !place.tls {
+            return http1_on(container, conn, permit).await;
+        }
+        match tls::connect(container, &place.host, conn).await? {
+            (stream, false) => http1_on(container, stream, permit).await,
+            (stream, true) => http2_on(container, stream, permit).await,
+        }
+    };
+    timeout(wait, connecting).await.map_err(|_| Error::ConnectionTimeout)?
+}
+
+async fn http1_on<C>(container: &Arc<Container>, conn: C, permit: Permit) -> Result<Sender, Error>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = http1::handshake(TokioIo::new(conn)).await?;
+    drive(container, connection, permit);
+    Ok(Sender::Http1(sender))
+}
+
+async fn http2_on<C>(container: &Arc<Container>, conn: C, permit: Permit) -> Result<Sender, Error>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .handshake(TokioIo::new(conn))
+        .await?;
+    drive(container, connection, permit);
+    Ok(Sender::Http2(sender))
+}
+
+/// Moves a connection's bytes until it is closed, or the container ends.
+fn drive(
+    container: &Container,
+    connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    permit: Permit,
+) {
     let abort = container.ending.abort.clone();
     tokio::spawn(async move {
         if let Some(Err(error)) = abort.run_until_cancelled(connection).await {
             tracing::debug!(%error, "outgoing connection ended");
         }
+        drop(permit);
     });
-    Ok(sender)
 }
 
 fn refused(container: &Container, error: ConnectError) -> Error {
     match &error {
         ConnectError::Denied { .. } => {
-            container.log.note(&error.to_string());
+            container.denied(&error.to_string());
             Error::DestinationIpProhibited
         }
         ConnectError::NotFound(host) => {
             Error::DnsError { rcode: Some(format!("NXDOMAIN: {host}")), info_code: None }
+        }
+        ConnectError::Unresolved { host, .. } => {
+            Error::DnsError { rcode: Some(format!("SERVFAIL: {host}")), info_code: None }
         }
         ConnectError::NoEndpoint(_) => Error::DestinationUnavailable,
         ConnectError::Io { source, .. } => match source.kind() {
@@ -164,19 +234,42 @@ fn refused(container: &Container, error: ConnectError) -> Error {
 
 /// With an error that the request didn't reach the other side, it is given back.
 async fn try_send(
-    mut sender: Sender,
-    request: Request<WasiBody>,
+    sender: Sender,
+    mut request: Request<WasiBody>,
 ) -> Result<(Sender, Response<Incoming>), (Error, Option<Request<WasiBody>>)> {
-    if let Err(error) = sender.ready().await {
-        return Err((error.into(), Some(request)));
-    }
-    match sender.try_send_request(request).await {
-        Ok(response) => Ok((sender, response)),
-        Err(mut error) => {
-            let unsent = error.take_message();
-            Err((error.into_error().into(), unsent))
+    let whole = request.uri().clone();
+    let host = request.headers().get(header::HOST).cloned();
+    let sent = match sender {
+        Sender::Http1(mut sender) => {
+            if let Err(error) = sender.ready().await {
+                return Err((error.into(), Some(request)));
+            }
+            // The rest of the address is for proxies.
+            let path = whole.path_and_query().cloned();
+            *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
+            let sent = sender.try_send_request(request).await;
+            sent.map(|response| (Sender::Http1(sender), response))
         }
-    }
+        Sender::Http2(mut sender) => {
+            if let Err(error) = sender.ready().await {
+                return Err((error.into(), Some(request)));
+            }
+            // Its place is in `:authority`.
+            request.headers_mut().remove(header::HOST);
+            let sent = sender.try_send_request(request).await;
+            sent.map(|response| (Sender::Http2(sender), response))
+        }
+    };
+    sent.map_err(|mut error| {
+        let unsent = error.take_message().map(|mut unsent| {
+            *unsent.uri_mut() = whole;
+            if let Some(host) = host {
+                unsent.headers_mut().insert(header::HOST, host);
+            }
+            unsent
+        });
+        (error.into_error().into(), unsent)
+    })
 }
 
 fn receive(
@@ -259,12 +352,19 @@ impl Connections {
         let mut idle = self.0.lock();
         forget_old(&mut idle);
         let at = idle.iter().rposition(|idle| idle.place == *place)?;
+        if let Sender::Http2(sender) = &idle[at].sender {
+            return Some(Sender::Http2(sender.clone()));
+        }
         idle.remove(at).map(|idle| idle.sender)
     }
 
     fn keep(&self, place: Place, sender: Sender) {
         let mut idle = self.0.lock();
         forget_old(&mut idle);
+        if matches!(sender, Sender::Http2(_)) {
+            // It is there for several requests; the newest time counts.
+            idle.retain(|idle| idle.place != place || !matches!(idle.sender, Sender::Http2(_)));
+        }
         if idle.len() >= KEPT_CONNECTIONS {
             idle.pop_front();
         }
@@ -274,4 +374,13 @@ impl Connections {
 
 fn forget_old(idle: &mut VecDeque<Idle>) {
     idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < KEPT_FOR);
+}
+
+impl Sender {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
 }

@@ -13,18 +13,18 @@ use std::{
     time::Duration,
 };
 
-use ::http::Request;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream::BoxStream};
-use http_body_util::{BodyExt, Empty, Limited};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::{runtime, sync::broadcast};
+use tokio::{
+    runtime,
+    sync::{Semaphore, broadcast},
+};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    ContainerSpec, ExecIo, ExecSpec, HttpProbe, ObservedSandbox, Protocol, Runtime, RuntimeError,
-    RuntimeEvent, Sandbox, SandboxStats, Started,
+    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Runtime,
+    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started, TcpProbe,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
@@ -33,25 +33,25 @@ use crate::{
     artifact::{CREATE_ERROR, Program, Run},
     command,
     compile::{Compiler, be_nice, hex},
+    console::Detached,
     container::{Container, Surroundings},
+    copy,
     engine::Host,
     exec,
     failure::Failure,
     guest::Linkers,
     http::Handler,
+    keyvalue::Data,
     logs::LogWriter,
-    serve,
+    ports::http_ports,
+    probe::{self, Place},
+    serve, spin,
 };
 
 /// Events that a reader may lag behind before it must look at everything.
 const EVENTS: usize = 1024;
-/// Of a probe's answer, as much is read as the kubelet reads.
-const PROBE_BODY_BYTES: usize = 10 << 10;
-/// The port of a handler whose container declares none.
-const DEFAULT_PORT: u16 = 8080;
 /// Bound of tokio's threads for calls that block.
 const BLOCKING_THREADS: usize = 16;
-const HTTP_PORT: &str = "windlass.dev/http-port";
 /// Guests' threads are a little less important than the control plane's.
 const GUEST_NICENESS: i32 = 1;
 /// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
@@ -67,6 +67,8 @@ pub struct WasmConfig {
     pub memory_bytes: Option<u64>,
     /// Threads that guests run on. None: one a core.
     pub threads: Option<usize>,
+    /// What keeps entries and databases of guests.
+    pub data: Data,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +90,7 @@ struct Inner {
     compiler: Arc<Compiler>,
     pods: Mutex<BTreeMap<String, Pod>>,
     serial: AtomicU64,
+    copies: Arc<Semaphore>,
 }
 
 struct Pod {
@@ -107,7 +110,7 @@ impl WasmRuntime {
     /// Starts the guests' threads, the log writer and the epoch thread.
     pub fn new(config: WasmConfig) -> Result<Arc<Self>, WasmError> {
         let engine_error = |error: wasmtime::Error| WasmError::Engine(format!("{error:#}"));
-        let WasmConfig { cache_dir, net, clock, memory_bytes, threads } = config;
+        let WasmConfig { cache_dir, net, clock, memory_bytes, threads, data } = config;
         let logs = LogWriter::start(clock.clone())?;
         let memory_bytes = memory_bytes.unwrap_or_else(machine_memory);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -119,10 +122,11 @@ impl WasmRuntime {
         let staging = cache_dir.join("staging");
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
-            around: Surroundings { host, net, clock, events, staging },
+            around: Surroundings { host, net, clock, events, staging, data },
             compiler: Arc::new(compiler),
             pods: Mutex::default(),
             serial: AtomicU64::new(0),
+            copies: Arc::new(Semaphore::new(copy::COPIES)),
         };
         Ok(Arc::new(Self { inner: Arc::new(inner), guests: Guests::start(threads)? }))
     }
@@ -200,27 +204,18 @@ impl Runtime for WasmRuntime {
         stream.boxed()
     }
 
-    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError> {
-        let refused = |why: String| RuntimeError::new("ProbeError", why);
-        let handler = match self.inner.running(pod_uid, &probe.container) {
-            Some(Running::Handler(handler)) if handler.container.is_running() => handler,
-            _ => return Err(refused(format!("container {} serves no HTTP", probe.container))),
-        };
-        if !handler.ports.contains(&probe.port) {
-            return Err(refused(format!("nothing listens on port {}", probe.port)));
-        }
-        let timeout = probe.timeout;
-        let request = probe_request(&handler, probe)?;
-        let answered = self.guests.run(tokio::time::timeout(timeout, async move {
-            let response = handler.handle(request).await;
-            let (head, body) = response.into_parts();
-            // A guest whose answer nobody reads may take that for an error.
-            let _ = Limited::new(body, PROBE_BODY_BYTES).collect().await;
-            head.status.as_u16()
-        }));
-        answered
-            .await?
-            .map_err(|_| refused(format!("no answer within {} s", timeout.as_secs_f32())))
+    async fn http_probe(
+        &self,
+        pod_uid: &str,
+        probe: HttpProbe,
+    ) -> Result<HttpAnswer, RuntimeError> {
+        let place = self.inner.place(pod_uid, &probe.container, probe.to.as_deref(), probe.port)?;
+        self.guests.run(probe::http(place, probe)).await?
+    }
+
+    async fn tcp_probe(&self, pod_uid: &str, probe: TcpProbe) -> Result<(), RuntimeError> {
+        let place = self.inner.place(pod_uid, &probe.container, probe.to.as_deref(), probe.port)?;
+        self.guests.run(probe::tcp(place, probe)).await?
     }
 
     async fn exec(
@@ -235,6 +230,10 @@ impl Runtime for WasmRuntime {
         let running = running.filter(|running| running.container().is_running());
         let running =
             running.ok_or_else(|| refused(format!("container {container} is not running")))?;
+        if let Some(request) = copy::Request::parse(&exec.command) {
+            let copies = self.inner.copies.clone();
+            return copy::run(running.container().clone(), copies, request, io).await;
+        }
         let (run, weight) = running.run().ok_or_else(|| {
             refused(format!("container {container}: the component exports no wasi:cli/run"))
         })?;
@@ -246,6 +245,28 @@ impl Runtime for WasmRuntime {
             given_up.run_until_cancelled_owned(program).await
         });
         ended.await?.unwrap_or_else(|| Err(refused("the caller is gone".into())))
+    }
+
+    async fn attach(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        io: ExecIo,
+    ) -> Result<Attached, RuntimeError> {
+        let refused = |why: String| RuntimeError::new("AttachError", why);
+        match self.inner.running(pod_uid, container) {
+            // Each of a handler's instances has streams of its own: the log has them all.
+            Some(Running::Handler(_)) => Ok(Attached::ByLog(io)),
+            Some(Running::Command(container, ..)) if container.is_running() => {
+                match container.console.attach(io).await {
+                    Detached::Over => Ok(Attached::Ended),
+                    Detached::TooSlow => {
+                        Err(refused("the session did not keep up with what is written".into()))
+                    }
+                }
+            }
+            _ => Err(refused(format!("container {container} is not running"))),
+        }
     }
 
     async fn stats(&self) -> Vec<SandboxStats> {
@@ -283,6 +304,13 @@ impl Inner {
     /// Makes a container that runs and that nobody knows yet.
     async fn make(&self, spec: ContainerSpec) -> Result<Running, RuntimeError> {
         let ports = http_ports(&spec)?;
+        if let Some(stores) = &self.around.data.key_values {
+            let wrong = |why| RuntimeError::new("CreateContainerConfigError", why);
+            stores.check(&spec.pod).map_err(wrong)?;
+        }
+        if let Some(app) = spec.image.config.spin.clone() {
+            return self.make_spin(&app, spec, ports).await;
+        }
         let artifact = self.compiler.artifact(&spec.image).await?;
         let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
         let refused = |failure: Failure| {
@@ -307,6 +335,26 @@ impl Inner {
         }
     }
 
+    /// A Spin application: a handler for each component, and one that listens and sends requests on
+    /// to them.
+    async fn make_spin(
+        &self,
+        app: &SpinApp,
+        spec: ContainerSpec,
+        ports: Vec<u16>,
+    ) -> Result<Running, RuntimeError> {
+        let parts = spin::parts(app, &spec)?;
+        let container = Container::new(self.new_id(&spec), spec, self.around.clone())?;
+        let (app, front) = spin::start(&self.compiler, app, &container, parts).await?;
+        // Set once: the container is new.
+        let _ = container.app.set(app);
+        let handler = Handler::new(container, (front.program, front.run), front.weight, ports);
+        for listener in self.listen(&handler).await? {
+            serve::serve(&handler, listener);
+        }
+        Ok(Running::Handler(handler))
+    }
+
     async fn listen(&self, handler: &Handler) -> Result<Vec<PodListener>, RuntimeError> {
         let container = &handler.container;
         let mut listeners = Vec::with_capacity(handler.ports.len());
@@ -319,7 +367,9 @@ impl Inner {
                     let why = holder.unwrap_or_else(|| error.to_string());
                     RuntimeError::new("PortConflict", why)
                 }
-                ListenError::Unsupported(..) => RuntimeError::new(CREATE_ERROR, error.to_string()),
+                ListenError::Exhausted(_) | ListenError::Host(_) => {
+                    RuntimeError::new(CREATE_ERROR, error.to_string())
+                }
             })?;
             if let Some(error) = listener.host_error() {
                 container.notice("PortUnavailableOnHost", error.to_string());
@@ -339,6 +389,37 @@ impl Inner {
         let siblings = &pods.get(&of.pod.uid)?.containers;
         let (name, _) = siblings.iter().find(|(name, c)| **name != of.spec.name && holds(c))?;
         Some(format!("port {port} is taken by container {name} of the same pod"))
+    }
+
+    /// Where a port of a pod is; `to` is another host than the pod itself.
+    fn place(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        to: Option<&str>,
+        port: u16,
+    ) -> Result<Place, RuntimeError> {
+        let pods = self.pods.lock();
+        let gone = || RuntimeError::new("ProbeError", "the pod's sandbox is gone");
+        let pod = pods.get(pod_uid).ok_or_else(gone)?;
+        let (net, address) = (self.around.net.clone(), pod.sandbox.address);
+        if let Some(host) = to.filter(|host| host.parse() != Ok(address)) {
+            let not_there = || RuntimeError::new("ProbeError", "the container is gone");
+            let from = pod.containers.get(container).ok_or_else(not_there)?.container();
+            return Ok(Place::Elsewhere(net, from.caller.clone(), host.to_string(), port));
+        }
+        let own = pod.containers.get(container).into_iter();
+        let handler = own.chain(pod.containers.values()).find_map(|running| match running {
+            Running::Handler(handler) => {
+                let serves = handler.container.is_running() && handler.ports.contains(&port);
+                serves.then(|| handler.clone())
+            }
+            Running::Command(..) => None,
+        });
+        Ok(match handler {
+            Some(handler) => Place::Handler(handler),
+            None => Place::Pod(net, SocketAddr::new(address, port)),
+        })
     }
 
     fn running(&self, pod_uid: &str, container: &str) -> Option<Running> {
@@ -406,46 +487,6 @@ async fn stop_all(containers: Vec<Running>, grace: Duration) {
     join_all(containers.into_iter().map(|running| running.stop(grace))).await;
 }
 
-/// Where a handler serves: on every TCP port it declares, or the one that the pod's annotation
-/// names by number or name, or 8080.
-fn http_ports(spec: &ContainerSpec) -> Result<Vec<u16>, RuntimeError> {
-    let tcp = || spec.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
-    if let Some(chosen) = spec.pod.annotations.get(HTTP_PORT) {
-        let number = chosen.parse::<u16>().ok().filter(|number| *number > 0);
-        let declared = tcp().find(|port| port.name == *chosen || Some(port.port) == number);
-        let port = declared.map(|port| port.port).or(number.filter(|_| tcp().next().is_none()));
-        if let Some(port) = port {
-            return Ok(vec![port]);
-        }
-        // Other containers of the pod may be the ones that declare it.
-        if tcp().next().is_none() {
-            let why = format!("annotation {HTTP_PORT}: {chosen:?} is no TCP port of the container");
-            return Err(RuntimeError::new("CreateContainerConfigError", why));
-        }
-    }
-    let mut ports: Vec<u16> = tcp().map(|port| port.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    Ok(if ports.is_empty() { vec![DEFAULT_PORT] } else { ports })
-}
-
-fn probe_request(
-    handler: &Handler,
-    probe: HttpProbe,
-) -> Result<Request<Empty<Bytes>>, RuntimeError> {
-    let address = SocketAddr::new(handler.container.spec.pod.address, probe.port);
-    let own_host = probe.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
-    let mut request = Request::get(&probe.path).header("user-agent", "kube-probe/windlass");
-    if !own_host {
-        request = request.header("host", probe.host.unwrap_or_else(|| address.to_string()));
-    }
-    for (name, value) in &probe.headers {
-        request = request.header(name, value);
-    }
-    let wrong = |error| RuntimeError::new("ProbeError", format!("the probe is malformed: {error}"));
-    request.body(Empty::new()).map_err(wrong)
-}
-
 /// The threads that guests run on, apart from those of the control plane.
 struct Guests(Option<runtime::Runtime>);
 
@@ -501,66 +542,4 @@ fn machine_memory() -> u64 {
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.map_or(1 << 30, |kib| kib << 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use windlass_runtime_api::{Image, Limits, OnTrap, Port};
-
-    use super::*;
-
-    fn check(ports: &[(&str, u16, Protocol)], annotation: Option<&str>, expected: &[u16]) {
-        let port = |&(name, port, protocol): &(&str, u16, Protocol)| Port {
-            name: name.into(),
-            port,
-            protocol,
-        };
-        let annotations = annotation.map(|value| (HTTP_PORT.to_string(), value.to_string()));
-        let spec = ContainerSpec {
-            pod: Arc::new(Sandbox {
-                uid: "uid".into(),
-                name: "web".into(),
-                namespace: "default".into(),
-                address: [127, 64, 0, 1].into(),
-                hostname: "web".into(),
-                annotations: annotations.into_iter().collect(),
-            }),
-            name: "web".into(),
-            attempt: 0,
-            image: Image {
-                reference: "web:v1".into(),
-                digest: String::new(),
-                wasm_digest: String::new(),
-                wasm_path: Path::new("web.wasm").into(),
-                config: Default::default(),
-            },
-            command: vec![],
-            args: vec![],
-            env: vec![],
-            working_dir: None,
-            mounts: vec![],
-            ports: ports.iter().map(port).collect(),
-            limits: Limits::default(),
-            log_path: Path::new("0.log").into(),
-            on_trap: OnTrap::Continue,
-        };
-        let chosen = http_ports(&spec).unwrap_or_default();
-        assert_eq!(chosen, expected, "{ports:?} {annotation:?}");
-    }
-
-    #[test]
-    fn a_handler_serves_where_the_pod_says() {
-        use Protocol::{Tcp, Udp};
-        let two = [("http", 80, Tcp), ("admin", 9000, Tcp), ("dns", 53, Udp)];
-        check(&[], None, &[8080]);
-        check(&[("dns", 53, Udp)], None, &[8080]);
-        check(&two, None, &[80, 9000]);
-        check(&two, Some("admin"), &[9000]);
-        check(&two, Some("80"), &[80]);
-        check(&two, Some("7000"), &[80, 9000]);
-        check(&[], Some("7000"), &[7000]);
-        check(&[], Some("http"), &[]);
-    }
 }

@@ -19,6 +19,7 @@ use windlass_runtime_net::{Conn, PodListener};
 use crate::{
     container::Container,
     http::{Answer, Handler},
+    spin::Client,
 };
 
 /// Connections a container has at once; more are closed at once.
@@ -101,8 +102,10 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
     let (closing, abort) = (&container.ending.closing, &container.ending.abort);
     let first = Arc::new(FirstRequest::default());
     let begun = first.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let client = Client(conn.peer());
+    let service = service_fn(move |mut request: Request<Incoming>| {
         begun.has_come();
+        request.extensions_mut().insert(client);
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(answer(&handler, request).await) }
     });

@@ -256,9 +256,31 @@ impl Api {
         }
     }
 
+    /// The body of a GET whose answer is in another form than the objects', such as a Table.
+    pub async fn get_as(&self, path: &str, accept: &str) -> Result<Bytes, Error> {
+        let exchange = async {
+            collect(self.start_as(accept, Method::GET, path, "", Vec::new()).await?).await
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::Unreachable(format!("no answer to {path} in time"))),
+        }
+    }
+
     /// Sends a request and returns its successful answer before its body has come.
     pub(crate) async fn start(
         &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Response<Body>, Error> {
+        self.start_as(JSON, method, path, content_type, body).await
+    }
+
+    async fn start_as(
+        &self,
+        accept: &str,
         method: Method,
         path: &str,
         content_type: &str,
@@ -268,7 +290,7 @@ impl Api {
             .method(method)
             .uri(path)
             .header(header::USER_AGENT, &*self.component)
-            .header(header::ACCEPT, JSON);
+            .header(header::ACCEPT, accept);
         if !content_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, content_type);
         }

@@ -52,11 +52,17 @@ pub struct Change<K> {
 struct Shared {
     api: Api,
     rng: Rng,
+    stores: Stores,
     running: Mutex<BTreeMap<(TypeId, String), Box<dyn Any + Send + Sync>>>,
 }
 
+/// The copies of all identities of a process, by kind. What several may see is kept in memory once.
+#[derive(Clone, Default)]
+struct Stores(Arc<Mutex<BTreeMap<TypeId, Box<dyn Any + Send + Sync>>>>);
+
 /// The objects and who wants to know of changes. Written by the watch loop only.
 pub(crate) struct Store<K> {
+    stores: Stores,
     state: Mutex<State<K>>,
     progress: Notify,
 }
@@ -103,8 +109,18 @@ impl fmt::Display for Key {
 impl Informers {
     /// `client` is the identity that reads; `rng` spreads retries and watch lengths.
     pub fn new(client: kube::Client, rng: Rng) -> Self {
+        Self::over(client, rng, Stores::default())
+    }
+
+    /// Informers of another identity for the same cluster. It sees what it may see; an object that
+    /// both see is the same one in memory.
+    pub fn beside(&self, client: kube::Client) -> Self {
+        Self::over(client, self.0.rng.clone(), self.0.stores.clone())
+    }
+
+    fn over(client: kube::Client, rng: Rng, stores: Stores) -> Self {
         let api = Api::new(client, "windlass-informers");
-        Self(Arc::new(Shared { api, rng, running: Mutex::default() }))
+        Self(Arc::new(Shared { api, rng, stores, running: Mutex::default() }))
     }
 
     /// The informer of all objects of a kind. The first call starts it (in the current runtime).
@@ -115,9 +131,12 @@ impl Informers {
     /// The informer of the objects a field selector matches, such as the pods of one node.
     pub fn selected<K: Kind>(&self, field_selector: &str) -> Informer<K> {
         let mut running = self.0.running.lock();
-        let known = running
-            .entry((TypeId::of::<K>(), field_selector.to_owned()))
-            .or_insert_with(|| Box::new(self.start::<K>("", field_selector)));
+        let known =
+            running.entry((TypeId::of::<K>(), field_selector.to_owned())).or_insert_with(|| {
+                let informer = self.start::<K>("", field_selector);
+                self.0.stores.add(&informer.store);
+                Box::new(informer)
+            });
         match known.downcast_ref::<Informer<K>>() {
             Some(informer) => informer.clone(),
             // Not reached: the map's key holds the type. Starting another is still right.
@@ -132,7 +151,7 @@ impl Informers {
     }
 
     fn start<K: Kind>(&self, namespace: &str, field_selector: &str) -> Informer<K> {
-        let store = Arc::new(Store::new());
+        let store = Arc::new(Store::new(self.0.stores.clone()));
         let stop = CancellationToken::new();
         let watch = watch::Watch::<K>::new(
             self.0.api.clone(),
@@ -232,15 +251,35 @@ impl<K: Kind> Changes<K> {
     }
 }
 
+impl Stores {
+    fn add<K: Kind>(&self, store: &Arc<Store<K>>) {
+        let mut all = self.0.lock();
+        let of_kind = all.entry(TypeId::of::<K>()).or_insert_with(|| Box::<Kin<K>>::default());
+        if let Some(kin) = of_kind.downcast_mut::<Kin<K>>() {
+            kin.retain(|other| other.strong_count() > 0);
+            kin.push(Arc::downgrade(store));
+        }
+    }
+
+    fn of<K: Kind>(&self) -> Kin<K> {
+        let all = self.0.lock();
+        let kin = all.get(&TypeId::of::<K>()).and_then(|kin| kin.downcast_ref::<Kin<K>>());
+        kin.cloned().unwrap_or_default()
+    }
+}
+
+/// Informers of one kind: one an identity and selection.
+type Kin<K> = Vec<Weak<Store<K>>>;
+
 impl<K: Kind> Store<K> {
-    fn new() -> Self {
+    fn new(stores: Stores) -> Self {
         let state = State {
             objects: BTreeMap::new(),
             resource_version: 0,
             synced: false,
             subscribers: Vec::new(),
         };
-        Self { state: Mutex::new(state), progress: Notify::new() }
+        Self { stores, state: Mutex::new(state), progress: Notify::new() }
     }
 
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
@@ -276,6 +315,16 @@ impl<K: Kind> Store<K> {
             }
             notified.await;
         }
+    }
+
+    /// The object as another informer of the process already has it, so that both have the same.
+    pub(crate) fn one_copy(&self, object: K) -> Arc<K> {
+        let object = Arc::new(object);
+        let known = self.stores.of::<K>().into_iter().find_map(|store| {
+            let known = store.upgrade()?.get(object.namespace(), object.name())?;
+            same_version(Some(&known), Some(&object)).then_some(known)
+        });
+        known.unwrap_or(object)
     }
 
     /// Takes one event of a watch: `now` is None where the object is deleted.

@@ -90,7 +90,8 @@ impl<K: Kind> Watch<K> {
         if self.position.is_none() && !self.streams_lists {
             let select = Select { fields: self.field_selector.clone(), ..Select::default() };
             let (list, version) = self.api.list_pages::<K>(&self.namespace, &select).await?;
-            self.store.replace(list.into_iter().map(shared).collect(), number(&version));
+            let list = list.into_iter().map(|object| self.shared(object)).collect();
+            self.store.replace(list, number(&version));
             self.position = Some(version);
         }
         // Spread, so that many watches don't end in one moment.
@@ -131,6 +132,13 @@ impl<K: Kind> Watch<K> {
         Ok(())
     }
 
+    /// The form in which readers share an object: nobody reads managedFields, and they can be half
+    /// of it.
+    fn shared(&self, mut object: K) -> Arc<K> {
+        object.metadata_mut().managed_fields = None;
+        self.store.one_copy(object)
+    }
+
     fn take(
         &mut self,
         event: WatchEvent<K>,
@@ -138,11 +146,11 @@ impl<K: Kind> Watch<K> {
     ) -> Result<(), Error> {
         match event {
             WatchEvent::Applied(object) => match initial {
-                Some(list) => list.push(shared(object)),
-                None => self.advance(shared(object), false),
+                Some(list) => list.push(self.shared(object)),
+                None => self.advance(self.shared(object), false),
             },
             WatchEvent::Deleted(object) if initial.is_none() => {
-                self.advance(shared(object), true);
+                self.advance(self.shared(object), true);
             }
             WatchEvent::Deleted(_) => {}
             WatchEvent::Bookmark { resource_version, initial_events_end } => {
@@ -170,12 +178,6 @@ impl<K: Kind> Watch<K> {
         self.store.apply(key, (!deleted).then_some(object), number(&version));
         self.position = Some(version);
     }
-}
-
-/// The form in which readers share an object: nobody reads managedFields, and they can be half of it.
-fn shared<K: Kind>(mut object: K) -> Arc<K> {
-    object.metadata_mut().managed_fields = None;
-    Arc::new(object)
 }
 
 /// Resource versions are comparable integers (KEP-5504).

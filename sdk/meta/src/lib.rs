@@ -5,6 +5,7 @@
 mod backoff;
 mod clock;
 mod gvk;
+pub mod keyvalue;
 mod object;
 mod quantity;
 mod rng;

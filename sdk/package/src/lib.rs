@@ -9,6 +9,7 @@ mod artifact;
 mod binary;
 mod oci;
 mod resolve;
+mod spin;
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +20,10 @@ pub use oci::{
     IMAGE_CONFIG_MEDIA_TYPE, INDEX_MEDIA_TYPE, ImageConfig, Index, MANIFEST_MEDIA_TYPE, Manifest,
     Platform, RunConfig, is_digest,
 };
-pub use resolve::{Decision, Form, WasmPlace, accept, pick, resolve, spin_application, spin_layer};
+pub use resolve::{
+    Decision, Form, WasmPlace, accept, pick, resolve, spin_application, spin_archives, spin_layer,
+};
+pub use spin::{SpinApp, SpinComponent, SpinContent, SpinFile, SpinRoute, SpinVariable};
 
 /// Why bytes are not a package.
 #[derive(Debug, thiserror::Error)]

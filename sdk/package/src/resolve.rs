@@ -12,13 +12,11 @@ use crate::{
     Inspection, PackageError, WASM_CONFIG_MEDIA_TYPE, WASM_MEDIA_TYPE,
     binary::Sort,
     oci::{Descriptor, ImageConfig, Index, Manifest},
+    spin::SpinApp,
 };
 
 const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
-const SPIN_DATA: [&str; 2] = [
-    "application/vnd.wasm.content.layer.v1+data",
-    "application/vnd.wasm.content.bundle.v1.tar+gzip",
-];
+const SPIN_ARCHIVE: &str = "application/vnd.wasm.content.bundle.v1.tar+gzip";
 const LEGACY: [&str; 2] = [
     "application/vnd.module.wasm.config.v1+json",
     "application/vnd.module.wasm.content.layer.v1+wasm",
@@ -44,6 +42,9 @@ pub struct Decision {
     pub working_dir: Option<String>,
     /// What told so.
     pub why: String,
+    /// Of a Spin application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spin: Option<SpinApp>,
 }
 
 /// The forms of images that hold wasm.
@@ -154,69 +155,48 @@ pub fn resolve(manifest: &Manifest, config: &[u8]) -> Result<Decision, PackageEr
 }
 
 /// The application of a Spin image: what its `...spin.application.v1+config` document adds to the
-/// decision. Only the plainest kind runs so far; the rest is refused by name.
-pub fn spin_application(mut decision: Decision, locked: &[u8]) -> Result<Decision, PackageError> {
-    let app: LockedApp = serde_json::from_slice(locked).map_err(|error| {
-        PackageError::Refused(format!("its Spin application can't be read: {error}"))
-    })?;
-    let no = |what: String| {
-        refused(format!("it is a Spin application {what}, which doesn't run here yet"))
-    };
-    let [component] = app.components.as_slice() else {
-        return no(format!("of {} components", app.components.len()));
-    };
-    let [trigger] = app.triggers.as_slice() else {
-        return no(format!("of {} triggers", app.triggers.len()));
-    };
-    let route = &trigger.trigger_config["route"];
-    let executor = trigger.trigger_config["executor"]["type"].as_str();
-    if trigger.trigger_type != "http" {
-        return no(format!("with the trigger {:?}", trigger.trigger_type));
-    }
-    if route != "/..." {
-        return no(format!("with the route {route}"));
-    }
-    if executor.is_some_and(|executor| !matches!(executor, "http" | "spin" | "wasi")) {
-        return no(format!("with the executor {:?}", executor.unwrap_or_default()));
-    }
-    for (what, there) in [
-        ("with variables", !app.variables.is_empty() || !component.config.is_empty()),
-        ("with static files", !component.files.is_empty()),
-        ("with component dependencies", !component.dependencies.is_empty()),
-    ] {
-        if there {
-            return no(what.to_owned());
+/// decision. Its first component stands for the image where one has to.
+pub fn spin_application(
+    mut decision: Decision,
+    manifest: &Manifest,
+    locked: &[u8],
+) -> Result<Decision, PackageError> {
+    let app = SpinApp::read(locked)?;
+    let layer = |digest: &str| manifest.layers.iter().position(|layer| layer.digest == digest);
+    for component in app.components.iter().rev() {
+        match layer(&component.digest) {
+            Some(at) => decision.wasm = WasmPlace::Layer(at),
+            None => {
+                return refused(format!(
+                    "it is a Spin application whose component {} is in none of its layers",
+                    component.id
+                ));
+            }
         }
     }
-    decision.env = component.env.iter().map(|(key, value)| (key.clone(), text(value))).collect();
-    decision.why += " (its allowed_outbound_hosts are not applied)";
+    let names: Vec<&str> = app.components.iter().map(|component| component.id.as_str()).collect();
+    decision.why += &format!(" with the components {}", names.join(", "));
+    decision.spin = Some(app);
     Ok(decision)
+}
+
+/// The layers of a Spin image that hold archives of files.
+pub fn spin_archives(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+    manifest.layers.iter().filter(|layer| layer.media_type == SPIN_ARCHIVE)
 }
 
 /// Judges the wasm bytes: one sentence that says what they are.
 pub fn accept(decision: &Decision, wasm: &Inspection) -> Result<String, PackageError> {
-    let fermyon: Vec<&str> = wasm
-        .imports
-        .iter()
-        .map(String::as_str)
-        .filter(|name| name.starts_with("fermyon:"))
-        .collect();
-    if decision.form == Form::SpinApplication && !fermyon.is_empty() {
-        return refused(format!(
-            "it is a Spin application that imports {}, which this node does not provide",
-            fermyon.join(", ")
-        ));
-    }
     let function = decision.function.as_str();
     if !matches!(function, "" | START) {
-        return refused(match wasm.sort {
-            Sort::Component => {
-                format!("its entrypoint names the function {function:?}, but it is a component")
+        let named = format!("its entrypoint names the function {function:?}");
+        match wasm.sort {
+            Sort::Component => return refused(format!("{named}, but it is a component")),
+            Sort::Module if !wasm.exports.iter().any(|export| export == function) => {
+                return refused(format!("{named}, which the module doesn't export"));
             }
-            Sort::Module => {
-                format!("its entrypoint names the function {function:?}; only {START} runs here")
-            }
-        });
+            Sort::Module => {}
+        }
     }
     let sort = match wasm.sort {
         Sort::Component => "component",
@@ -235,44 +215,10 @@ pub fn spin_layer(manifest: &Manifest) -> Option<&Descriptor> {
         .find(|layer| layer.media_type == SPIN_APPLICATION)
 }
 
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct LockedApp {
-    variables: serde_json::Map<String, serde_json::Value>,
-    triggers: Vec<LockedTrigger>,
-    components: Vec<LockedComponent>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct LockedTrigger {
-    trigger_type: String,
-    trigger_config: serde_json::Value,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct LockedComponent {
-    env: serde_json::Map<String, serde_json::Value>,
-    files: Vec<serde_json::Value>,
-    config: serde_json::Map<String, serde_json::Value>,
-    dependencies: serde_json::Map<String, serde_json::Value>,
-}
-
-fn text(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
 fn spin(manifest: &Manifest) -> Result<Decision, PackageError> {
-    let data = manifest.layers.iter().find(|layer| SPIN_DATA.contains(&layer.media_type.as_str()));
-    if let Some(layer) = data {
-        return refused(format!(
-            "it is a Spin application with static files ({}), which doesn't run here yet",
-            layer.media_type
-        ));
-    }
-    let at = only_wasm_layer(&manifest.layers)?;
+    let Some(at) = manifest.layers.iter().position(is_wasm_layer) else {
+        return refused("it is a Spin application without a wasm layer".to_owned());
+    };
     Ok(plain(Form::SpinApplication, at, format!("it holds {SPIN_APPLICATION}")))
 }
 
@@ -322,6 +268,7 @@ fn plain(form: Form, layer: usize, why: String) -> Decision {
         env: Vec::new(),
         working_dir: None,
         why,
+        spin: None,
     }
 }
 

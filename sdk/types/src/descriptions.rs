@@ -1,4 +1,5 @@
-//! What types and fields of the built-in kinds mean, in upstream's words, for `kubectl explain`.
+//! What types and fields of the built-in kinds mean, in upstream's words, for `kubectl explain`; and
+//! those of the own kinds.
 //!
 //! The text lies in the program, sorted, and is searched where it lies: nothing is built or kept in
 //! memory, and pages that nobody asks about aren't even read.
@@ -7,6 +8,31 @@ const TEXT: &str = include_str!(concat!(env!("OUT_DIR"), "/descriptions.txt"));
 const RECORD: u8 = 0x1e;
 const UNIT: char = '\u{1f}';
 
+/// Type, field and description of the own kinds.
+const OWN: [(&str, &str, &str); 9] = [
+    (
+        "dev.windlass.v1.KeyValue",
+        "",
+        "KeyValue is one entry of a key-value store that the guests of a namespace share. Its name follows from store and key: STORE.KEY where that is a name, else a hash of both.",
+    ),
+    ("dev.windlass.v1.KeyValue", "apiVersion", "The version of this form of the object."),
+    ("dev.windlass.v1.KeyValue", "kind", "The kind of the object."),
+    (
+        "dev.windlass.v1.KeyValue",
+        "metadata",
+        "Standard object's metadata. The label windlass.dev/store is set to spec.store.",
+    ),
+    ("dev.windlass.v1.KeyValue", "spec", "The entry."),
+    ("dev.windlass.v1.KeyValueSpec", "", "KeyValueSpec is an entry of a key-value store."),
+    (
+        "dev.windlass.v1.KeyValueSpec",
+        "store",
+        "The store (bucket) that the entry is in, as guests open it. It can't be changed.",
+    ),
+    ("dev.windlass.v1.KeyValueSpec", "key", "The key, at most 1024 bytes. It can't be changed."),
+    ("dev.windlass.v1.KeyValueSpec", "value", "The value, at most 1 MiB, in base64."),
+];
+
 /// The descriptions of all kinds of this Kubernetes version.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Descriptions;
@@ -14,13 +40,18 @@ pub struct Descriptions;
 impl Descriptions {
     /// `type_name` as in OpenAPI documents: `io.k8s.api.core.v1.Pod`.
     pub fn type_description(&self, type_name: &str) -> Option<&'static str> {
-        find(TEXT, type_name, "")
+        find(TEXT, type_name, "").or_else(|| own(type_name, ""))
     }
 
     /// `json_field` as in JSON: `apiVersion`.
     pub fn field_description(&self, type_name: &str, json_field: &str) -> Option<&'static str> {
-        find(TEXT, type_name, json_field)
+        find(TEXT, type_name, json_field).or_else(|| own(type_name, json_field))
     }
+}
+
+fn own(type_name: &str, field: &str) -> Option<&'static str> {
+    let found = OWN.iter().find(|(name, of, _)| (*name, *of) == (type_name, field));
+    found.map(|(_, _, text)| *text)
 }
 
 /// Binary search over records of different lengths: look at the one around the middle.

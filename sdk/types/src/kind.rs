@@ -95,6 +95,12 @@ pub trait Kind:
 #[derive(Debug)]
 pub struct DecodeError(serde_json::Error);
 
+impl DecodeError {
+    pub(crate) fn or<T>(result: serde_json::Result<T>) -> Result<T, Self> {
+        result.map_err(Self)
+    }
+}
+
 /// One line of a watch.
 #[derive(Debug)]
 pub enum WatchEvent<K> {

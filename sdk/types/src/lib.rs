@@ -7,10 +7,12 @@
 
 mod descriptions;
 mod kind;
+mod own;
 
 pub use descriptions::Descriptions;
 pub use k8s_openapi::{ByteString, Metadata, Resource, api, apimachinery};
 pub use kind::{DecodeError, Kind, WatchEvent, decode_list, decode_watch_event, path};
+pub use own::{KeyValue, KeyValueSpec};
 
 /// The kinds most code names, without their long paths.
 pub use k8s_openapi::{

@@ -31,6 +31,8 @@ enum Name {
     Main,
     /// Requests/s against `wasmtime serve`, restarts, cold starts, calls between pods, density
     Wasm,
+    /// What neighbours of a hostile guest notice: a part of `wasm`
+    Attacks,
     /// Ten thousand pods on this node: a part of `wasm`
     Density,
 }
@@ -46,6 +48,7 @@ fn main() -> anyhow::Result<()> {
                 pods::measure(&mut report)?;
             }
             Name::Wasm => wasm::measure(&mut report)?,
+            Name::Attacks => wasm::attacks(&mut report)?,
             Name::Density => wasm::density(&mut report)?,
         }
     }

@@ -38,6 +38,17 @@ pub fn http_get(url: &str) -> anyhow::Result<(u16, String)> {
     Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
 }
 
+/// One POST on a connection of its own: status and body.
+pub fn http_post(url: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(60)))
+        .http_status_as_error(false)
+        .max_idle_connections(0)
+        .build();
+    let mut response = ureq::Agent::new_with_config(config).post(url).send(body)?;
+    Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
+}
+
 /// The first answer of a service that was just made: what a rollout says and what the proxy of a
 /// node has heard are told apart by moments, in Kubernetes too.
 pub fn first_answer(url: &str) -> (u16, String) {

@@ -1,9 +1,13 @@
 //! For exec: `cat` copies stdin to stdout, `env` shows arguments, environment and stdin's kind,
-//! `flood N` writes N KiB to stdout, `both` writes to both streams, `sleep` never ends, `trap`
+//! `flood N` writes N KiB to stdout, `flood-when-told N` once it read a line, `ask` asks for a name
+//! and greets, `both` writes to both streams, `sleep` never ends, `trap`
 //! traps, a number is the exit code. Without an argument it says so and waits for ever.
 
 use guests::{complain, say, sleep_ms, write};
-use wasip2::cli::{environment, exit, stdin::get_stdin, stdout::get_stdout, terminal_stdout};
+use wasip2::cli::{
+    environment, exit, stdin::get_stdin, stdout::get_stdout, terminal_stderr, terminal_stdin,
+    terminal_stdout,
+};
 
 struct Command;
 
@@ -43,6 +47,23 @@ impl wasip2::exports::cli::run::Guest for Command {
                     write(&get_stdout(), &block);
                 }
             }
+            Some("flood-when-told") => {
+                line();
+                let block = [b'x'; 1024];
+                for _ in 0..number(2).unwrap_or(1) {
+                    write(&get_stdout(), &block);
+                }
+            }
+            Some("ask") => {
+                let terminals = (
+                    terminal_stdin::get_terminal_stdin().is_some(),
+                    terminal_stdout::get_terminal_stdout().is_some(),
+                    terminal_stderr::get_terminal_stderr().is_some(),
+                );
+                say(&format!("terminal: {} {} {}\n", terminals.0, terminals.1, terminals.2));
+                complain("name? ");
+                say(&format!("hello {}\n", line()));
+            }
             Some("both") => {
                 say("out\n");
                 complain("err\n");
@@ -55,4 +76,16 @@ impl wasip2::exports::cli::run::Guest for Command {
         }
         Ok(())
     }
+}
+
+/// One line of stdin, without its end.
+fn line() -> String {
+    let (stdin, mut line) = (get_stdin(), Vec::new());
+    while !line.ends_with(b"\n") {
+        match stdin.blocking_read(1) {
+            Ok(some) => line.extend(some),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&line).trim_end().to_string()
 }

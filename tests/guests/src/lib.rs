@@ -1,10 +1,16 @@
 //! What the guests share. WASI is called directly and `std::io` never, so the same source builds
 //! for `wasm32-wasip2` and, with rebuilt std, for `wasm32-unknown-unknown`.
 
+pub mod sockets;
+
 use wasip2::{
     clocks::monotonic_clock::subscribe_duration,
-    http::types::{
-        Fields, IncomingRequest, OutgoingBody, OutgoingResponse, OutputStream, ResponseOutparam,
+    http::{
+        outgoing_handler,
+        types::{
+            ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
+            OutputStream, ResponseOutparam, Scheme,
+        },
     },
 };
 
@@ -44,6 +50,27 @@ pub fn answer(to: ResponseOutparam, status: u16, text: &[u8]) {
         write(&stream, text);
     }
     let _ = OutgoingBody::finish(body, None);
+}
+
+/// What `http://HOST[:PORT]/PATH` answers: status and body.
+pub fn fetch(url: &str) -> Result<(u16, Vec<u8>), ErrorCode> {
+    let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let request = OutgoingRequest::new(Fields::new());
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    let _ = request.set_scheme(Some(&scheme));
+    let _ = request.set_authority(Some(authority));
+    let _ = request.set_path_with_query(Some(if path.is_empty() { "/" } else { path }));
+    let answer = outgoing_handler::handle(request, None)?;
+    answer.subscribe().block();
+    let response = answer.get().expect("is ready").expect("taken once")?;
+    let body = response.consume().expect("taken once");
+    let stream = body.stream().expect("taken once");
+    let mut bytes = Vec::new();
+    while let Ok(chunk) = stream.blocking_read(64 * 1024) {
+        bytes.extend(chunk);
+    }
+    Ok((response.status(), bytes))
 }
 
 /// `blocking_write_and_flush` takes at most 4096 bytes.

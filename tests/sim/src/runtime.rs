@@ -11,8 +11,8 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_agent::{Images, Upload};
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, HttpProbe, Image, ObservedContainer, ObservedSandbox, Runtime,
-    RuntimeError, RuntimeEvent, Sandbox, Started,
+    ContainerSpec, ContainerState, HttpAnswer, HttpProbe, Image, ObservedContainer,
+    ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, Started,
 };
 use windlass_runtime_image::{ImageError, Listed};
 use windlass_sdk_meta::{Clock, Rng};
@@ -260,7 +260,11 @@ impl Runtime for Session {
         futures::stream::unfold(receiver, next).boxed()
     }
 
-    async fn http_probe(&self, pod_uid: &str, probe: HttpProbe) -> Result<u16, RuntimeError> {
+    async fn http_probe(
+        &self,
+        pod_uid: &str,
+        probe: HttpProbe,
+    ) -> Result<HttpAnswer, RuntimeError> {
         let now = self.runtime.clock.now();
         let pods = self.runtime.pods.lock();
         let containers = pods.get(pod_uid).into_iter().flat_map(|pod| &pod.containers);
@@ -268,7 +272,8 @@ impl Runtime for Session {
         match running.next().map(|container| &container.state) {
             Some(ContainerState::Running { started_at }) => {
                 let age = now.duration_since(*started_at).as_millis();
-                Ok(if age >= i128::from(WARM_MS) { 200 } else { 503 })
+                let status = if age >= i128::from(WARM_MS) { 200 } else { 503 };
+                Ok(HttpAnswer { status, ..HttpAnswer::default() })
             }
             _ => Err(RuntimeError::new("ProbeFailed", "connection refused")),
         }

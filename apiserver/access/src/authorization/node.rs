@@ -1,5 +1,7 @@
 //! What a node agent may do, after upstream's Node authoriser: its own Node and Lease, the pods
-//! bound to it, and the secrets, config maps and service accounts that these pods refer to. What
+//! bound to it, and the secrets, config maps and service accounts that these pods refer to; beyond
+//! upstream's, the namespaces these pods are in, which say what hosts their pods may call, and the
+//! key-value entries there. What
 //! it may change of these is narrowed further by the NodeRestriction admission plugin, which sees
 //! the objects.
 
@@ -49,12 +51,14 @@ enum Refers {
     Secret,
     ConfigMap,
     ServiceAccount,
+    /// The namespace it is in.
+    Namespace,
 }
 
 impl NodeAuthorizer {
     pub fn authorize(&self, node: &str, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Decision {
         let read = matches!(asked.verb, "get" | "list" | "watch") && asked.subresource.is_empty();
-        let related = |refers| self.related(node, refers, asked, lookup);
+        let related = |refers| self.related(node, refers, asked.namespace, asked, lookup);
         match (asked.group, asked.resource) {
             _ if !asked.is_resource => allow_if(rbac::rules_allow(&NODE_RULES, asked), ""),
             ("", "secrets") if read => related(Refers::Secret),
@@ -64,7 +68,17 @@ impl NodeAuthorizer {
                 ("create", "token") | ("get", "") => related(Refers::ServiceAccount),
                 _ => no("can only get service accounts of its pods and create their tokens"),
             },
+            ("", "namespaces") if asked.verb == "get" && asked.subresource.is_empty() => {
+                self.related(node, Refers::Namespace, asked.name, asked, lookup)
+            }
             ("coordination.k8s.io", "leases") => authorize_lease(node, asked),
+            ("windlass.dev", "keyvalues") => match asked.verb {
+                "get" | "list" | "create" | "update" | "delete" => {
+                    let of = Attributes { name: asked.namespace, ..*asked };
+                    self.related(node, Refers::Namespace, asked.namespace, &of, lookup)
+                }
+                _ => no("can only get, list, create, update and delete key-value entries"),
+            },
             ("", "nodes") => authorize_node(node, asked),
             ("", "pods") => authorize_pod(node, asked, lookup),
             // Volumes come with their issue: until then no pod refers to any.
@@ -78,21 +92,22 @@ impl NodeAuthorizer {
         &self,
         node: &str,
         refers: Refers,
+        namespace: &str,
         asked: &Attributes<'_>,
         lookup: &dyn Lookup,
     ) -> Decision {
-        if asked.name.is_empty() || asked.namespace.is_empty() {
+        if asked.name.is_empty() || namespace.is_empty() {
             return no("can only read objects that it names, of one namespace");
         }
         let relation = Relation {
             node: node.into(),
             refers,
-            namespace: asked.namespace.into(),
+            namespace: namespace.into(),
             name: asked.name.into(),
         };
         let remembered = self.remembered.lock().get(&relation).cloned();
         let still = remembered
-            .and_then(|pod| lookup.get(&PODS, asked.namespace, &pod))
+            .and_then(|pod| lookup.get(&PODS, namespace, &pod))
             .is_some_and(|pod| is_on(&pod, node) && pod_refers(&pod, refers, asked.name));
         if still {
             return Decision::Allow(String::new());
@@ -100,7 +115,7 @@ impl NodeAuthorizer {
         let pods = lookup.pods_on_node(node);
         let found = pods
             .iter()
-            .find(|pod| *pod.namespace == *asked.namespace && pod_refers(pod, refers, asked.name));
+            .find(|pod| *pod.namespace == *namespace && pod_refers(pod, refers, asked.name));
         match found {
             Some(pod) => {
                 let mut remembered = self.remembered.lock();
@@ -168,6 +183,9 @@ fn is_on(pod: &Object, node: &str) -> bool {
 /// Whether a pod refers to an object of that name. Most don't even contain the name, and a tree is
 /// dear to make, so the bytes are searched first.
 fn pod_refers(pod: &Object, refers: Refers, name: &str) -> bool {
+    if refers == Refers::Namespace {
+        return *pod.namespace == *name;
+    }
     let quoted = format!("\"{name}\"");
     let bytes = pod.encoded().bytes();
     if !std::str::from_utf8(bytes).is_ok_and(|text| text.contains(&quoted)) {
@@ -183,6 +201,8 @@ fn names(spec: &Value, refers: Refers) -> Vec<&str> {
         Refers::ServiceAccount => {
             return spec["serviceAccountName"].as_str().into_iter().collect();
         }
+        // Not in the spec: a pod is in one.
+        Refers::Namespace => return Vec::new(),
         Refers::Secret => ("secretRef", "secretKeyRef", "secret", "secretName", "secret"),
         Refers::ConfigMap => ("configMapRef", "configMapKeyRef", "configMap", "name", "configMap"),
     };

@@ -377,6 +377,10 @@ fn a_node_reaches_its_own_and_what_its_pods_refer_to() {
          list coordination.k8s.io:leases kube-node-lease
          create events n
          watch services
+         get namespaces - n
+         get namespaces - m
+         list namespaces
+         update namespaces - n
          list apps:deployments
          get /healthz",
         expect![[r#"
@@ -419,6 +423,10 @@ fn a_node_reaches_its_own_and_what_its_pods_refer_to() {
             - list coordination.k8s.io:leases kube-node-lease | can only get, create, update, patch, or delete a node lease
             + create events n
             + watch services
+            + get namespaces - n
+            - get namespaces - m | no relationship found between node 'a' and this object
+            - list namespaces
+            - update namespaces - n
             - list apps:deployments
             - get /healthz
         "#]],

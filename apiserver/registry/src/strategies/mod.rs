@@ -6,3 +6,4 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod rbac;
+pub mod windlass;

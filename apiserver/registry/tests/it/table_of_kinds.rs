@@ -33,7 +33,7 @@ fn every_row_is_there() {
         v1,events.k8s.io/v1 events Event ev [] 10 namespaced
         v1 namespaces Namespace ns [finalize,status] 3 cluster
         v1 nodes Node no [proxy,status] 10 cluster
-        v1 pods Pod po [attach,binding,exec,log,portforward,proxy,status] 9 namespaced
+        v1 pods Pod po [attach,binding,ephemeralcontainers,exec,log,portforward,proxy,status] 9 namespaced
         v1 secrets Secret  [] 4 namespaced
         v1 serviceaccounts ServiceAccount sa [token] 2 namespaced
         v1 services Service svc [proxy,status] 7 namespaced
@@ -45,6 +45,7 @@ fn every_row_is_there() {
         rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding  [] 6 cluster
         rbac.authorization.k8s.io/v1 roles Role  [] 2 namespaced
         rbac.authorization.k8s.io/v1 rolebindings RoleBinding  [] 6 namespaced
+        windlass.dev/v1 keyvalues KeyValue kv [] 5 namespaced
         authentication.k8s.io/v1 selfsubjectreviews SelfSubjectReview  [] 0 cluster
         authentication.k8s.io/v1 tokenreviews TokenReview  [] 0 cluster
         authorization.k8s.io/v1 localsubjectaccessreviews LocalSubjectAccessReview  [] 0 namespaced

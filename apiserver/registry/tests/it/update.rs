@@ -464,3 +464,113 @@ fn namespaces_are_finalized_through_their_subresource() {
         "#]],
     );
 }
+
+#[test]
+fn ephemeral_containers_are_only_added() {
+    let pod = stored(POD);
+    let tool =
+        || json!({"name": "tool", "image": "t:1", "stdin": true, "targetContainerName": "a"});
+    let add = |pod: &mut Value| {
+        pod["spec"]["ephemeralContainers"] = json!([tool()]);
+        // Whatever else comes along is passed over.
+        pod["spec"]["containers"][0]["image"] = "a:2".into();
+        pod["metadata"]["labels"]["c"] = "d".into();
+        pod["status"]["phase"] = "Failed".into();
+    };
+    let added = update("ephemeralcontainers", &pod, add).expect("valid");
+    expect![[r#"
+        - name: tool
+          image: t:1
+          stdin: true
+          targetContainerName: a
+          terminationMessagePath: /dev/termination-log
+          terminationMessagePolicy: File
+          imagePullPolicy: IfNotPresent
+    "#]]
+    .assert_eq(&text(&added["spec"]["ephemeralContainers"]));
+    expect![[r#"["a:1",{"a":"b"},"Pending",2]"#]].assert_eq(
+        &json!([
+            added["spec"]["containers"][0]["image"],
+            added["metadata"]["labels"],
+            added["status"]["phase"],
+            added["metadata"]["generation"]
+        ])
+        .to_string(),
+    );
+    let sub = "ephemeralcontainers";
+    refused(
+        sub,
+        &added,
+        |pod| pod["spec"]["ephemeralContainers"] = json!([]),
+        expect![[r#"
+        422 Pod "a" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers "tool" may not be removed
+
+          FieldValueForbidden spec.ephemeralContainers
+    "#]],
+    );
+    refused(
+        sub,
+        &added,
+        |pod| pod["spec"]["ephemeralContainers"][0]["image"] = "t:2".into(),
+        expect![[r#"
+            422 Pod "a" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers "tool" may not be changed
+            - {"name":"tool","image":"t:1","stdin":true,"targetContainerName":"a","terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}
+            + {"name":"tool","image":"t:2","stdin":true,"targetContainerName":"a","terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}
+
+              FieldValueForbidden spec.ephemeralContainers
+        "#]],
+    );
+    refused(
+        sub,
+        &pod,
+        |pod| {
+            pod["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+            pod["spec"]["ephemeralContainers"] = json!([
+                {"name": "a", "image": "t", "targetContainerName": "b", "restartPolicy": "Always"},
+                {"name": "x", "image": "t", "ports": [{"containerPort": 80}],
+                    "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"exec": {"command": ["a"]}},
+                    "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "s"}]},
+                {"name": "x", "image": ""},
+            ]);
+        },
+        expect![[r#"
+            422 Pod "a" is invalid: [spec.ephemeralContainers[0].name: Duplicate value: "a", spec.ephemeralContainers[0].targetContainerName: Not found: "b", spec.ephemeralContainers[0].restartPolicy: Forbidden: cannot be set for an Ephemeral Container, spec.ephemeralContainers[1].volumeMounts[0].name: Not found: "v", spec.ephemeralContainers[1].ports: Forbidden: cannot be set for an Ephemeral Container, spec.ephemeralContainers[1].resources: Forbidden: cannot be set for an Ephemeral Container, spec.ephemeralContainers[1].livenessProbe: Forbidden: cannot be set for an Ephemeral Container, spec.ephemeralContainers[1].volumeMounts[0].subPath: Forbidden: cannot be set for an Ephemeral Container, spec.ephemeralContainers[2].image: Required value, spec.ephemeralContainers[2].name: Duplicate value: "x"]
+              FieldValueDuplicate spec.ephemeralContainers[0].name
+              FieldValueNotFound spec.ephemeralContainers[0].targetContainerName
+              FieldValueForbidden spec.ephemeralContainers[0].restartPolicy
+              FieldValueNotFound spec.ephemeralContainers[1].volumeMounts[0].name
+              FieldValueForbidden spec.ephemeralContainers[1].ports
+              FieldValueForbidden spec.ephemeralContainers[1].resources
+              FieldValueForbidden spec.ephemeralContainers[1].livenessProbe
+              FieldValueForbidden spec.ephemeralContainers[1].volumeMounts[0].subPath
+              FieldValueRequired spec.ephemeralContainers[2].image
+              FieldValueDuplicate spec.ephemeralContainers[2].name
+        "#]],
+    );
+    let mut mirror = pod.clone();
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+    refused(
+        sub,
+        &mirror,
+        |pod| pod["spec"]["ephemeralContainers"] = json!([tool()]),
+        expect![[r#"
+            422 Pod "a" is invalid: : Forbidden: static pods do not support ephemeral containers
+              FieldValueForbidden 
+        "#]],
+    );
+    refused(
+        "",
+        &pod,
+        |pod| pod["spec"]["ephemeralContainers"] = json!([tool()]),
+        expect![[r#"
+        422 Pod "a" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+        - spec.ephemeralContainers: null
+        + spec.ephemeralContainers: [{"name":"tool","image":"t:1","stdin":true,"targetContainerName":"a","terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}]
+
+          FieldValueForbidden spec
+    "#]],
+    );
+    // A pod that has some is updated as others are.
+    let image = update("", &added, |pod| pod["spec"]["containers"][0]["image"] = "a:2".into());
+    assert_eq!(image.expect("valid")["spec"]["containers"][0]["image"], "a:2");
+}

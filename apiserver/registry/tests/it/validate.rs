@@ -57,6 +57,46 @@ fn metadata() {
 }
 
 #[test]
+fn names_of_pods() {
+    let pod = |spec: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{{spec}, \
+             containers: [{{name: c, image: i}}]}}}}"
+        )
+    };
+    check(
+        &pod("hostAliases: [{ip: 10.0.0.1, hostnames: [a.b]}, {ip: x, hostnames: [A]}]"),
+        expect![[r#"
+            422 Pod "p" is invalid: [spec.hostAliases[1].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), spec.hostAliases[1].hostnames[0]: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')]
+              FieldValueInvalid spec.hostAliases[1].ip
+              FieldValueInvalid spec.hostAliases[1].hostnames[0]
+        "#]],
+    );
+    check(
+        &pod("dnsConfig: {nameservers: [a], searches: [a.b., ., -], options: [{value: x}]}"),
+        expect![[r#"
+            422 Pod "p" is invalid: [spec.dnsConfig.nameservers[0]: Invalid value: "a": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), spec.dnsConfig.searches[2]: Invalid value: "-": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*'), spec.dnsConfig.options[0]: Required value: must not be empty]
+              FieldValueInvalid spec.dnsConfig.nameservers[0]
+              FieldValueInvalid spec.dnsConfig.searches[2]
+              FieldValueRequired spec.dnsConfig.options[0]
+        "#]],
+    );
+    check(
+        &pod("dnsPolicy: None"),
+        expect![[r#"
+        422 Pod "p" is invalid: spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
+          FieldValueRequired spec.dnsConfig
+    "#]],
+    );
+    check(
+        &pod("dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1]}"),
+        expect![[r#"
+        accepted
+    "#]],
+    );
+}
+
+#[test]
 fn pods() {
     check(
         "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {}}",

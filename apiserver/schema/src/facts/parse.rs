@@ -6,9 +6,9 @@ use super::{
     Column, Field, FieldDefault, KindFacts, Property, ResourceFacts, Schema, Shape, Type, TypeRef,
 };
 
-/// Parses the table; the error names the line.
-pub(super) fn parse(text: &'static str) -> Result<Schema, String> {
-    Parser::parse(text)
+/// Parses the texts of the table; the error shows the line.
+pub(super) fn parse(texts: &[&'static str]) -> Result<Schema, String> {
+    Parser::parse(texts)
 }
 
 struct Parser {
@@ -18,7 +18,8 @@ struct Parser {
 type Words<'a> = std::str::SplitAsciiWhitespace<'a>;
 
 impl Parser {
-    fn parse(text: &'static str) -> Result<Schema, String> {
+    fn parse(texts: &[&'static str]) -> Result<Schema, String> {
+        let lines = || texts.iter().flat_map(|text| text.lines());
         let mut parser = Parser {
             schema: Schema {
                 version: "",
@@ -30,13 +31,13 @@ impl Parser {
             },
         };
         // Fields refer to types by name, so the names come first.
-        for line in text.lines().filter_map(|line| line.strip_prefix("T ")) {
+        for line in lines().filter_map(|line| line.strip_prefix("T ")) {
             let name = line.split(' ').next().unwrap_or_default();
             let id = TypeRef(parser.schema.by_name.len() as u32);
             parser.schema.by_name.insert(name, id);
         }
-        for (at, line) in text.lines().enumerate() {
-            parser.line(line).ok_or_else(|| format!("line {}: {line}", at + 1))?;
+        for line in lines() {
+            parser.line(line).ok_or_else(|| format!("the line {line:?}"))?;
         }
         parser.flatten();
         Ok(parser.schema)

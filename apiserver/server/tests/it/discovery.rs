@@ -83,6 +83,19 @@ async fn aggregated_discovery_is_negotiated() {
               }
             },
             {
+              "subresource": "ephemeralcontainers",
+              "verbs": [
+                "get",
+                "patch",
+                "update"
+              ],
+              "responseKind": {
+                "group": "",
+                "version": "v1",
+                "kind": "Pod"
+              }
+            },
+            {
               "subresource": "exec",
               "verbs": [
                 "create",
@@ -174,8 +187,8 @@ async fn plain_discovery() {
     out += &format!("\n{}", cluster.get("/apis/apps").await);
     out += &format!("\n{}", cluster.get("/api").await);
     expect![[r#"
-        apps authentication.k8s.io authorization.k8s.io coordination.k8s.io discovery.k8s.io events.k8s.io rbac.authorization.k8s.io
-        /api/v1: configmaps events namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status pods pods/attach pods/binding pods/exec pods/log pods/portforward pods/proxy pods/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
+        apps authentication.k8s.io authorization.k8s.io coordination.k8s.io discovery.k8s.io events.k8s.io rbac.authorization.k8s.io windlass.dev
+        /api/v1: configmaps events namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status pods pods/attach pods/binding pods/ephemeralcontainers pods/exec pods/log pods/portforward pods/proxy pods/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
         /apis/apps/v1: deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status
         /apis/events.k8s.io/v1: events
         {"kind":"APIGroup","apiVersion":"v1","name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"groupVersion":"apps/v1","version":"v1"}}

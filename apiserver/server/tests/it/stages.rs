@@ -42,6 +42,7 @@ async fn every_write_passes_every_stage() {
         format!(r#"PATCH {pods}/p json [{{"op":"add","path":"/metadata/labels/c","value":"d"}}]"#),
         format!(r#"PATCH {pods}/p strategic {{"metadata":{{"labels":{{"e":"f"}}}}}}"#),
         format!(r#"PATCH {pods}/p/status merge {{"status":{{"phase":"Running"}}}}"#),
+        format!(r#"PATCH {pods}/p/ephemeralcontainers strategic {{"spec":{{"ephemeralContainers":[{{"name":"e","image":"i"}}]}}}}"#),
         format!("POST {deployments} {deployment}"),
         format!(r#"PATCH {deployments}/d/scale merge {{"spec":{{"replicas":3}}}}"#),
         format!(r#"PUT {deployments}/d/scale {{"metadata":{{"name":"d"}},"spec":{{"replicas":4}}}}"#),

@@ -25,7 +25,7 @@ fn case(spec: Value) -> Case {
     for (key, value) in spec.as_object().into_iter().flatten() {
         full[key] = value.clone();
     }
-    let lists = ["initContainers", "containers"];
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
     let all = lists.iter().filter_map(|list| full[list].as_array()).flatten();
     for container in all {
         let name = container["name"].as_str().unwrap_or_default().to_owned();
@@ -116,6 +116,10 @@ fn trouble(reason: &str, since: i64, retry_at: i64) -> Trouble {
     }
 }
 
+fn ephemeral_of(status: &Value) -> &[Value] {
+    status["ephemeralContainerStatuses"].as_array().map_or(&[], Vec::as_slice)
+}
+
 fn show(plan: &Plan) -> String {
     let mut out = format!("{}: {:?}", plan.why, plan.actions);
     if let Some(wake) = plan.wake_at {
@@ -143,6 +147,9 @@ fn show(plan: &Plan) -> String {
             let count = &container["restartCount"];
             out += &format!("{} restarts={count} last={last}\n", container["state"]);
         }
+    }
+    for container in plan.status.iter().flat_map(ephemeral_of) {
+        out += &format!("ephemeral {} {}\n", container["name"], container["state"]);
     }
     for say in &plan.says {
         out += &format!("{:?} {}: {}\n", say.sort, say.reason, say.message);
@@ -191,11 +198,13 @@ fn a_readiness_probe_decides() {
         "Running" Ready="False" (ContainersNotReady)
         {"running":{"startedAt":"2026-11-23T10:00:00Z"}} restarts=0 last=null
     "#]]);
-    case(probed).running().with(|memory| memory.readiness.ready = true).check(expect![[r#"
+    case(probed).running().with(|memory| memory.readiness = crate::probe::Tally::told(true)).check(
+        expect![[r#"
         running: []
         "Running" Ready="True"
         {"running":{"startedAt":"2026-11-23T10:00:00Z"}} restarts=0 last=null
-    "#]]);
+    "#]],
+    );
     case(json!({"readinessGates": [{"conditionType": "x/y"}]})).running().check(expect![[r#"
         running: []
         "Running" Ready="False" (ReadinessGatesNotReady)
@@ -237,8 +246,8 @@ fn what_cannot_start_waits_with_its_reason() {
     case(json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]})).check(expect![[r#"
         running: []
         "Pending" Ready="False" (ContainersNotReady)
-        {"waiting":{"reason":"CreateContainerConfigError","message":"spec.volumes[].nfs is not supported: this node has no such storage"}} restarts=0 last=null
-        Warning Failed: Error: spec.volumes[].nfs is not supported: this node has no such storage
+        {"waiting":{"reason":"CreateContainerConfigError","message":"spec.volumes[0].nfs is not supported: this node has no such storage"}} restarts=0 last=null
+        Warning Failed: Error: spec.volumes[0].nfs is not supported: this node has no such storage
     "#]]);
     let mut no_sandbox = case(json!({}));
     no_sandbox.state.trouble = Some(trouble("ContainerCreating", 9, 12));
@@ -586,4 +595,5 @@ impl Case {
     }
 }
 
+mod ephemeral;
 mod order;

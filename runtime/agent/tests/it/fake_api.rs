@@ -86,6 +86,10 @@ impl FakeApi {
                 Some(object) => ok(object),
                 None => status(404, "NotFound"),
             },
+            Method::POST if path.ends_with("/token") => {
+                let asked = state.writes.iter().filter(|write| write.ends_with("/token"));
+                ok(&json!({"status": {"token": format!("token-{}", asked.count())}}))
+            }
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().expect("name");
                 let path = format!("{path}/{name}");

@@ -12,8 +12,9 @@ use tokio::{io::AsyncWriteExt as _, sync::broadcast};
 use tokio_stream::wrappers::BroadcastStream;
 use windlass_runtime_agent::{Images, Upload};
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, ExecIo, ExecSpec, HttpProbe, Image, ObservedContainer,
-    ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, Started,
+    ContainerSpec, ContainerState, ExecIo, ExecSpec, HttpAnswer, HttpProbe, Image,
+    ObservedContainer, ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, Started,
+    TcpProbe,
 };
 use windlass_runtime_image::{ImageError, Listed};
 use windlass_sdk_meta::Timestamp;
@@ -31,6 +32,8 @@ pub struct State {
     /// What was started, in order.
     pub started: Vec<ContainerSpec>,
     pub probe_code: u16,
+    /// Where probes went, in order, and the commands that were run.
+    pub asked: Vec<String>,
     pub stops: Vec<(String, Duration)>,
 }
 
@@ -147,6 +150,10 @@ impl Runtime for FakeRuntime {
         exec: ExecSpec,
         mut io: ExecIo,
     ) -> Result<i32, RuntimeError> {
+        self.state.lock().expect("lock").asked.push(exec.command.join(" "));
+        if exec.command[0] == "forever" {
+            std::future::pending::<()>().await;
+        }
         if exec.command[0] == "missing" {
             return Err(RuntimeError::new("ExecError", "the component has no run"));
         }
@@ -159,8 +166,29 @@ impl Runtime for FakeRuntime {
         Ok(exec.command[0].parse().unwrap_or(0))
     }
 
-    async fn http_probe(&self, _: &str, _: HttpProbe) -> Result<u16, RuntimeError> {
-        Ok(self.state.lock().expect("lock").probe_code)
+    /// Answers with the code that is set; of gRPC with "serving" while that is 200.
+    async fn http_probe(&self, _: &str, probe: HttpProbe) -> Result<HttpAnswer, RuntimeError> {
+        let mut state = self.state.lock().expect("lock");
+        let status = state.probe_code;
+        state.asked.push(format!("{}:{}{}", probe.to.unwrap_or_default(), probe.port, probe.path));
+        Ok(match probe.grpc {
+            None => HttpAnswer { status, ..HttpAnswer::default() },
+            Some(_) => HttpAnswer {
+                status: 200,
+                body: vec![0, 0, 0, 0, 2, 8, if status == 200 { 1 } else { 2 }],
+                grpc: Some((0, String::new())),
+                ..HttpAnswer::default()
+            },
+        })
+    }
+
+    async fn tcp_probe(&self, _: &str, probe: TcpProbe) -> Result<(), RuntimeError> {
+        let mut state = self.state.lock().expect("lock");
+        state.asked.push(format!("tcp:{}", probe.port));
+        match state.probe_code {
+            200 => Ok(()),
+            _ => Err(RuntimeError::new("ProbeRefused", "dial tcp: connect: connection refused")),
+        }
     }
 }
 

@@ -347,7 +347,8 @@ async fn what_is_missing_is_told_and_waited_for() {
     );
     world.until_ready().await;
     let env = world.runtime.state.lock().expect("lock").started[0].env.clone();
-    assert_eq!(env, [("A".to_owned(), "v".to_owned())]);
+    let expected = [("HOSTNAME", "p"), ("A", "v")];
+    assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
 #[tokio::test(start_paused = true)]

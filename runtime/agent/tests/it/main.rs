@@ -2,6 +2,7 @@
 
 mod fake_api;
 mod fake_runtime;
+mod health;
 mod kubelet;
 mod lifecycle;
 mod streams;

@@ -144,7 +144,7 @@ async fn container_images_that_hold_wasm() {
     let image = Parts::image((OCI, config("/srv/app.wasm#_start")), &[(TAR, &layer)], json!({}));
     check(&image, "its entrypoint is /srv/app.wasm").await;
     let image = Parts::image((OCI, config("/srv/app.wasm#go")), &[(TAR, &layer)], json!({}));
-    check(&image, "only _start runs here").await;
+    check(&image, "which the module doesn't export").await;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, &tree("app", COMPONENT)).expect("gzip");
     let layer = gzip.finish().expect("gzip");
@@ -160,19 +160,79 @@ async fn container_images_that_hold_wasm() {
     check(&image, "containers need a container engine, and this node has none").await;
 }
 
+const SPIN_WASM: &str = "application/vnd.wasm.content.layer.v1+wasm";
+const SPIN_DATA: &str = "application/vnd.wasm.content.layer.v1+data";
+const SPIN_ARCHIVE: &str = "application/vnd.wasm.content.bundle.v1.tar+gzip";
+const SPIN: &str = "application/vnd.fermyon.spin.application.v1+config";
+
+fn spin_document(files: Value) -> String {
+    json!({
+        "metadata": {"name": "shop"},
+        "triggers": [{"trigger_type": "http", "trigger_config": {"component": "web", "route": "/..."}}],
+        "components": [{"id": "web", "source": {"digest": digest(COMPONENT)}, "env": {"A": "b"}, "files": files}],
+    })
+    .to_string()
+}
+
 #[tokio::test]
 async fn spin_applications() {
-    let app = json!({
-        "triggers": [{"trigger_type": "http", "trigger_config": {"route": "/..."}}],
-        "components": [{"id": "web", "env": {"A": "b"}}],
-    });
-    let wasm = "application/vnd.wasm.content.layer.v1+wasm";
-    let spin = "application/vnd.fermyon.spin.application.v1+config";
-    let app = app.to_string();
-    let layers: [(&str, &[u8]); 2] = [(wasm, COMPONENT), (spin, app.as_bytes())];
+    let document = spin_document(json!([]));
+    let layers: [(&str, &[u8]); 2] = [(SPIN_WASM, COMPONENT), (SPIN, document.as_bytes())];
     let image = Parts::image((OCI, json!({"architecture": "wasm"})), &layers, json!({}));
     check(&image, "It is a Spin application: ").await;
-    check(&image, r#"[("A", "b")]"#).await;
+    check(&image, "with the components web").await;
+}
+
+/// What a component sees as `/`, from an image whose files are layers or in an archive.
+async fn spin_files(layers: &[(&str, &[u8])]) -> Result<BTreeMap<String, String>, String> {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = ImageStore::open(folder.path(), &[]).expect("store");
+    let image = Parts::image((OCI, json!({"architecture": "wasm"})), layers, json!({}));
+    let archive = image.layout(&[image.descriptor()]);
+    let imported = store.import("shop:v1", archive.as_slice(), BOUND_BYTES).await;
+    let imported = imported.map_err(|error| error.to_string())?;
+    let found = store.find("shop:v1").expect("found").expect("there");
+    assert_eq!(imported.config.spin, found.config.spin);
+    let app = found.config.spin.expect("a Spin application");
+    let root = app.components[0].files.clone().expect("files");
+    let read = |path: &str| {
+        let text = fs::read_to_string(root.join(path)).ok()?;
+        Some((path.to_owned(), text))
+    };
+    Ok(["a.txt", "static/b.txt", "small"].into_iter().filter_map(read).collect())
+}
+
+#[tokio::test]
+async fn spin_components_have_files() {
+    let (a, b) = ("the first".repeat(20), "the second".repeat(20));
+    let files = json!([
+        {"path": "a.txt", "digest": digest(a.as_bytes())},
+        {"path": "static/b.txt", "digest": digest(b.as_bytes())},
+        {"path": "small", "inline": "eWVz"},
+    ]);
+    let document = spin_document(files);
+    let expected: BTreeMap<String, String> =
+        [("a.txt", &*a), ("static/b.txt", &*b), ("small", "yes")]
+            .map(|(path, text)| (path.to_owned(), text.to_owned()))
+            .into();
+    let spin: [(&str, &[u8]); 2] = [(SPIN_WASM, COMPONENT), (SPIN, document.as_bytes())];
+    let layers = [&spin[..], &[(SPIN_DATA, a.as_bytes()), (SPIN_DATA, b.as_bytes())]].concat();
+    assert_eq!(spin_files(&layers).await.as_ref(), Ok(&expected));
+
+    let mut archive =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (name, text) in [("x/b.txt", &b), ("x/a.txt", &a)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_cksum();
+        archive.append_data(&mut header, name, text.as_bytes()).expect("entry");
+    }
+    let archive = archive.into_inner().expect("tar").finish().expect("gzip");
+    let layers = [&spin[..], &[(SPIN_ARCHIVE, archive.as_slice())]].concat();
+    assert_eq!(spin_files(&layers).await.as_ref(), Ok(&expected));
+
+    let lacking = spin_files(&spin).await.expect_err("refused");
+    assert!(lacking.contains("lacks the content"), "{lacking}");
 }
 
 #[tokio::test]

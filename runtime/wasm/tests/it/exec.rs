@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, duplex};
-use windlass_runtime_api::{ExecIo, ExecSpec, Runtime, RuntimeError};
+use windlass_runtime_api::{ExecIo, ExecSpec, Mount, Runtime, RuntimeError};
 
 use crate::node::{Node, committed, guest, until};
 
@@ -111,4 +111,49 @@ async fn a_program_ends_with_its_caller_and_with_its_container() {
     let (ran, stopped) = tokio::join!(exec(&node, uid, &["sleep"], None, false), stop);
     stopped.expect("stops");
     assert_eq!(ran.expect("ran").0, 137);
+}
+
+#[tokio::test]
+async fn files_are_copied_whatever_the_component_can_run() {
+    let node = Node::new();
+    let volume = node.folder.path().join("volume");
+    std::fs::create_dir(&volume).expect("a folder");
+    // It exports a handler and nothing that could be run.
+    let mut spec = node.pod("copy", &committed("v1"));
+    let host_path = volume.clone();
+    spec.mounts = vec![Mount { host_path, container_path: "/data".into(), ..Mount::default() }];
+    let spec = node.started(spec).await;
+    let uid = &spec.pod.uid;
+    let big = "0123456789abcdef".repeat(1 << 16);
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(big.len() as u64);
+    header.set_mode(0o600);
+    archive.append_data(&mut header, "folder/big", big.as_bytes()).expect("appended");
+    let archive = archive.into_inner().expect("an archive");
+    let unpack = ["tar", "-xmf", "-", "-C", "/data"];
+    let (code, ran) = exec(&node, uid, &unpack, Some(&archive), false).await.expect("runs");
+    assert_eq!((code, ran.err.as_str()), (0, ""));
+    assert_eq!(std::fs::read_to_string(volume.join("folder/big")).expect("a file"), big);
+    for (path, code) in [("/data/folder", 0), ("/data/folder/big", 1), ("/nowhere", 1), ("/", 0)] {
+        let tested = exec(&node, uid, &["test", "-d", path], None, false).await.expect("runs");
+        assert_eq!(tested.0, code, "{path}");
+    }
+    let pack = ["tar", "cf", "-", "/data/folder/big"];
+    let (code, ran) = exec(&node, uid, &pack, None, false).await.expect("runs");
+    assert_eq!((code, ran.err.as_str()), (0, ""));
+    let mut archive = tar::Archive::new(ran.out.as_bytes());
+    let mut entry = archive.entries().expect("entries").next().expect("one").expect("whole");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
+    assert_eq!(
+        (entry.path().expect("a name").to_str(), text == big),
+        (Some("data/folder/big"), true)
+    );
+    let truncated = exec(&node, uid, &unpack, Some(&ran.out.as_bytes()[..9000]), false).await;
+    let (code, ran) = truncated.expect("runs");
+    assert!(code == 2 && ran.err.contains("the rest is left out"), "{code} {}", ran.err);
+    let (code, ran) =
+        exec(&node, uid, &["tar", "cf", "-", "/etc/passwd"], None, false).await.expect("runs");
+    assert!(code == 2 && ran.err.contains("only its volumes: /data"), "{code} {}", ran.err);
 }

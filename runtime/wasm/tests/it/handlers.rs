@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::join_all};
 use tokio::time::Instant;
-use windlass_runtime_api::{ContainerState, HttpProbe, Limits, OnTrap, Runtime, RuntimeEvent};
+use windlass_runtime_api::{
+    ContainerState, HttpProbe, Limits, OnTrap, Runtime, RuntimeEvent, TcpProbe,
+};
 
 use crate::node::{Node, committed, get_on, guest, socket, until};
 
@@ -237,16 +239,33 @@ async fn a_probe_calls_the_handler_in_process() {
         container: "main".into(),
         port,
         path: path.into(),
-        host: None,
-        headers: vec![],
         timeout: Duration::from_secs(1),
+        ..HttpProbe::default()
     };
-    let uid = &spec.pod.uid;
-    assert_eq!(node.runtime.http_probe(uid, probe("/", 8080)).await, Ok(200));
-    assert_eq!(node.runtime.http_probe(uid, probe("/trap", 8080)).await, Ok(500));
-    assert!(node.runtime.http_probe(uid, probe("/", 9090)).await.is_err());
-    let late = node.runtime.http_probe(uid, probe("/slow?ms=30000", 8080)).await;
-    assert!(late.is_err_and(|error| error.message.contains("no answer within 1 s")));
+    let ask = async |probe| {
+        let answered = node.runtime.http_probe(&spec.pod.uid, probe).await;
+        answered.map(|answer| answer.status).map_err(|error| error.message)
+    };
+    assert_eq!(ask(probe("/", 8080)).await, Ok(200));
+    assert_eq!(ask(probe("/trap", 8080)).await, Ok(500));
+    let address = spec.pod.address;
+    let refused = format!("dial tcp {address}:9090: connect: connection refused");
+    assert_eq!(ask(probe("/", 9090)).await, Err(refused.clone()));
+    let late = ask(probe("/slow?ms=30000", 8080)).await;
+    assert!(late.is_err_and(|message| message.starts_with("context deadline exceeded")));
+    let elsewhere = HttpProbe { to: Some("127.0.0.1".into()), ..probe("/", 8080) };
+    assert_eq!(ask(elsewhere).await, Ok(200), "the pod's own loopback");
+    let nowhere = HttpProbe { to: Some("169.254.169.254".into()), ..probe("/", 80) };
+    assert!(ask(nowhere).await.is_err_and(|message| message.contains("not reachable for pods")));
+    let tcp = |port| TcpProbe {
+        container: "main".into(),
+        port,
+        timeout: Duration::from_secs(1),
+        ..TcpProbe::default()
+    };
+    assert_eq!(node.runtime.tcp_probe(&spec.pod.uid, tcp(8080)).await, Ok(()));
+    let closed = node.runtime.tcp_probe(&spec.pod.uid, tcp(9090)).await;
+    assert_eq!(closed.map_err(|error| error.message), Err(refused));
 }
 
 #[tokio::test]

@@ -1,12 +1,18 @@
 //! Real guests, in this process, over the pod network.
 
+mod attach;
 mod attacks;
 mod commands;
 mod exec;
 mod handlers;
+mod https;
 mod interfaces;
+mod keyvalue;
 mod mounts;
 mod node;
 mod outgoing;
 mod preview1;
+mod sockets;
+mod spin;
 mod start;
+mod wasi;

@@ -1,9 +1,17 @@
 //! Volumes as guests see them: what a program may do in them, and that it never gets out.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use expect_test::{Expect, expect};
-use windlass_runtime_api::Mount;
+use windlass_runtime_api::{LateMounts, Mount, RuntimeError};
 
 use crate::node::{Node, guest};
 
@@ -21,7 +29,7 @@ fn volume(node: &Node) -> PathBuf {
 }
 
 fn mount(host_path: PathBuf, container_path: &str, read_only: bool) -> Mount {
-    Mount { host_path, container_path: container_path.into(), read_only }
+    Mount { host_path, container_path: container_path.into(), read_only, ..Mount::default() }
 }
 
 async fn check(read_only: bool, expected: Expect) {
@@ -194,4 +202,68 @@ async fn a_handler_reads_its_volume_as_it_changes() {
     fs::rename(folder.join("next"), folder.join("present.txt")).expect("is swapped");
     assert_eq!(read().await.expect("answers").body, "now\n");
     assert_eq!(node.get(&spec, "/data/absent.txt").await.expect("answers").status, 404);
+}
+
+#[tokio::test]
+async fn volumes_are_made_when_a_guest_asks_for_its_folders() {
+    let node = Node::new();
+    let made = Arc::new(AtomicUsize::new(0));
+    let with_late = |name: &str, wasm: &str| {
+        let folder = node.folder.path().join("late").join(name);
+        let (to, count) = (folder.clone(), made.clone());
+        let mut spec = node.pod(name, &guest(wasm));
+        spec.mounts = vec![mount(folder, "/late", true)];
+        spec.late_mounts = Some(LateMounts::new(move || {
+            let (to, nth) = (to.clone(), count.fetch_add(1, Relaxed));
+            async move {
+                if nth == 0 {
+                    return Err(RuntimeError::new("FailedMount", "not yet"));
+                }
+                fs::create_dir_all(&to).expect("a folder");
+                fs::write(to.join("f"), "text").expect("a file");
+                Ok(())
+            }
+        }));
+        spec
+    };
+    let idle = node.started(with_late("idle", "http-traps")).await;
+    assert_eq!(node.get(&idle, "/").await.expect("an answer").status, 200);
+    let asks = node.started(with_late("asks", "http-files")).await;
+    assert_eq!(made.load(Relaxed), 0, "neither a start nor a guest without files needs them");
+    let early = node.get(&asks, "/late/f").await.expect("an answer");
+    assert_eq!((early.status.as_u16(), early.body.contains("not yet")), (503, true), "{early:?}");
+    for _ in 0..2 {
+        let answer = node.get(&asks, "/late/f").await.expect("an answer");
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "text"));
+    }
+    assert_eq!(made.load(Relaxed), 2, "once it failed, once it worked");
+}
+
+/// A container that has all of a volume can put symlinks where another has a subPath of it, before
+/// that one opens its folders, and after.
+#[tokio::test]
+async fn a_symlink_in_the_place_of_a_sub_path_is_not_followed() {
+    let node = Node::new();
+    let outside = node.folder.path().join("outside");
+    fs::create_dir(&outside).expect("a folder");
+    fs::write(outside.join("present.txt"), "secret").expect("a file");
+    let volume = fs::canonicalize(volume(&node)).expect("a path");
+    for (name, mounted) in [("folder", volume.join("sub")), ("file", volume.join("present.txt"))] {
+        let mut spec = node.pod(name, &guest("http-files"));
+        let container_path = if name == "file" { "/data/present.txt" } else { "/data" };
+        let mount = mount(mounted.clone(), container_path, false);
+        spec.mounts = vec![Mount { resolved: true, ..mount }];
+        let spec = node.started(spec).await;
+        fs::rename(&mounted, volume.join(format!("{name}-moved"))).expect("moved");
+        let to = if name == "file" { outside.join("present.txt") } else { outside.clone() };
+        symlink(to, &mounted).expect("a symlink");
+        let answer = node.get(&spec, "/data/present.txt").await.expect("answers");
+        assert!(answer.status == 503 && !answer.body.contains("secret"), "{name}: {answer:?}");
+        // Put back, it is the container's again.
+        fs::remove_file(&mounted).expect("removed");
+        fs::rename(volume.join(format!("{name}-moved")), &mounted).expect("moved back");
+        let answer = node.get(&spec, "/data/present.txt").await.expect("answers");
+        let expected = if name == "file" { 200 } else { 404 };
+        assert_eq!(answer.status, expected, "{name}: {answer:?}");
+    }
 }

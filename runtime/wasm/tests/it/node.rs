@@ -21,11 +21,11 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, Image, Limits, OnTrap, Port, Protocol, Runtime, RuntimeError,
-    Sandbox, Started,
+    ContainerSpec, ContainerState, Image, Limits, OnTrap, PodNames, Port, Protocol, Reach, Runtime,
+    RuntimeError, Sandbox, Started,
 };
-use windlass_runtime_net::{Block, PodNet, PodRef};
-use windlass_runtime_wasm::{WasmConfig, WasmRuntime};
+use windlass_runtime_net::{Block, Caller, Machine, PodNet, PodRef};
+use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
 use windlass_sdk_meta::{Rng, SystemClock};
 
 /// Longer than anything here takes, also on a busy machine.
@@ -44,14 +44,36 @@ impl Node {
 
     /// As a restarted node finds it: what an earlier one left in the folder is there.
     pub fn in_folder(folder: Arc<TempDir>, threads: Option<usize>) -> Self {
+        Self::in_folder_with(folder, threads, Data::default())
+    }
+
+    /// With what keeps entries and databases.
+    pub fn with(data: Data) -> Self {
+        Self::in_folder_with(Arc::new(tempfile::tempdir().expect("folder")), None, data)
+    }
+
+    pub fn in_folder_with(folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
         let net = PodNet::loopback(ranges, Default::default(), Rng::seeded(1));
+        Self::with_net(net, folder, threads, data)
+    }
+
+    /// On a machine that has other names and addresses.
+    pub fn on(machine: Arc<dyn Machine>) -> Self {
+        let ranges = vec![Block::PODS, Block::SERVICES];
+        let net = PodNet::on(machine, ranges, Default::default(), Rng::seeded(1));
+        let folder = Arc::new(tempfile::tempdir().expect("temporary folder"));
+        Self::with_net(net, folder, None, Data::default())
+    }
+
+    fn with_net(net: PodNet, folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
         let runtime = WasmRuntime::new(WasmConfig {
             cache_dir: folder.path().join("cache"),
             net: net.clone(),
             clock: Arc::new(SystemClock),
             memory_bytes: Some(1 << 30),
             threads,
+            data,
         });
         Self { runtime: runtime.expect("a wasm runtime"), net, folder }
     }
@@ -62,12 +84,15 @@ impl Node {
     }
 
     pub fn pod_of(&self, name: &str, image: Image) -> ContainerSpec {
+        let address = next_address();
+        let names = PodNames { hosts: vec![(name.into(), address)], ..PodNames::default() };
         let pod = Arc::new(Sandbox {
             uid: format!("uid-{name}"),
             name: name.into(),
             namespace: "default".into(),
-            address: next_address(),
+            address,
             hostname: name.into(),
+            names: Arc::new(names),
             annotations: BTreeMap::new(),
         });
         ContainerSpec {
@@ -81,9 +106,12 @@ impl Node {
             env: vec![("GREETING".into(), "good day".into())],
             working_dir: None,
             mounts: vec![],
+            late_mounts: None,
             ports: vec![Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp }],
             limits: Limits::default(),
             on_trap: OnTrap::Continue,
+            reach: Reach::default(),
+            console: Default::default(),
         }
     }
 
@@ -116,9 +144,10 @@ impl Node {
 
     /// GET through the pod network, on a connection of its own.
     pub async fn get(&self, spec: &ContainerSpec, path: &str) -> Result<Answer, String> {
-        let caller = PodRef { uid: "uid-caller".into(), ..PodRef::default() };
+        let caller =
+            Caller::new(PodRef { uid: "uid-caller".into(), ..PodRef::default() }, Reach::default());
         let host = spec.pod.address.to_string();
-        let conn = self.net.connect(&caller, &host, spec.ports[0].port).await;
+        let conn = self.net.connect(&caller, "http", &host, spec.ports[0].port).await;
         get_on(conn.map_err(|error| error.to_string())?, &host, path).await
     }
 

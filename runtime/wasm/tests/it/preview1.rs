@@ -59,8 +59,11 @@ async fn has_the_containers_files(node: &Node) {
     let volume = node.folder.path().join("volume");
     std::fs::create_dir(&volume).expect("a folder");
     let mut spec = pod(node, "files", &["files", "/data"]);
-    spec.mounts =
-        vec![Mount { host_path: volume.clone(), container_path: "/data".into(), read_only: false }];
+    spec.mounts = vec![Mount {
+        host_path: volume.clone(),
+        container_path: "/data".into(),
+        ..Mount::default()
+    }];
     let spec = node.started(spec).await;
     assert_eq!(node.exit(&spec).await, (0, "Completed".into(), String::new()));
     let log = node.log(&spec, 3).await;
@@ -86,4 +89,29 @@ async fn runs_beside_itself(node: &Node) {
     assert_eq!((code, ran.out.as_str(), ran.err.as_str()), (0, "through go", "copied 10\n"));
     let (code, ran) = exec(node, uid, &["exit", "9"], None, false).await.expect("runs");
     assert_eq!((code, ran.out.as_str()), (9, ""));
+}
+
+/// A module whose `_start` traps and whose `go` returns.
+const TWO_FUNCTIONS: &[u8] = b"\0asm\x01\0\0\0\
+    \x01\x04\x01\x60\0\0\
+    \x03\x03\x02\0\0\
+    \x07\x0f\x02\x06_start\0\0\x02go\0\x01\
+    \x0a\x08\x02\x03\0\0\x0b\x02\0\x0b";
+
+#[tokio::test]
+async fn an_image_names_the_function_that_runs() {
+    let node = Node::new();
+    let wasm = node.folder.path().join("two.wasm");
+    std::fs::write(&wasm, TWO_FUNCTIONS).expect("write");
+    let pod = |name: &str, function: &str| {
+        let mut spec = node.pod(name, &wasm);
+        spec.image.config.function = function.into();
+        spec
+    };
+    let spec = node.started(pod("go", "go")).await;
+    assert_eq!(node.exit(&spec).await.0, 0);
+    let spec = node.started(pod("start", "")).await;
+    assert_eq!(node.exit(&spec).await.0, 134);
+    let error = node.start(&pod("none", "none")).await.expect_err("refused");
+    assert!(error.message.contains("without a function none"), "{error}");
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use windlass_sdk_client::{Changes, Informers};
+use windlass_sdk_client::{Changes, Informer, Informers};
 use windlass_sdk_meta::Rng;
 use windlass_sdk_types::{ConfigMap, Kind};
 
@@ -147,4 +147,31 @@ async fn a_server_that_is_away_is_asked_less_and_less() {
     let after = fake.requests();
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(fake.requests(), after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_identities_see_is_kept_once() {
+    let (first, answer1) = stream();
+    let (second, answer2) = stream();
+    let all = Informers::new(Fake::new([answer1]).client(), Rng::seeded(1));
+    let some = all.beside(Fake::new([answer2]).client());
+    let (all, some) = (all.of::<ConfigMap>(), some.selected::<ConfigMap>("metadata.name=a"));
+    for line in [event("ADDED", "a", 3), event("ADDED", "b", 4), end_of_list(5)] {
+        first.unbounded_send(line).unwrap();
+    }
+    all.synced().await;
+    for line in [event("ADDED", "a", 3), end_of_list(5)] {
+        second.unbounded_send(line).unwrap();
+    }
+    some.synced().await;
+    let one = |of: &Informer<ConfigMap>| of.get("n", "a").unwrap();
+    assert!(std::sync::Arc::ptr_eq(&one(&all), &one(&some)));
+    assert!(some.get("n", "b").is_none(), "it sees what it may see");
+
+    second.unbounded_send(event("MODIFIED", "a", 6)).unwrap();
+    some.reached(6).await;
+    assert!(!std::sync::Arc::ptr_eq(&one(&all), &one(&some)));
+    first.unbounded_send(event("MODIFIED", "a", 6)).unwrap();
+    all.reached(6).await;
+    assert!(std::sync::Arc::ptr_eq(&one(&all), &one(&some)));
 }

@@ -226,112 +226,52 @@ fn spin_applications_are_recognised() {
         (OCI, &[wasm, wasm, SPIN_APPLICATION]),
         json!({}),
         json!({}),
-        expect![
-            "not an image that runs here: it has 2 wasm layers, and nothing says which one runs"
-        ],
+        expect![[
+            r#"a Spin application: Layer(0) function "" run [] [] env [] in ""; it holds application/vnd.fermyon.spin.application.v1+config"#
+        ]],
     );
     check(
-        (OCI, &[wasm, SPIN_DATA[0], SPIN_APPLICATION]),
+        (OCI, &[SPIN_ARCHIVE, SPIN_APPLICATION]),
         json!({}),
         json!({}),
-        expect![
-            "not an image that runs here: it is a Spin application with static files (application/vnd.wasm.content.layer.v1+data), which doesn't run here yet"
-        ],
+        expect!["not an image that runs here: it is a Spin application without a wasm layer"],
     );
-    check(
-        (OCI, &[wasm, SPIN_DATA[1], SPIN_APPLICATION]),
-        json!({}),
-        json!({}),
-        expect![
-            "not an image that runs here: it is a Spin application with static files (application/vnd.wasm.content.bundle.v1.tar+gzip), which doesn't run here yet"
-        ],
-    );
-}
-
-fn check_spin(change: impl FnOnce(&mut Value), imports: &[&str], expected: Expect) {
-    let mut app = json!({
-        "spin_lock_version": 1,
-        "triggers": [{"id": "t", "trigger_type": "http", "trigger_config": {
-            "component": "web", "executor": null, "route": "/..."}}],
-        "components": [{"id": "web", "source": {}, "env": {"GREETING": "hi"}}],
-    });
-    change(&mut app);
-    let wasm = "application/vnd.wasm.content.layer.v1+wasm";
-    let manifest = manifest(OCI, &[wasm, SPIN_APPLICATION], json!({}));
-    let decision = resolve(&manifest, b"{}").expect("a Spin application");
-    let bytes = Inspection {
-        sort: Sort::Component,
-        imports: imports.iter().map(|name| (*name).to_owned()).collect(),
-        exports: vec!["wasi:http/incoming-handler@0.2.0".into()],
-    };
-    let accepted = spin_application(decision, app.to_string().as_bytes())
-        .and_then(|decision| Ok((accept(&decision, &bytes)?, decision)));
-    let text = match accepted {
-        Ok((what, decision)) => format!("{what} with {:?}", decision.env),
-        Err(error) => error.to_string(),
-    };
-    expected.assert_eq(&text);
 }
 
 #[test]
-fn only_plain_spin_applications_run() {
-    check_spin(
-        |_| {},
-        &["wasi:cli/environment@0.2.0"],
-        expect![[r#"by its bytes a component of WASI 0.2 with [("GREETING", "hi")]"#]],
-    );
-    check_spin(
-        |_| {},
-        &["fermyon:spin/key-value@2.0.0", "fermyon:spin/variables@2.0.0"],
-        expect![
-            "not an image that runs here: it is a Spin application that imports fermyon:spin/key-value@2.0.0, fermyon:spin/variables@2.0.0, which this node does not provide"
-        ],
-    );
-    check_spin(
-        |app| app["variables"] = json!({"v": {}}),
-        &[],
-        expect![
-            "not an image that runs here: it is a Spin application with variables, which doesn't run here yet"
-        ],
-    );
-    check_spin(
-        |app| app["triggers"][0]["trigger_type"] = "redis".into(),
-        &[],
-        expect![[
-            r#"not an image that runs here: it is a Spin application with the trigger "redis", which doesn't run here yet"#
-        ]],
-    );
-    check_spin(
-        |app| app["triggers"][0]["trigger_config"]["route"] = "/a".into(),
-        &[],
-        expect![[
-            r#"not an image that runs here: it is a Spin application with the route "/a", which doesn't run here yet"#
-        ]],
-    );
-    check_spin(
-        |app| app["components"] = json!([{}, {}]),
-        &[],
-        expect![
-            "not an image that runs here: it is a Spin application of 2 components, which doesn't run here yet"
-        ],
-    );
-    check_spin(
-        |app| app["components"][0]["files"] = json!([{}]),
-        &[],
-        expect![
-            "not an image that runs here: it is a Spin application with static files, which doesn't run here yet"
-        ],
-    );
-    let wagi = |app: &mut Value| {
-        app["triggers"][0]["trigger_config"]["executor"] = json!({"type": "wagi"});
+fn components_of_spin_applications_are_layers() {
+    let wasm = "application/vnd.wasm.content.layer.v1+wasm";
+    let mut image = manifest(OCI, &[SPIN_ARCHIVE, wasm, wasm, SPIN_APPLICATION], json!({}));
+    let digest = |at: usize| format!("sha256:{}", at.to_string().repeat(64));
+    for (at, layer) in image.layers.iter_mut().enumerate() {
+        layer.digest = digest(at);
+    }
+    let check = |digests: [String; 2], expected: Expect| {
+        let [one, two] = digests;
+        let app = json!({
+            "triggers": [{"trigger_type": "http", "trigger_config": {"component": "two", "route": "/..."}}],
+            "components": [{"id": "one", "source": {"digest": one}}, {"id": "two", "source": {"digest": two}}],
+        });
+        let decision = resolve(&image, b"{}").expect("a Spin application");
+        let text = match spin_application(decision, &image, app.to_string().as_bytes()) {
+            Ok(decision) => format!("{:?}: {}", decision.wasm, decision.why),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&text);
     };
-    check_spin(
-        wagi,
-        &[],
-        expect![[
-            r#"not an image that runs here: it is a Spin application with the executor "wagi", which doesn't run here yet"#
-        ]],
+    check(
+        [digest(2), digest(1)],
+        expect![
+            "Layer(2): it holds application/vnd.fermyon.spin.application.v1+config with the components one, two"
+        ],
     );
+    check(
+        [digest(2), digest(7)],
+        expect![
+            "not an image that runs here: it is a Spin application whose component two is in none of its layers"
+        ],
+    );
+    assert_eq!(spin_archives(&image).count(), 1);
 }
 
 fn check_bytes(function: &str, wasm: &Inspection, expected: Expect) {
@@ -352,9 +292,11 @@ fn bytes_say_what_it_is() {
         "run",
         &module,
         expect![[
-            r#"not an image that runs here: its entrypoint names the function "run"; only _start runs here"#
+            r#"not an image that runs here: its entrypoint names the function "run", which the module doesn't export"#
         ]],
     );
+    let exporting = Inspection { exports: vec!["run".into()], ..module.clone() };
+    check_bytes("run", &exporting, expect!["by its bytes a module of WASI preview 1"]);
     check_bytes(
         "",
         &of(Sort::Module, "wasi_unstable.fd_write"),

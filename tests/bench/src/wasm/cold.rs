@@ -69,7 +69,7 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// The demo component with a custom section that makes its digest another.
-fn never_seen(folder: &Path, n: usize) -> anyhow::Result<PathBuf> {
+pub fn never_seen(folder: &Path, n: usize) -> anyhow::Result<PathBuf> {
     let mut bytes = std::fs::read(root().join("examples/hello/hello-v1.wasm"))?;
     let content = format!("cold start {n}, {:?}", std::time::SystemTime::now());
     let mut section = vec![1, b'x'];

@@ -1,6 +1,7 @@
 //! The WASM runtime: requests a second against `wasmtime serve`, restarts, cold starts, calls
-//! between pods, and how many pods a node holds.
+//! between pods, what attacks do to neighbours, and how many pods a node holds.
 
+mod attacks;
 mod calls;
 mod cold;
 mod density;
@@ -14,7 +15,9 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     restart::measure(report)?;
     cold::measure(report)?;
     calls::measure(report)?;
+    attacks::measure(report)?;
     density::measure(report)
 }
 
+pub use attacks::measure as attacks;
 pub use density::measure as density;

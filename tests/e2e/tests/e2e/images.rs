@@ -116,7 +116,7 @@ impl Registry {
 }
 
 /// By coreutils: the tests' own idea of a digest.
-fn windlass_digest(bytes: &[u8]) -> anyhow::Result<String> {
+pub fn windlass_digest(bytes: &[u8]) -> anyhow::Result<String> {
     let mut child =
         Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     child.stdin.take().context("stdin is piped")?.write_all(bytes)?;

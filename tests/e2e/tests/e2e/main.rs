@@ -2,11 +2,16 @@
 //! Tests that only read or work in a namespace of their own share one cluster.
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
+mod attacks;
 mod bad_input;
+mod health;
 mod images;
+mod languages;
 mod lifecycle;
 mod newcomer;
 mod pods;
+mod reach;
+mod spin;
 mod streams;
 mod survival;
 mod tokens;

@@ -7,9 +7,18 @@ use std::{
 };
 
 use anyhow::Context;
-use windlass_tests_e2e::{Kubectl, guest, http_get};
+use tempfile::TempDir;
+use windlass_tests_e2e::{Cluster, Kubectl, guest, http_get};
 
 use crate::shared;
+
+/// Loads a guest of the tests under a name that pods can use.
+fn load(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
+    let image = format!("windlass.dev/test/{name}:1");
+    let file = guest(name)?;
+    cluster.windlass(&["image", "import", &image, file.to_str().context("a path in UTF-8")?])?;
+    Ok(image)
+}
 
 /// A kubectl in the background; it is ended when this is dropped.
 struct Background(Child);
@@ -90,9 +99,7 @@ fn pods_and_services_are_reached_through_the_api_server() -> anyhow::Result<()> 
 fn a_command_is_run_anew_in_its_container() -> anyhow::Result<()> {
     let cluster = shared();
     let kubectl = cluster.kubectl(37)?.in_new_namespace("exec")?;
-    let image = "windlass.dev/test/command-exec:1";
-    let file = guest("command-exec")?;
-    cluster.windlass(&["image", "import", image, file.to_str().context("a path in UTF-8")?])?;
+    let image = load(cluster, "command-exec")?;
     kubectl.apply(&format!(
         "apiVersion: v1
 kind: Pod
@@ -120,5 +127,146 @@ spec:
         let refused = kubectl.output(&["exec", "deployment/hello", "--", "a"], "")?;
         assert!(!refused.success && refused.stderr.contains("run"), "1.{minor}: {refused:?}");
     }
+    Ok(())
+}
+
+const WITH_VOLUMES: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {mode: fast}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  volumes:
+  - {name: data, emptyDir: {sizeLimit: 8Mi}}
+  - {name: settings, configMap: {name: settings}}
+  containers:
+  - name: web
+    image: windlass.dev/hello:v1
+    volumeMounts:
+    - {name: data, mountPath: /data}
+    - {name: settings, mountPath: /etc/settings}
+";
+
+/// The component serves HTTP and has nothing that could be run: its volumes are copied to and from.
+#[test]
+fn files_are_copied_both_ways() -> anyhow::Result<()> {
+    let cluster = shared();
+    let kubectl = cluster.kubectl(37)?.in_new_namespace("copy")?;
+    kubectl.apply(WITH_VOLUMES)?;
+    kubectl.sh("wait pod/web --for=condition=Ready --timeout=60s")?;
+    let here = TempDir::new()?;
+    let text = |path: &str| here.path().join(path).to_str().map(str::to_owned).context("UTF-8");
+    std::fs::create_dir_all(here.path().join("site/deep"))?;
+    let binary: Vec<u8> = (0..3 << 20).map(|n: u32| (n % 251) as u8).collect();
+    std::fs::write(here.path().join("site/deep/binary"), &binary)?;
+    std::fs::write(here.path().join("site/page"), "hello")?;
+    for minor in [30, 37] {
+        let kubectl = cluster.kubectl(minor)?.in_namespace("copy");
+        let back = format!("back-{minor}");
+        kubectl.run(&["cp", &text("site")?, "web:/data/"])?;
+        kubectl.run(&["cp", "web:/data/site", &text(&back)?])?;
+        let copied = |name: &str| std::fs::read(here.path().join(&back).join(name));
+        assert!(copied("deep/binary")? == binary, "kubectl 1.{minor}");
+        assert_eq!(copied("page")?, b"hello", "kubectl 1.{minor}");
+        let renamed = format!("web:/data/renamed-{minor}");
+        kubectl.run(&["cp", &text("site/page")?, &renamed])?;
+        kubectl.run(&["cp", &renamed, &text("renamed")?])?;
+        assert_eq!(std::fs::read(here.path().join("renamed"))?, b"hello", "kubectl 1.{minor}");
+        kubectl.run(&["cp", "--retries=2", "web:/etc/settings", &text("settings")?])?;
+        assert_eq!(std::fs::read(here.path().join("settings/mode"))?, b"fast", "1.{minor}");
+        for (from, to, why) in [
+            (text("site/page")?, "web:/etc/settings/mode", "Read-only file system"),
+            (text("site/page")?, "web:/etc/passwd", "no files of its own, only its volumes: /data"),
+            ("web:/etc/passwd".to_owned(), &*text("stolen")?, "No such file or directory"),
+        ] {
+            let refused = kubectl.output(&["cp", &from, to], "")?;
+            let said = format!("{}{}", refused.stdout, refused.stderr);
+            assert!(said.contains(why), "1.{minor} {from} {to}: {refused:?}");
+            // kubectl may take an archive of nothing for a success, whatever it was told.
+            assert!(!(to.starts_with("web:") && refused.success), "1.{minor} {from}: {refused:?}");
+        }
+        assert!(!here.path().join("stolen").exists(), "1.{minor}");
+    }
+    // A volume takes no more than it may hold, and the pod isn't evicted for the attempt.
+    kubectl.run(&["cp", &text("site/deep/binary")?, "web:/data/again"])?;
+    let refused = kubectl.output(&["cp", &text("site/deep/binary")?, "web:/data/too-much"], "")?;
+    assert!(!refused.success && refused.stderr.contains("size limit"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn a_command_is_attached_to_with_its_stdin() -> anyhow::Result<()> {
+    let cluster = shared();
+    cluster.kubectl(37)?.in_new_namespace("attach")?;
+    let image = load(cluster, "command-exec")?;
+    for minor in [30, 37] {
+        let kubectl = cluster.kubectl(minor)?.in_namespace("attach");
+        let name = format!("cat-{minor}");
+        kubectl.apply(&format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  restartPolicy: Never
+  containers:
+  - {{name: main, image: {image}, args: [cat], stdin: true, stdinOnce: true}}
+"
+        ))?;
+        kubectl.sh(&format!("wait pod/{name} --for=condition=Ready --timeout=60s"))?;
+        let attached = kubectl.output(&["attach", "-i", &name], "typed by hand")?;
+        assert_eq!(attached.stdout, "typed by hand", "kubectl 1.{minor}: {attached:?}");
+        assert!(attached.stderr.contains("copied 13"), "kubectl 1.{minor}: {attached:?}");
+        kubectl.sh(&format!("wait pod/{name} --for=jsonpath={{.status.phase}}=Succeeded"))?;
+        // Its output is its log, whoever was attached.
+        let log = kubectl.sh(&format!("logs {name}"))?;
+        assert!(log.contains("typed by hand"), "kubectl 1.{minor}: {log}");
+
+        let image = format!("--image={image}");
+        let run = ["run", "asked", "-i", "--rm", "--restart=Never", &image, "--", "ask"];
+        let asked = kubectl.output(&run, "me\n")?;
+        assert!(asked.success && asked.stdout.contains("hello me"), "1.{minor}: {asked:?}");
+        let run = ["run", "failing", "-i", "--rm", "--restart=Never", &image, "--", "3"];
+        let code = kubectl.spawn(&run)?.wait()?.code();
+        assert_eq!(code, Some(3), "kubectl 1.{minor}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_running_pod_is_debugged_with_another_component() -> anyhow::Result<()> {
+    let cluster = shared();
+    let kubectl = cluster.kubectl(37)?.in_new_namespace("debug")?;
+    let image = load(cluster, "command-files")?;
+    kubectl.apply(WITH_VOLUMES)?;
+    kubectl.sh("wait pod/web --for=condition=Ready --timeout=60s")?;
+    for minor in [30, 37] {
+        let kubectl = cluster.kubectl(minor)?.in_namespace("debug");
+        let (image, name) = (format!("--image={image}"), format!("tool-{minor}"));
+        let debug = ["debug", "web", "-i", &image, "--target=web", "-c", &name, "--"];
+        let command = ["command-files", "/etc/settings", "ro"];
+        let debugged = kubectl.output(&[&debug[..], &command].concat(), "")?;
+        assert!(debugged.success, "kubectl 1.{minor}: {debugged:?}");
+        let ended = format!(
+            "{{.status.ephemeralContainerStatuses[?(@.name==\"{name}\")].state.terminated.reason}}"
+        );
+        let done = format!("--for=jsonpath={ended}=Completed");
+        kubectl.run(&["wait", "pod/web", &done, "--timeout=60s"])?;
+        let log = kubectl.sh(&format!("logs web -c {name}"))?;
+        let folders = log.lines().next().unwrap_or_default();
+        // Its target's volumes, where its target has them.
+        assert!(folders.contains("/data") && folders.contains("/etc/settings"), "{log}");
+        assert!(log.contains("open create: not-permitted"), "kubectl 1.{minor}: {log}");
+    }
+    let status =
+        kubectl.jsonpath("pod web", "{.status.phase} {.status.containerStatuses[0].ready}")?;
+    assert_eq!(status, "Running true");
+    let patch = r#"{"spec":{"ephemeralContainers":[{"name":"tool-37","image":"other"}]}}"#;
+    let changing = ["patch", "pod", "web", "--subresource=ephemeralcontainers", "-p", patch];
+    let refused = kubectl.output(&changing, "")?;
+    assert!(!refused.success && refused.stderr.contains("may not be changed"), "{refused:?}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
-use windlass_tests_e2e::{Cluster, Kubectl, Options, first_answer, http_get, wait_for};
+use windlass_tests_e2e::{Cluster, Kubectl, Options, first_answer, guest, http_get, wait_for};
 
 /// `nobody` on Debian.
 const NOBODY: u32 = 65534;
@@ -31,6 +31,56 @@ fn pods_addresses_and_objects_are_back_after_a_stop_and_after_sigkill() -> anyho
         "{.items[0].status.containerStatuses[0].lastState.terminated.reason}",
     )?;
     assert_eq!(state, "NodeRestart");
+    Ok(())
+}
+
+#[test]
+fn a_killed_node_is_a_reboot_for_its_pods() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start()?;
+    let image = "windlass.dev/test/command-exec:1";
+    let file = guest("command-exec")?.display().to_string();
+    cluster.windlass(&["image", "import", image, &file])?;
+    let kubectl = cluster.kubectl(37)?;
+    for policy in ["Always", "OnFailure", "Never"] {
+        kubectl.apply(&format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {}}}
+spec:
+  restartPolicy: {policy}
+  containers: [{{name: main, image: {image}}}]
+",
+            policy.to_lowercase()
+        ))?;
+    }
+    let shown = |name: &str| {
+        let path = "{.metadata.uid} {.status.podIP}";
+        kubectl.jsonpath(&format!("pod {name}"), path)
+    };
+    for name in ["always", "onfailure", "never"] {
+        kubectl.run(&["wait", &format!("pod/{name}"), "--for=condition=Ready", "--timeout=30s"])?;
+    }
+    let before = [shown("always")?, shown("onfailure")?];
+    // The second kill comes early in a life, where a crash would back off.
+    for restarts in [1, 2] {
+        cluster.kill()?;
+        cluster.resume()?;
+        for name in ["always", "onfailure"] {
+            wait_for("it runs again, without a back-off", 9, || {
+                let statuses = kubectl.jsonpath(
+                    &format!("pod {name}"),
+                    "{range .status.containerStatuses[*]}{.restartCount} \
+                     {.lastState.terminated.reason} {.ready}{end}",
+                );
+                (statuses.ok()? == format!("{restarts} NodeRestart true")).then_some(())
+            });
+        }
+        assert_eq!([shown("always")?, shown("onfailure")?], before, "same pods, same addresses");
+    }
+    let path = "{.status.phase} {.status.containerStatuses[0].state.terminated.reason}";
+    wait_for("what never restarts has failed", 10, || {
+        (kubectl.jsonpath("pod never", path).ok()? == "Failed NodeRestart").then_some(())
+    });
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use windlass_tests_e2e::{Kubectl, wait_for};
 use crate::shared;
 
 /// kubectl without the administrator's certificate: a token, the cluster's certificate, an address.
-fn with_token(kubectl: &Kubectl, server: &str, token: &str, what: &[&str]) -> (bool, String) {
+pub fn with_token(kubectl: &Kubectl, server: &str, token: &str, what: &[&str]) -> (bool, String) {
     let ca = kubectl
         .run(&[
             "config",

@@ -1,6 +1,6 @@
 // A command of WASI preview 1. Its first argument says what it does: "env" prints arguments,
 // environment and working folder; "cat" copies stdin to stdout; "files DIR" writes and reads below
-// DIR; "exit N" ends with N; "panic" panics; "spin" computes for ever; "alloc MIB" takes memory.
+// DIR; "exit N" ends with N; "wait" waits; "panic" panics; "spin" computes for ever; "alloc MIB" takes memory.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -32,6 +33,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "copied", copied)
 	case "files":
 		files(args[1])
+	case "wait":
+		fmt.Println("waiting in Go")
+		for {
+			time.Sleep(time.Second)
+		}
 	case "exit":
 		code, err := strconv.Atoi(args[1])
 		must(err)

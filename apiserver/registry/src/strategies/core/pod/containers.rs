@@ -81,14 +81,19 @@ pub fn validate_init(spec: &Value, volumes: &[&str], path: Path<'_>, causes: &mu
     }
 }
 
-fn unique_name(container: &Value, others: &[Value], path: Path<'_>, causes: &mut Causes) {
+pub(super) fn unique_name(
+    container: &Value,
+    others: &[Value],
+    path: Path<'_>,
+    causes: &mut Causes,
+) {
     let name = tree::text(container, "name");
     if !name.is_empty() && others.iter().any(|other| tree::text(other, "name") == name) {
         causes.duplicate(path.child("name"), &container["name"]);
     }
 }
 
-fn common(container: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
+pub(super) fn common(container: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
     match tree::text(container, "name") {
         "" => causes.required(path.child("name"), ""),
         name => causes.complaints(path.child("name"), name, names::label(name)),

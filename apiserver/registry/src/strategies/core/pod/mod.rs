@@ -4,6 +4,7 @@
 mod cells;
 mod containers;
 mod defaults;
+mod ephemeral;
 mod qos;
 mod spec;
 mod update;
@@ -45,8 +46,10 @@ impl Strategy for Pod {
     }
 
     fn prepare_for_update(&self, sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
-        if sub != "status" {
-            return;
+        match sub {
+            "status" => {}
+            "ephemeralcontainers" => return ephemeral::keep_the_rest(new, old),
+            _ => return,
         }
         tree::keep(tree::child(new, "metadata"), &old["metadata"], "ownerReferences");
         let (status, before) = (tree::child(new, "status"), &old["status"]);
@@ -80,6 +83,7 @@ impl Strategy for Pod {
             "status" => update::validate_status(new, old, causes),
             // `bind` checks all that it touches, and touches what an update may not.
             "binding" => {}
+            "ephemeralcontainers" => ephemeral::validate_update(new, old, causes),
             _ => update::validate(new, old, causes),
         }
     }

@@ -6,10 +6,14 @@ use super::{containers, volumes};
 use crate::{
     cause::{Causes, Path},
     metadata::{validate_annotations, validate_labels},
-    names, tree,
+    names,
+    strategies::core::service_rules::is_address,
+    tree,
 };
 
 const MAX_DEADLINE_SECONDS: i64 = i32::MAX as i64;
+const MOST_NAMESERVERS: usize = 3;
+const MOST_SEARCHES: usize = 32;
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Rules of a PodTemplateSpec.
@@ -53,6 +57,7 @@ fn validate_spec(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     affinity(&spec["affinity"], path.child("affinity"), causes);
     gates(spec, path, causes);
     named(spec, path, causes);
+    dns(spec, path, causes);
     if let Some(seconds) = tree::number(spec, "activeDeadlineSeconds")
         && !(1..=MAX_DEADLINE_SECONDS).contains(&seconds)
     {
@@ -104,6 +109,55 @@ fn named(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         let name = tree::text(spec, key);
         if !name.is_empty() {
             causes.complaints(path.child(key), name, names::label(name));
+        }
+    }
+}
+
+/// What the pod's names and its look-ups are made of.
+fn dns(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+    let here = path.child("hostAliases");
+    for (at, alias) in tree::list(spec, "hostAliases").iter().enumerate() {
+        let item = here.index(at);
+        is_address(&alias["ip"], item.child("ip"), causes);
+        let all = item.child("hostnames");
+        for (at, name) in tree::list(alias, "hostnames").iter().enumerate() {
+            let name = name.as_str().unwrap_or_default();
+            causes.complaints(all.index(at), name, names::subdomain(name));
+        }
+    }
+    let (config, here) = (&spec["dnsConfig"], path.child("dnsConfig"));
+    let (servers, list) = (tree::list(config, "nameservers"), here.child("nameservers"));
+    if tree::text(spec, "dnsPolicy") == "None" {
+        if config.is_null() {
+            causes.required(here, "must provide `dnsConfig` when `dnsPolicy` is None");
+        } else if servers.is_empty() {
+            let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            causes.required(list, why);
+        }
+    }
+    if servers.len() > MOST_NAMESERVERS {
+        let why = format!("must not have more than {MOST_NAMESERVERS} nameservers");
+        causes.invalid(list, &config["nameservers"], why);
+    }
+    for (at, server) in servers.iter().enumerate() {
+        is_address(server, list.index(at), causes);
+    }
+    let (searches, list) = (tree::list(config, "searches"), here.child("searches"));
+    if searches.len() > MOST_SEARCHES {
+        let why = format!("must not have more than {MOST_SEARCHES} search paths");
+        causes.invalid(list, &config["searches"], why);
+    }
+    for (at, search) in searches.iter().enumerate() {
+        let domain = search.as_str().unwrap_or_default();
+        if domain != "." {
+            let bare = domain.strip_suffix('.').unwrap_or(domain);
+            causes.complaints(list.index(at), domain, names::subdomain(bare));
+        }
+    }
+    let list = here.child("options");
+    for (at, option) in tree::list(config, "options").iter().enumerate() {
+        if tree::text(option, "name").is_empty() {
+            causes.required(list.index(at), "must not be empty");
         }
     }
 }

@@ -1,14 +1,18 @@
 //! Listeners, hand-over and claims with real sockets, all on loopback.
 
+mod reach;
+mod udp;
+
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use windlass_runtime_api::Reach;
 use windlass_runtime_net::{
-    Block, BlockError, Blocks, Conn, ConnectError, Limits, ListenError, PodListener, PodNet,
-    PodRef, Proxy, Table,
+    Block, BlockError, Blocks, Caller, Conn, ConnectError, Limits, ListenError, PodListener,
+    PodNet, PodRef, Proxy, Table,
 };
 use windlass_sdk_meta::Rng;
 
@@ -17,7 +21,16 @@ fn net() -> PodNet {
 }
 
 fn pod(name: &str) -> PodRef {
-    PodRef { uid: format!("uid-{name}"), namespace: "default".into(), name: name.into() }
+    PodRef {
+        uid: format!("uid-{name}"),
+        namespace: "default".into(),
+        name: name.into(),
+        ..PodRef::default()
+    }
+}
+
+fn caller(name: &str) -> Caller {
+    Caller::new(pod(name), Reach::default())
 }
 
 /// A pod address that tests of other processes on this machine hardly use.
@@ -47,7 +60,8 @@ async fn a_pod_is_reached_from_the_host_and_from_inside() {
     assert_eq!(listener.host_error(), None);
     tokio::spawn(answer(listener, "hello"));
     assert_eq!(read(Conn::tcp(TcpStream::connect(to).await.expect("tcp"))).await, "hello");
-    let inside = net.connect(&pod("b"), &to.ip().to_string(), 8080).await.expect("inside");
+    let inside =
+        net.connect(&caller("b"), "tcp", &to.ip().to_string(), 8080).await.expect("inside");
     assert!(matches!(inside, Conn::Duplex { .. }), "no second socket");
     assert_eq!((inside.peer(), read(inside).await.as_str()), (to, "hello"));
 }
@@ -57,10 +71,13 @@ async fn localhost_is_the_pod_itself() {
     let (net, to) = (net(), address(8081));
     let listener = net.listen(&pod("a"), to).await.expect("listen");
     tokio::spawn(answer(listener, "me"));
-    assert_eq!(read(net.connect(&pod("a"), "localhost", 8081).await.expect("own")).await, "me");
-    let other = net.connect(&pod("b"), "127.0.0.1", 8081).await;
+    assert_eq!(
+        read(net.connect(&caller("a"), "tcp", "localhost", 8081).await.expect("own")).await,
+        "me"
+    );
+    let other = net.connect(&caller("b"), "tcp", "127.0.0.1", 8081).await;
     assert!(matches!(other, Err(ConnectError::Io { .. })), "{:?}", other.err());
-    let node = net.connect(&pod("b"), "127.0.0.2", 22).await;
+    let node = net.connect(&caller("b"), "tcp", "127.0.0.2", 22).await;
     assert!(matches!(node, Err(ConnectError::Denied { .. })), "{:?}", node.err());
 }
 
@@ -72,7 +89,8 @@ async fn one_port_one_container_until_it_is_closed() {
     assert!(matches!(second, Err(ListenError::PortConflict { port: 8082, .. })));
     // One connection of each sort has arrived and is not accepted yet: close gives both back.
     let waiting = TcpStream::connect(to).await.expect("tcp");
-    let inside = net.connect(&pod("b"), &to.ip().to_string(), 8082).await.expect("inside");
+    let inside =
+        net.connect(&caller("b"), "tcp", &to.ip().to_string(), 8082).await.expect("inside");
     let mut rest = first.close();
     assert_eq!(rest.len(), 2);
     for conn in &mut rest {
@@ -93,7 +111,8 @@ async fn a_port_the_host_refuses_still_works_inside() {
     let me = format!("process {}", std::process::id());
     assert!(said.contains(&me) && said.contains("0.0.0.0:8083"), "{said}");
     tokio::spawn(answer(listener, "inside"));
-    let inside = net.connect(&pod("b"), &to.ip().to_string(), 8083).await.expect("inside");
+    let inside =
+        net.connect(&caller("b"), "tcp", &to.ip().to_string(), 8083).await.expect("inside");
     assert_eq!(read(inside).await, "inside");
 }
 
@@ -147,7 +166,7 @@ async fn a_service_is_served_by_ready_endpoints_only() {
 
     proxy.apply(table(&[to])).await;
     assert_eq!(read(dial().await.expect("connect")).await, "local");
-    let inside = net.connect(&pod("b"), &service.ip().to_string(), service.port()).await;
+    let inside = net.connect(&caller("b"), "tcp", &service.ip().to_string(), service.port()).await;
     assert_eq!(read(inside.expect("inside")).await, "local");
 
     proxy.apply(table(&[remote])).await;
