@@ -194,6 +194,7 @@ impl Container {
             connections: Connections::default(),
             ending: self.ending.clone(),
             data: self.data.clone(),
+            traces: self.traces.clone(),
             part: Some(Arc::new(part)),
             app: OnceLock::new(),
             staging: self.staging.clone(),
