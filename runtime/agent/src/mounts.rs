@@ -75,6 +75,7 @@ impl Agent {
                 host_path,
                 container_path: mount.mount_path.clone(),
                 read_only: fixed || mount.read_only == Some(true),
+                resolved: !sub_path.is_empty(),
                 limit_bytes: self.size_limit(pod, source).map(|limit| limit.units().unsigned_abs()),
             });
         }

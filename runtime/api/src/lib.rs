@@ -226,6 +226,9 @@ pub struct Mount {
     /// What the volume may hold, for who writes to it from outside; the container itself is held
     /// by the agent, which measures.
     pub limit_bytes: Option<u64>,
+    /// A place in a volume (subPath), with every symlink on the way resolved. Other containers can
+    /// write there: a symlink that is found on the way later is refused, not followed.
+    pub resolved: bool,
 }
 
 /// See [`ContainerSpec::late_mounts`]. May be called more than once.

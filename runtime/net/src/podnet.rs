@@ -173,7 +173,7 @@ impl PodNet {
     }
 
     /// A port for who didn't ask for one, beginning anywhere.
-    pub(crate) fn free_port(&self, taken: impl Fn(u16) -> bool) -> Option<u16> {
+    pub(crate) fn free_port(&self, mut taken: impl FnMut(u16) -> bool) -> Option<u16> {
         let count = EPHEMERAL.end - EPHEMERAL.start;
         let start = u16::try_from(self.draw(usize::from(count))).unwrap_or(0);
         let nth = |n: u16| EPHEMERAL.start + (start + n) % count;

@@ -25,6 +25,8 @@ use crate::{
 
 /// Peers that a socket remembers; the oldest is forgotten first.
 const SESSIONS: usize = 256;
+/// Ports that are tried for a pod that takes any.
+const PORTS_TRIED: usize = 64;
 /// A session that was silent for so long leads to another endpoint of its service next time.
 const SESSION_IDLE: Duration = Duration::from_secs(30);
 
@@ -82,8 +84,18 @@ impl PodNet {
     ) -> Result<PodUdp, ListenError> {
         let mut local = self.0.local.lock();
         let taken = |port: u16| local.udp.contains_key(&SocketAddr::new(address.ip(), port));
+        // What the host has given to somebody else is passed over, where the pod didn't ask for it.
+        let (mut tries, mut opened) = (0, None);
+        let unusable = |port: u16| {
+            if taken(port) {
+                return true;
+            }
+            tries += 1;
+            opened = open(SocketAddr::new(address.ip(), port)).ok();
+            opened.is_none() && tries < PORTS_TRIED
+        };
         let port = match address.port() {
-            0 => self.free_port(taken).ok_or(ListenError::Exhausted(address.ip()))?,
+            0 => self.free_port(unusable).ok_or(ListenError::Exhausted(address.ip()))?,
             port => port,
         };
         let address = SocketAddr::new(address.ip(), port);
@@ -93,7 +105,10 @@ impl PodNet {
         }
         let host =
             |error: io::Error| ListenError::Host(holder::explain(Sort::Udp, address, &error));
-        let inside = open(address).map_err(host)?;
+        let inside = match opened {
+            Some(socket) => socket,
+            None => open(address).map_err(host)?,
+        };
         local.serial += 1;
         let serial = local.serial;
         local.udp.insert(address, UdpPort { serial, pod: from.pod.clone(), scope });

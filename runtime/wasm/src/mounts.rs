@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -139,6 +142,9 @@ impl Mounts {
         let rest = &path[path.len() - below(&mount)?..];
         let file = fs::canonicalize(mount.host_path.join(rest.trim_start_matches('/'))).ok()?;
         let root = fs::canonicalize(&mount.host_path).ok()?;
+        if mount.resolved && root != mount.host_path {
+            return None;
+        }
         file.starts_with(&root).then_some(file)
     }
 
@@ -154,7 +160,12 @@ impl Mounts {
         let mut builder = WasiCtxBuilder::new();
         let mut folders = Vec::with_capacity(planned.len());
         for (number, preopen) in planned.iter().enumerate() {
+            let held;
             let folder = match &preopen.content {
+                Content::Folder(folder) if self.is_resolved(folder) => {
+                    held = unmoved(folder)?;
+                    by_descriptor(&held)
+                }
                 Content::Folder(folder) => folder.clone(),
                 Content::Files(files) => self.stage(number, files, preopen.read_only)?,
             };
@@ -163,14 +174,24 @@ impl Mounts {
             builder
                 .preopened_dir(&folder, &preopen.container_path, perms)
                 .map_err(|error| named(format!("{error:#}")))?;
-            folders.push(Folder::new(
+            let opened = Folder::new(
                 &preopen.container_path,
                 folder,
                 preopen.read_only,
                 preopen.limit_bytes,
-            )?);
+            )?;
+            // Its descriptor is closed then.
+            let path = match &preopen.content {
+                Content::Folder(folder) => folder.clone(),
+                Content::Files(_) => opened.path.clone(),
+            };
+            folders.push(Folder { path, ..opened });
         }
         Ok(Opened { wasi: builder.build().filesystem().clone(), folders: folders.into() })
+    }
+
+    fn is_resolved(&self, host_path: &Path) -> bool {
+        self.mounts.iter().any(|mount| mount.resolved && mount.host_path == host_path)
     }
 
     /// A folder with just these files. What is only read is copied, because a mounted file doesn't
@@ -186,11 +207,15 @@ impl Mounts {
         for (name, file) in files {
             let to = folder.join(name);
             let _ = fs::remove_file(&to);
-            let file = fs::canonicalize(file)?;
+            let held = match self.is_resolved(file) {
+                true => unmoved(file)?,
+                false => fs::File::open(file)?,
+            };
             let staged = if read_only {
-                fs::copy(&file, &to).map(|_| ())
+                fs::copy(by_descriptor(&held), &to).map(|_| ())
             } else {
-                fs::hard_link(&file, &to)
+                let (from, follow) = (by_descriptor(&held), rustix::fs::AtFlags::SYMLINK_FOLLOW);
+                Ok(rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, &to, follow)?)
             };
             staged.map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", file.display()))
@@ -198,6 +223,24 @@ impl Mounts {
         }
         Ok(folder)
     }
+}
+
+/// A file or folder, open, that is at this path and has no symlink on the way to it.
+fn unmoved(path: &Path) -> io::Result<fs::File> {
+    // Whoever could put a symlink there could put a pipe there, too.
+    let open = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match fs::read_link(by_descriptor(&open))? == path {
+        true => Ok(open),
+        false => {
+            let why = format!("{}: a symlink took the place of the subPath", path.display());
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+        }
+    }
+}
+
+/// A path that leads to what is open, whatever its name has become.
+fn by_descriptor(open: &fs::File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()))
 }
 
 impl Drop for Mounts {
@@ -279,7 +322,7 @@ mod tests {
                 host_path: parts[0].into(),
                 container_path: parts[1].into(),
                 read_only: parts.len() > 2,
-                limit_bytes: None,
+                ..Mount::default()
             }
         };
         let mounts: Vec<_> = mounts.iter().map(mount).collect();

@@ -119,7 +119,7 @@ fn spec_of(spec: &ContainerSpec, component: &SpinComponent) -> ContainerSpec {
         host_path,
         container_path: "/".into(),
         read_only: true,
-        limit_bytes: None,
+        ..Mount::default()
     });
     ContainerSpec {
         image: Image {

@@ -105,7 +105,7 @@ impl Server {
             host_path: folder,
             container_path: "/etc/ca".into(),
             read_only: true,
-            limit_bytes: None,
+            ..Mount::default()
         });
         node.started(spec).await
     }

@@ -238,3 +238,32 @@ async fn volumes_are_made_when_a_guest_asks_for_its_folders() {
     }
     assert_eq!(made.load(Relaxed), 2, "once it failed, once it worked");
 }
+
+/// A container that has all of a volume can put symlinks where another has a subPath of it, before
+/// that one opens its folders, and after.
+#[tokio::test]
+async fn a_symlink_in_the_place_of_a_sub_path_is_not_followed() {
+    let node = Node::new();
+    let outside = node.folder.path().join("outside");
+    fs::create_dir(&outside).expect("a folder");
+    fs::write(outside.join("present.txt"), "secret").expect("a file");
+    let volume = fs::canonicalize(volume(&node)).expect("a path");
+    for (name, mounted) in [("folder", volume.join("sub")), ("file", volume.join("present.txt"))] {
+        let mut spec = node.pod(name, &guest("http-files"));
+        let container_path = if name == "file" { "/data/present.txt" } else { "/data" };
+        let mount = mount(mounted.clone(), container_path, false);
+        spec.mounts = vec![Mount { resolved: true, ..mount }];
+        let spec = node.started(spec).await;
+        fs::rename(&mounted, volume.join(format!("{name}-moved"))).expect("moved");
+        let to = if name == "file" { outside.join("present.txt") } else { outside.clone() };
+        symlink(to, &mounted).expect("a symlink");
+        let answer = node.get(&spec, "/data/present.txt").await.expect("answers");
+        assert!(answer.status == 500 && !answer.body.contains("secret"), "{name}: {answer:?}");
+        // Put back, it is the container's again.
+        fs::remove_file(&mounted).expect("removed");
+        fs::rename(volume.join(format!("{name}-moved")), &mounted).expect("moved back");
+        let answer = node.get(&spec, "/data/present.txt").await.expect("answers");
+        let expected = if name == "file" { 200 } else { 404 };
+        assert_eq!(answer.status, expected, "{name}: {answer:?}");
+    }
+}
