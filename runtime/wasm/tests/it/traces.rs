@@ -8,7 +8,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+};
+use windlass_runtime_net::PodRef;
 use windlass_runtime_wasm::TraceConfig;
 use windlass_sdk_meta::Rng;
 
@@ -19,24 +24,45 @@ const SPAN: &str = "b7ad6b7169203331";
 
 type Heard = mpsc::UnboundedReceiver<(HeaderMap, Bytes)>;
 
-/// A server that answers everything with 200 and tells what it was sent.
-async fn listener(host: std::net::IpAddr) -> (SocketAddr, Heard) {
-    let listener = TcpListener::bind((host, 0)).await.expect("a port");
+/// Answers everything on a connection with 200, and tells what it was sent.
+fn answer<C>(conn: C, tell: mpsc::UnboundedSender<(HeaderMap, Bytes)>)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let tell = tell.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let _ = tell.send((head.headers, body));
+            Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from("{}"))))
+        }
+    });
+    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(conn), service));
+}
+
+/// A collector on the machine.
+async fn collector() -> (SocketAddr, Heard) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (tell, heard) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let tell = tell.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
-                let tell = tell.clone();
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await?.to_bytes();
-                    let _ = tell.send((head.headers, body));
-                    Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from("{}"))))
-                }
-            });
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            answer(stream, tell.clone());
+        }
+    });
+    (address, heard)
+}
+
+/// A pod of the node that is no guest.
+async fn pod(node: &Node) -> (SocketAddr, Heard) {
+    let address = SocketAddr::new(next_address(), 8080);
+    let own = PodRef { uid: "uid-listener".into(), ..PodRef::default() };
+    let mut listener = node.net.listen(&own, address).await.expect("it listens");
+    let (tell, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            answer(listener.accept().await, tell.clone());
         }
     });
     (address, heard)
@@ -48,7 +74,7 @@ async fn next(heard: &mut Heard) -> (HeaderMap, Bytes) {
 
 /// A guest is asked to call somebody who tells the headers that came.
 async fn called(node: &Node, headers: &[(&str, &str)]) -> HeaderMap {
-    let (server, mut heard) = listener(next_address()).await;
+    let (server, mut heard) = pod(node).await;
     let caller = node.started(node.pod("caller", &guest("http-caller"))).await;
     let path = format!("/?url=http://{server}/there");
     let answer = node.get_with(&caller, &path, headers).await.expect("answers");
@@ -69,7 +95,7 @@ async fn without_a_collector_the_context_is_passed_on() {
 
 #[tokio::test]
 async fn a_collector_is_sent_the_spans_of_sampled_requests() {
-    let (collector, mut heard) = listener([127, 0, 0, 1].into()).await;
+    let (collector, mut heard) = collector().await;
     let folder = Arc::new(tempfile::tempdir().expect("temporary folder"));
     let node = Node::with(folder, |config| {
         let endpoint = format!("http://{collector}").parse().expect("an endpoint");
