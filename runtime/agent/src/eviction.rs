@@ -217,8 +217,10 @@ mod tests {
 
     use super::*;
 
-    /// `(name, priority, [(used, requested)])` in MiB, one a container.
-    fn check(pods: &[(&str, i32, &[(u64, u64)])], expected: Expect) {
+    /// Name, priority, and of each container what it uses and requests, in MiB.
+    type Case<'a> = (&'a str, i32, &'a [(u64, u64)]);
+
+    fn check(pods: &[Case<'_>], expected: Expect) {
         let mut candidates: Vec<Candidate> = pods
             .iter()
             .map(|(uid, priority, containers)| Candidate {

@@ -164,10 +164,9 @@ impl Pending {
 
     /// Tells of lines that are missing here.
     fn tell_lost(&mut self, now: Timestamp) {
-        for note in [self.too_fast.note(TOO_FAST), self.no_disk.note(NO_DISK)] {
-            if let Some(note) = note {
-                self.put(now, Stream::Stderr, b"F", note.as_bytes());
-            }
+        let notes = [self.too_fast.note(TOO_FAST), self.no_disk.note(NO_DISK)];
+        for note in notes.into_iter().flatten() {
+            self.put(now, Stream::Stderr, b"F", note.as_bytes());
         }
     }
 

@@ -100,7 +100,7 @@ impl WasiHttpHooks for Outgoing {
         Box::new(async move {
             let response = match within {
                 Some(Ok(call)) => call.answer(request).await,
-                Some(Err(error)) => Err(error.into()),
+                Some(Err(error)) => Err(error),
                 None => send(&container, request, options.unwrap_or_default()).await,
             };
             if let Some(span) = span {
