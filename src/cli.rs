@@ -3,6 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use windlass_runtime_wasm::Endpoint;
+use windlass_sdk_meta::Quantity;
 
 use crate::{image, reset, up};
 
@@ -36,6 +38,15 @@ pub struct UpArgs {
     /// Name of this machine's node
     #[arg(long, value_name = "NAME", default_value_t = default_node_name())]
     pub node_name: String,
+    /// Memory that all WASM guests of the node may hold together, such as 2Gi (else 7/8 of the machine's)
+    #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
+    pub guest_memory: Option<u64>,
+    /// Sends traces of requests to an OTLP collector, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Endpoint>,
+    /// The share of requests without a trace context that are traced, from 0 to 1
+    #[arg(long, value_name = "RATIO", env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_parser = ratio)]
+    pub trace_ratio: f64,
     /// Also deploys the demo microservice and prints the URL that answers
     #[arg(long)]
     pub demo: bool,
@@ -114,6 +125,18 @@ impl Cli {
 pub fn default_data_dir() -> PathBuf {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     home.join(".local/share/windlass")
+}
+
+/// An amount of memory in Kubernetes' notation.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no amount of memory such as 512Mi or 2Gi");
+    let amount = text.parse::<Quantity>().map_err(|_| wrong())?;
+    u64::try_from(amount.units()).ok().filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| format!("{text:?} is no number from 0 to 1"))
 }
 
 /// The machine's host name, as a node is named after it; `node` where it has none that fits.

@@ -13,7 +13,7 @@ use windlass_runtime_agent::{AgentConfig, Kubelet, NodeFacts, Records};
 use windlass_runtime_data::{SqliteFiles, Stores};
 use windlass_runtime_image::{Builtin, ImageStore};
 use windlass_runtime_net::{Blocks, PodNet};
-use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
+use windlass_runtime_wasm::{Data, TraceConfig, WasmConfig, WasmRuntime};
 use windlass_sdk_client::Informer;
 use windlass_sdk_types::Node;
 
@@ -70,6 +70,7 @@ impl NodeAgent {
             net: net.clone(),
             clock: plane.clock.clone(),
             memory_bytes: None,
+            guest_memory_bytes: args.guest_memory,
             threads: None,
             data: Data {
                 key_values: Some(Arc::new(Stores::new(
@@ -79,6 +80,11 @@ impl NodeAgent {
                 ))),
                 databases: Some(Arc::new(SqliteFiles::new(kept))),
             },
+            tracing: args.otlp_endpoint.clone().map(|endpoint| TraceConfig {
+                endpoint,
+                ratio: args.trace_ratio,
+                rng: plane.rng.clone(),
+            }),
         })?;
         let own = authority.issue_server(&[
             "localhost".into(),

@@ -9,6 +9,7 @@ mod endpointslice;
 mod garbage;
 mod kit;
 mod namespace;
+mod node_taints;
 mod replicaset;
 mod root_ca;
 mod service_account;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<ControllerRow> {
         row!("endpointslice-controller", endpointslice::EndpointSlices),
         row!("generic-garbage-collector", garbage::Garbage),
         row!("namespace-controller", namespace::Namespaces),
+        row!("node-controller", node_taints::NodeTaints),
         row!("replicaset-controller", replicaset::ReplicaSets),
         row!("service-account-controller", service_account::ServiceAccounts),
     ]

@@ -115,6 +115,8 @@ const ROLES: &[Role] = &[
             On(READ, "windlass.dev", "keyvalues"),
         ],
     ),
+    // Under the name that metrics-server gives it, whose place the API server takes.
+    part("system:aggregated-metrics-reader", "view", &[On(READ, "metrics.k8s.io", "nodes pods")]),
     role(
         "system:basic-user",
         &[

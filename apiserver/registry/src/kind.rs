@@ -8,7 +8,7 @@ use serde_json::Value;
 use windlass_apiserver_schema::Type;
 use windlass_sdk_meta::{Encoded, GroupResource, GroupVersionKind, GroupVersionResource, Object};
 
-use crate::strategy::Strategy;
+use crate::{computed::Computed, strategy::Strategy};
 
 type Text = Cow<'static, str>;
 
@@ -36,8 +36,10 @@ pub struct Kind {
     pub unconditional_update: bool,
     /// DELETE answers with the object that went, not with a Status.
     pub returns_deleted: bool,
-    /// Nothing is stored: create evaluates and answers (the reviews).
+    /// Nothing is stored: create evaluates and answers (the reviews), or `computed` does.
     pub virtual_only: bool,
+    /// Objects are made from what nodes tell when somebody asks.
+    pub computed: Option<Arc<dyn Computed>>,
     pub strategy: Arc<dyn Strategy>,
 }
 

@@ -4,6 +4,7 @@
 
 mod binding;
 mod cause;
+mod computed;
 mod delete;
 mod fieldset;
 mod kind;
@@ -22,6 +23,7 @@ mod tree;
 
 pub use binding::bind;
 pub use cause::{Causes, Path};
+pub use computed::{Computed, Summary};
 pub use delete::{DeleteOptions, Deletion, Preconditions};
 pub use kind::{Column, GroupVersion, Kind, Selectable, Subresource};
 pub use managed::{Manager, manager_name, record as record_manager};

@@ -6,12 +6,14 @@ use std::{borrow::Cow, sync::Arc};
 use windlass_apiserver_schema::{ResourceFacts, Schema};
 
 use crate::{
+    computed::Computed,
     kind::{Column, GroupVersion, Kind, Selectable, Subresource},
-    strategies::{apps, authorization, coordination, core, discovery, rbac, windlass},
+    strategies::{apps, authorization, coordination, core, discovery, metrics, rbac, windlass},
     strategy::Strategy,
 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const METRICS: &str = "metrics.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
 /// How a kind takes writes that upstream treats differently from kind to kind.
@@ -80,6 +82,8 @@ pub fn builtin() -> Vec<Kind> {
             Some(Kind { virtual_only: true, ..kind })
         }),
     );
+    rows.push(Some(computed("nodes", "NodeMetrics", false, metrics::NodeMetrics)));
+    rows.push(Some(computed("pods", "PodMetrics", true, metrics::PodMetrics)));
     rows.into_iter().flatten().collect()
 }
 
@@ -194,8 +198,50 @@ fn row(
         unconditional_update: !flags.conditional_update_only,
         returns_deleted: flags.returns_deleted,
         virtual_only: false,
+        computed: None,
         strategy: Arc::new(strategy),
     })
+}
+
+/// A kind of metrics.k8s.io. It is no part of Kubernetes' own API, so the facts table has nothing
+/// of it.
+fn computed(
+    plural: &'static str,
+    kind: &'static str,
+    namespaced: bool,
+    strategy: impl Strategy + Computed + Copy + 'static,
+) -> Kind {
+    let column = |name: &'static str, format: &'static str| Column {
+        name: name.into(),
+        data_type: "string".into(),
+        format: format.into(),
+        priority: 0,
+    };
+    Kind {
+        served: vec![GroupVersion::new(METRICS, "v1beta1"), GroupVersion::new(METRICS, "v1")],
+        kind: kind.into(),
+        list_kind: format!("{kind}List").into(),
+        plural: plural.into(),
+        singular: "".into(),
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        namespaced,
+        verbs: borrowed(&["get", "list"]),
+        subresources: Vec::new(),
+        selectable: Vec::new(),
+        columns: vec![
+            column("Name", "name"),
+            column("cpu", ""),
+            column("memory", ""),
+            column("Window", "duration"),
+        ],
+        create_on_update: false,
+        unconditional_update: false,
+        returns_deleted: false,
+        virtual_only: true,
+        computed: Some(Arc::new(strategy)),
+        strategy: Arc::new(strategy),
+    }
 }
 
 fn subresource(facts: &'static ResourceFacts) -> Subresource {

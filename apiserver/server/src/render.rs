@@ -76,12 +76,7 @@ impl Renderer {
     /// Writes an object on its own, as get and watch show it: in a Table, it is the only row.
     pub fn write(&self, object: &Object, revision: u64, headers: bool, out: &mut Vec<u8>) {
         if self.is_stored_form() {
-            match revision {
-                // A dry run of a create has none.
-                0 => out.extend_from_slice(object.encoded().bytes()),
-                revision => object.encoded().write_with_revision(revision, out),
-            }
-            return;
+            return write_stored(object, revision, out);
         }
         let tree = self.tree(object, revision);
         let value = match self.accepted.shape {
@@ -99,8 +94,7 @@ impl Renderer {
     /// Writes an object as an item of a list; in a Table, a row.
     fn write_item(&self, object: &Object, out: &mut Vec<u8>) {
         if self.is_stored_form() {
-            object.encoded().write_with_revision(object.revision, out);
-            return;
+            return write_stored(object, object.revision, out);
         }
         let tree = self.tree(object, object.revision);
         let value = match self.accepted.shape {
@@ -113,7 +107,9 @@ impl Renderer {
 
     fn tree(&self, object: &Object, revision: u64) -> Value {
         let mut tree = object.tree();
-        if revision != object.revision {
+        if revision == 0 {
+            tree["metadata"].as_object_mut().map(|metadata| metadata.remove("resourceVersion"));
+        } else if revision != object.revision {
             tree["metadata"]["resourceVersion"] = Value::String(revision.to_string());
         }
         self.kind.convert(&mut tree, &self.at);
@@ -155,7 +151,11 @@ impl Renderer {
 
     /// What stands before and after the items.
     fn frame_of_list(&self, meta: &ListMeta) -> (Vec<u8>, &'static [u8]) {
-        let mut metadata = json!({"resourceVersion": meta.revision.to_string()});
+        let mut metadata = match meta.revision {
+            // What is computed has none.
+            0 => json!({}),
+            revision => json!({"resourceVersion": revision.to_string()}),
+        };
         if let Some(token) = &meta.continue_token {
             metadata["continue"] = json!(token);
         }
@@ -253,6 +253,14 @@ impl Iterator for Pieces {
                 return Some(std::mem::take(encoder.get_mut()));
             }
         }
+    }
+}
+
+fn write_stored(object: &Object, revision: u64, out: &mut Vec<u8>) {
+    match revision {
+        // A dry run of a create has none, and neither has what is computed.
+        0 => out.extend_from_slice(object.encoded().bytes()),
+        revision => object.encoded().write_with_revision(revision, out),
     }
 }
 

@@ -16,8 +16,8 @@ use windlass_apiserver_store::{Store, StoreError};
 use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
-    bootstrap, cache::Cache, expiry, limits::Limits, metrics::Metrics, openapi::Documents,
-    services::ServiceRange, streams::Kubelets,
+    bootstrap, cache::Cache, computed::Measurements, expiry, limits::Limits, metrics::Metrics,
+    openapi::Documents, services::ServiceRange, streams::Kubelets,
 };
 
 /// What a server is made of.
@@ -50,6 +50,7 @@ pub struct ApiServer {
     admission: Admission,
     services: ServiceRange,
     kubelets: Kubelets,
+    measurements: Measurements,
     documents: Documents,
     limits: Limits,
     metrics: Metrics,
@@ -86,6 +87,7 @@ impl ApiServer {
             admission: config.admission,
             services: ServiceRange::new(config.service_range, config.service_endpoint),
             kubelets: Kubelets::new(config.kubelet_client),
+            measurements: Measurements::default(),
             documents: Documents::new(config.descriptions),
             limits: Limits::new(),
             metrics: Metrics::new(),
@@ -139,6 +141,10 @@ impl ApiServer {
 
     pub(crate) fn kubelets(&self) -> &Kubelets {
         &self.kubelets
+    }
+
+    pub(crate) fn measurements(&self) -> &Measurements {
+        &self.measurements
     }
 
     pub(crate) fn documents(&self) -> &Documents {

@@ -78,6 +78,25 @@ impl Kubelets {
         exchange(stream, request).await
     }
 
+    /// Asks a node's kubelet; the error says why there is no answer.
+    pub async fn ask(
+        &self,
+        server: &ApiServer,
+        node: &str,
+        method: &http::Method,
+        path: &str,
+        query: &str,
+    ) -> Result<Response<Body>, String> {
+        let address = kubelet_address(server, node).map_err(|status| status.message)?;
+        let request = request(&address, method, path, query).map_err(|status| status.message)?;
+        self.send(&address, request.map(|()| Body::empty())).await
+    }
+
+    /// Whether there is a node of that name.
+    pub fn knows(&self, server: &ApiServer, node: &str) -> bool {
+        kubelet_address(server, node).is_ok()
+    }
+
     async fn connect(
         &self,
         address: &Address,

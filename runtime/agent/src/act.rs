@@ -14,7 +14,7 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
-    names, order,
+    log_files, names, order,
     state::{SandboxState, Trouble},
     volumes::FAILED_MOUNT,
 };
@@ -341,6 +341,7 @@ impl Agent {
         self.records.remove(uid);
         self.volumes.forget(uid);
         self.statuses.forget(&uid.to_owned());
+        self.log_watch.container_changed();
         let folder = self.log_folder(key, uid);
         if folder.exists()
             && let Err(error) = std::fs::remove_dir_all(&folder)
@@ -353,8 +354,7 @@ impl Agent {
     async fn remove_log_before(&self, key: &Key, uid: &str, container: &str, attempt: u32) {
         if let Some(old) = attempt.checked_sub(2) {
             let folder = self.log_folder(key, uid).join(container);
-            // A container that never wrote has none.
-            let _ = std::fs::remove_file(folder.join(format!("{old}.log")));
+            log_files::remove(&folder.join(format!("{old}.log")));
         }
     }
 }

@@ -23,12 +23,16 @@ use windlass_sdk_types::{Kind, ObjectReference, Pod, Service};
 
 use crate::{
     config::AgentConfig,
+    eviction::{self, Evictions},
     images::Images,
-    kubelet, node, order,
+    kubelet,
+    log_watch::LogWatch,
+    node, order,
     plan::{Action, NodeView, Plan, plan_pod},
     probe::{self, Watched},
     records::Records,
     state::{Attempt, PodState, Record, SandboxState},
+    stats::Meter,
     statuses::{self, StatusText},
     volumes::{self, Volumes},
 };
@@ -63,11 +67,12 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let services: Informer<Service> = config.cluster.informers.of();
     let (probes, targets) = mpsc::unbounded_channel();
     let agent = Arc::new(Agent {
+        name: config.node.name.clone(),
         node: NodeView {
             host_ip: config.node.address.to_string(),
             runtime: runtime.name(),
             cpu_millis: config.node.cpu_millis,
-            memory_bytes: config.node.memory_bytes,
+            memory_bytes: node::allocatable_bytes(&config.node, runtime.memory_budget()),
         },
         api: config.cluster.api("kubelet"),
         recorder: Recorder::on_host(
@@ -90,15 +95,17 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         statuses: Queue::new(),
         starts: Arc::new(Semaphore::new(STARTS)),
         probes,
+        meter: Meter::default(),
+        evictions: Evictions::default(),
+        log_watch: LogWatch::new(),
     });
     let kubelet_port = config.kubelet.as_ref().and_then(|k| k.listener.local_addr().ok());
-    tokio::spawn(node::run(
-        config.node,
-        config.cluster,
-        config.images,
-        kubelet_port.map(|address| address.port()),
-        stop.clone(),
-    ));
+    let view = node::View {
+        kubelet_port: kubelet_port.map(|address| address.port()),
+        memory_budget: agent.runtime.memory_budget(),
+        memory_pressure: agent.evictions.pressure(),
+    };
+    tokio::spawn(node::run(config.node, config.cluster, config.images, view, stop.clone()));
     if let Some(kubelet) = config.kubelet {
         tokio::spawn(kubelet::serve(kubelet, agent.clone(), stop.clone()));
     }
@@ -112,6 +119,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     tokio::spawn(probe::run(targets, agent.clone(), stop.clone()));
     tokio::spawn(volumes::keep_fresh(agent.clone(), stop.clone()));
     tokio::spawn(follow_runtime(agent.clone(), events, stop.clone()));
+    tokio::spawn(eviction::run(agent.clone(), stop.clone()));
     for _ in 0..STATUS_WRITERS {
         tokio::spawn(statuses::write(agent.clone(), stop.clone()));
     }
@@ -122,6 +130,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
 
 /// The state of a running node, shared by its tasks.
 pub(crate) struct Agent {
+    /// Of the node.
+    pub name: String,
     pub node: NodeView,
     pub api: Api,
     pub recorder: Recorder,
@@ -142,6 +152,9 @@ pub(crate) struct Agent {
     pub starts: Arc<Semaphore>,
     /// Bounded by the containers that run: each is put in once an attempt.
     pub probes: mpsc::UnboundedSender<Watched>,
+    pub meter: Meter,
+    pub evictions: Evictions,
+    pub log_watch: LogWatch,
 }
 
 #[derive(Default)]
@@ -389,6 +402,7 @@ impl Agent {
                 let entry = entries.by_uid.get_mut(uid);
                 if entry.is_some_and(|entry| self.take_in(uid, entry, seen.as_ref(), now)) {
                     self.queue.add(uid.to_owned());
+                    self.log_watch.container_changed();
                 }
             }
             Err(error) => tracing::warn!(uid, %error, "runtime can't be asked"),
@@ -513,6 +527,7 @@ impl Agent {
             let settled = matches!(entry.state.sandbox, SandboxState::Ready | SandboxState::Absent);
             if settled && self.take_in(uid, entry, seen.get(uid), now) {
                 self.queue.add(uid.clone());
+                self.log_watch.container_changed();
             }
         }
     }

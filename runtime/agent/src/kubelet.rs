@@ -139,6 +139,9 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
+        .route("/metrics", get(metrics))
+        .route("/metrics/resource", get(resource_metrics))
+        .route("/stats/summary", get(stats_summary))
         .route("/images", get(images).post(import))
         .route("/images/inspect", get(inspect))
         .fallback(async || answer(&Status::new(Reason::NotFound, "the node has no such path")))
@@ -151,6 +154,21 @@ async fn pods(State(agent): State<Arc<Agent>>) -> Response {
         encoded.filter_map(|bytes| serde_json::from_slice(&bytes).ok()).collect();
     axum::Json(json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items }))
         .into_response()
+}
+
+async fn metrics(State(agent): State<Arc<Agent>>) -> Response {
+    let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([("content-type", media)], agent.kubelet_metrics().await).into_response()
+}
+
+async fn resource_metrics(State(agent): State<Arc<Agent>>) -> Response {
+    let media = "text/plain; version=0.0.4; charset=utf-8";
+    ([("content-type", media)], agent.resource_metrics().await).into_response()
+}
+
+/// `only_cpu_and_memory`, as metrics-server asks, changes nothing: there is nothing else in it.
+async fn stats_summary(State(agent): State<Arc<Agent>>) -> Response {
+    axum::Json(agent.stats_summary().await).into_response()
 }
 
 async fn container_logs(
@@ -176,10 +194,12 @@ async fn container_logs(
         Err(message) => return answer(&Status::new(Reason::Invalid, message)),
     };
     let folder = agent.log_folder(&windlass_sdk_client::Key::of(&*found), &uid);
-    let path = folder.join(&container).join(format!("{attempt}.log"));
+    let folder = folder.join(&container);
+    let path = folder.join(format!("{attempt}.log"));
+    let watched = options.follow.then(|| agent.log_watch.watch(&folder));
     let ended = move || !is_running(&agent, &uid, &container, attempt);
     let text = [("content-type", "text/plain")];
-    (text, Body::from_stream(logs::read(path, options, filter, ended))).into_response()
+    (text, Body::from_stream(logs::read(path, options, filter, ended, watched))).into_response()
 }
 
 /// The attempt whose log is asked for.

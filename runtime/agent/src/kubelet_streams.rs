@@ -140,10 +140,11 @@ impl Log {
                 ..LogOptions::default()
             };
             let filter = Filter::new(&options, agent.clock.now());
+            let watched = self.path.parent().map(|folder| agent.log_watch.watch(folder));
             let (agent, uid, container) = (agent.clone(), uid.to_owned(), container.to_owned());
             let attempt = self.attempt;
             let ended = move || !is_running(&agent, &uid, &container, attempt);
-            filter.map(|filter| logs::read(self.path.clone(), options, filter, ended))
+            filter.map(|filter| logs::read(self.path.clone(), options, filter, ended, watched))
         };
         let out = follow(stderr.is_some().then_some("stdout"));
         let (Ok(out), Ok(err)) = (out, follow(Some("stderr"))) else {

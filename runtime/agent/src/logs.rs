@@ -1,20 +1,21 @@
 //! Container logs: files in CRI's format (`TIME STREAM TAG TEXT`), and the options of `kubectl logs`
 //! on them. What a line becomes is pure.
 
-use std::{io::SeekFrom, path::PathBuf, time::Duration};
+use std::{
+    io::SeekFrom,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use serde::Deserialize;
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
-};
 use windlass_sdk_meta::{Timestamp, parse_time};
 
-/// How often a followed log is looked at.
-const FOLLOW_EVERY: Duration = Duration::from_millis(100);
-const PIECE_BYTES: usize = 64 * 1024;
+use crate::{
+    log_files::{LogFiles, PIECE_BYTES},
+    log_watch::Watched,
+};
+
 /// A line that doesn't end is passed on in parts of this size.
 const LINE_LIMIT_BYTES: usize = 1024 * 1024;
 
@@ -41,6 +42,8 @@ pub struct Filter {
     left_bytes: u64,
     /// Of a line that hasn't ended yet.
     part: Vec<u8>,
+    /// The streams whose last line was a part that the next one continues.
+    continued: Vec<Vec<u8>>,
 }
 
 impl LogOptions {
@@ -86,6 +89,7 @@ impl Filter {
             timestamps: options.timestamps,
             left_bytes: options.limit_bytes.unwrap_or(u64::MAX),
             part: Vec::new(),
+            continued: Vec::new(),
         })
     }
 
@@ -130,14 +134,21 @@ impl Filter {
             }
         }
         let mut shown = Vec::with_capacity(line.len());
-        if self.timestamps {
+        let continues = self.continued.iter().position(|known| known == stream);
+        if self.timestamps && continues.is_none() {
             shown.extend_from_slice(time);
             shown.push(b' ');
         }
         shown.extend_from_slice(text);
         // A part of a line (tag P) is continued by the next.
-        if tag != b"P" {
-            shown.push(b'\n');
+        match (tag == b"P", continues) {
+            // There are two streams, unless somebody else writes the files.
+            (true, None) if self.continued.len() < 2 => self.continued.push(stream.to_vec()),
+            (true, _) => {}
+            (false, continues) => {
+                continues.map(|at| self.continued.remove(at));
+                shown.push(b'\n');
+            }
         }
         let kept = shown.len().min(usize::try_from(self.left_bytes).unwrap_or(usize::MAX));
         self.left_bytes -= kept as u64;
@@ -145,22 +156,23 @@ impl Filter {
     }
 }
 
-/// Streams a log file. A file that isn't there is an empty log. When following, `ended` says
-/// whether the container can still write.
+/// Streams a log, with all its files. One without files is empty. When following, `ended` says
+/// whether the container can still write, and `watched` when to look again.
 pub fn read(
     path: PathBuf,
     options: LogOptions,
     filter: Filter,
     ended: impl Fn() -> bool + Send + 'static,
+    watched: Option<Watched>,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-    let state = Reading { path, options, filter, file: None, ended, done: false };
+    let state = Reading { path, options, filter, files: None, ended, watched, done: false };
     stream::try_unfold(state, |mut state| async move {
         Ok(state.next().await?.map(|piece| (piece, state)))
     })
 }
 
 /// The end of a log, as upstream's FallbackToLogsOnError takes it: 80 lines and 2048 bytes at most.
-pub fn last_words(path: &std::path::Path) -> String {
+pub fn last_words(path: &Path) -> String {
     const LINES: usize = 80;
     const BYTES: usize = 2048;
     let bytes = read_end(path, PIECE_BYTES as u64).unwrap_or_default();
@@ -178,7 +190,7 @@ pub fn last_words(path: &std::path::Path) -> String {
 }
 
 /// The last bytes of a file, from the start of a line on.
-fn read_end(path: &std::path::Path, most: u64) -> std::io::Result<Vec<u8>> {
+fn read_end(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     use std::io::{Read, Seek};
     let mut file = std::fs::File::open(path)?;
     let from = file.metadata()?.len().saturating_sub(most);
@@ -196,8 +208,9 @@ struct Reading<E> {
     path: PathBuf,
     options: LogOptions,
     filter: Filter,
-    file: Option<File>,
+    files: Option<LogFiles>,
     ended: E,
+    watched: Option<Watched>,
     done: bool,
 }
 
@@ -215,59 +228,30 @@ impl<E: Fn() -> bool + Send> Reading<E> {
                 if !out.is_empty() {
                     return Ok(Some(out.into()));
                 }
-            } else if ended {
-                self.done = true;
-            } else {
-                tokio::time::sleep(FOLLOW_EVERY).await;
+                continue;
+            }
+            match &mut self.watched {
+                Some(watched) if !ended => watched.changed().await,
+                _ => self.done = true,
             }
         }
     }
 
+    /// Files block, so they are read where that may be.
     async fn read(&mut self) -> std::io::Result<Vec<u8>> {
-        if self.file.is_none() {
-            self.file = match File::open(&self.path).await {
-                Ok(mut file) => {
-                    if let Some(lines) = self.options.tail_lines {
-                        seek_to_tail(&mut file, lines).await?;
-                    }
-                    Some(file)
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
+        let (known, path, tail) = (self.files.take(), self.path.clone(), self.options.tail_lines);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut files = match known {
+                Some(files) => files,
+                None => LogFiles::open(path, tail)?,
             };
-        }
-        let mut piece = Vec::new();
-        if let Some(file) = &mut self.file {
-            file.take(PIECE_BYTES as u64).read_to_end(&mut piece).await?;
-        }
+            let piece = files.read()?;
+            Ok::<_, std::io::Error>((files, piece))
+        });
+        let (files, piece) = reading.await.map_err(std::io::Error::other)??;
+        self.files = Some(files);
         Ok(piece)
     }
-}
-
-/// Moves to the start of the last `lines` lines, reading backwards.
-async fn seek_to_tail(file: &mut File, lines: u64) -> std::io::Result<()> {
-    let mut at = file.seek(SeekFrom::End(0)).await?;
-    let end = at;
-    let mut found = 0;
-    while at > 0 {
-        let size = at.min(PIECE_BYTES as u64);
-        at -= size;
-        file.seek(SeekFrom::Start(at)).await?;
-        let mut piece = vec![0; usize::try_from(size).unwrap_or(PIECE_BYTES)];
-        file.read_exact(&mut piece).await?;
-        for (offset, _) in piece.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let after = at + offset as u64 + 1;
-            // The end of the last line is not the start of another.
-            if after < end {
-                found += 1;
-            }
-            if found == lines || lines == 0 {
-                file.seek(SeekFrom::Start(after)).await?;
-                return Ok(());
-            }
-        }
-    }
-    file.seek(SeekFrom::Start(0)).await.map(drop)
 }
 
 #[cfg(test)]
@@ -318,6 +302,17 @@ mod tests {
             expect!["2026-11-23T10:00:00.000000001Z one\n2026-"],
         );
         check(
+            LogOptions {
+                timestamps: true,
+                since_time: Some("2026-11-23T10:00:01Z".into()),
+                stream: Some("Stderr".into()),
+                ..none()
+            },
+            expect![[r#"
+                2026-11-23T10:00:01.5Z two three
+            "#]],
+        );
+        check(
             LogOptions { since_seconds: Some(2), ..none() },
             expect![[r#"
 
@@ -364,8 +359,10 @@ mod tests {
         for (tail, expected) in [(0, 0), (1, 1), (3000, 3000), (5000, 5000), (9000, 5000)] {
             let options = LogOptions { tail_lines: Some(tail), ..LogOptions::default() };
             let filter = Filter::new(&options, now()).expect("options");
-            let pieces: Vec<Bytes> =
-                read(path.clone(), options, filter, || true).try_collect().await.expect("read");
+            let pieces: Vec<Bytes> = read(path.clone(), options, filter, || true, None)
+                .try_collect()
+                .await
+                .expect("read");
             let text = String::from_utf8(pieces.concat()).expect("text");
             assert_eq!(text.lines().count(), expected, "{tail}");
             assert!(expected == 0 || text.ends_with("4999\n"));
@@ -381,11 +378,15 @@ mod tests {
         let filter = Filter::new(&options, now()).expect("options");
         let flag = ended.clone();
         let is_ended = move || flag.load(std::sync::atomic::Ordering::SeqCst);
-        let reading = read(path.clone(), options, filter, is_ended).try_collect::<Vec<Bytes>>();
+        let watch = crate::log_watch::LogWatch::new();
+        let watched = Some(watch.watch(dir.path()));
+        let reading = read(path.clone(), options, filter, is_ended, watched);
+        let reading = reading.try_collect::<Vec<Bytes>>();
         let writing = async {
             tokio::task::yield_now().await;
             std::fs::write(&path, "2026-11-23T10:00:00Z stdout F late\n").expect("write");
             ended.store(true, std::sync::atomic::Ordering::SeqCst);
+            watch.container_changed();
         };
         let (pieces, ()) = tokio::join!(reading, writing);
         assert_eq!(pieces.expect("read").concat(), b"late\n");

@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use windlass_runtime_api::MemoryBudget;
 use windlass_sdk_client::{Api, Cluster, Error, Patch};
 use windlass_sdk_meta::{Backoff, Clock, Quantity, Timestamp, format_micro_time, format_time};
 use windlass_sdk_types::{Kind, Lease, Node, path};
@@ -20,12 +22,21 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const IMAGES_TOLD: usize = 50;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
+/// What the Node shows of its agent.
+pub(crate) struct View {
+    pub kubelet_port: Option<u16>,
+    /// What guests may hold together; None: the machine's memory.
+    pub memory_budget: Option<MemoryBudget>,
+    /// Pods are being evicted for want of memory, or were until a moment ago.
+    pub memory_pressure: watch::Receiver<bool>,
+}
+
 /// Keeps Node and Lease until told to stop. Failures are said and tried again.
 pub(crate) async fn run(
     facts: NodeFacts,
     cluster: Cluster,
     images: Arc<dyn Images>,
-    kubelet_port: Option<u16>,
+    view: View,
     stop: CancellationToken,
 ) {
     let api = cluster.api("kubelet");
@@ -34,7 +45,7 @@ pub(crate) async fn run(
         facts,
         clock: cluster.clock.clone(),
         images,
-        kubelet_port,
+        view,
         told: Value::Null,
         told_at: Timestamp::UNIX_EPOCH,
         uid: String::new(),
@@ -54,6 +65,8 @@ pub(crate) async fn run(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            // An agent that is gone has cancelled `stop`.
+            Ok(()) = keeper.view.memory_pressure.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -64,7 +77,7 @@ struct Keeper {
     facts: NodeFacts,
     clock: Arc<dyn Clock>,
     images: Arc<dyn Images>,
-    kubelet_port: Option<u16>,
+    view: View,
     /// The status that was written last.
     told: Value,
     told_at: Timestamp,
@@ -89,7 +102,7 @@ impl Keeper {
         if self.uid.is_empty() {
             self.register(now, &images).await?;
         }
-        let status = status(&self.facts, self.kubelet_port, &images, &self.told, now);
+        let status = status(&self.facts, &self.view, &images, &self.told, now);
         let is_due = now.duration_since(self.told_at) >= STATUS_EVERY;
         if is_due || without_heartbeat(&status) != without_heartbeat(&self.told) {
             let patch = Patch::Merge(json!({ "status": status }));
@@ -108,7 +121,7 @@ impl Keeper {
 
     async fn register(&mut self, now: Timestamp, images: &[Value]) -> Result<(), Error> {
         self.told = Value::Null;
-        let status = status(&self.facts, self.kubelet_port, images, &Value::Null, now);
+        let status = status(&self.facts, &self.view, images, &Value::Null, now);
         let labels = labels(&self.facts);
         let node = json!({
             "apiVersion": "v1",
@@ -187,10 +200,16 @@ fn labels(facts: &NodeFacts) -> Value {
     labels
 }
 
+/// The memory that pods may request: what is kept free can't be promised to anybody.
+pub(crate) fn allocatable_bytes(facts: &NodeFacts, budget: Option<MemoryBudget>) -> u64 {
+    let shared = budget.map(|of| of.limit_bytes.saturating_sub(of.reserve_bytes));
+    shared.unwrap_or(u64::MAX).min(facts.memory_bytes)
+}
+
 /// The Node's status. `before` gives the transition times.
 fn status(
     facts: &NodeFacts,
-    kubelet_port: Option<u16>,
+    view: &View,
     images: &[Value],
     before: &Value,
     now: Timestamp,
@@ -200,13 +219,17 @@ fn status(
         "memory": Quantity::from_bytes(facts.memory_bytes).to_string(),
         "pods": Quantity::from_units(facts.pods.into()).to_string(),
     });
+    let mut allocatable = resources.clone();
+    let bytes = allocatable_bytes(facts, view.memory_budget);
+    allocatable["memory"] = Quantity::from_bytes(bytes).to_string().into();
+    let memory = match *view.memory_pressure.borrow() {
+        true => {
+            ("True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+        }
+        false => ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    };
     let rows = [
-        (
-            "MemoryPressure",
-            "False",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
+        ("MemoryPressure", memory.0, memory.1, memory.2),
         ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
@@ -228,13 +251,13 @@ fn status(
     });
     json!({
         "capacity": resources,
-        "allocatable": resources,
+        "allocatable": allocatable,
         "conditions": conditions,
         "addresses": [
             { "type": "InternalIP", "address": facts.address.to_string() },
             { "type": "Hostname", "address": facts.name },
         ],
-        "daemonEndpoints": { "kubeletEndpoint": { "Port": kubelet_port.unwrap_or_default() } },
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": view.kubelet_port.unwrap_or_default() } },
         "nodeInfo": {
             "machineID": facts.machine_id,
             "systemUUID": facts.machine_id,

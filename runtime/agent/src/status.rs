@@ -5,6 +5,7 @@ use windlass_sdk_meta::{Timestamp, format_time};
 use windlass_sdk_types::api::core::v1::{Container, Pod};
 
 use crate::{
+    eviction,
     order::{self, Role},
     plan::NodeView,
     state::{ContainerMemory, Failure, NODE_RESTART, PodState, SandboxState, Terminated},
@@ -35,6 +36,9 @@ pub struct Rows<'a> {
 /// Conditions this agent writes; others are kept as they are.
 const OWN_CONDITIONS: [&str; 4] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+/// The pod was ended for the node's sake, not for what it did (KEP-3329).
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
 
 impl Shown {
     pub fn waiting(reason: &str, message: &str) -> Self {
@@ -162,6 +166,13 @@ fn conditions(
         .collect();
     if !foreign.iter().any(|condition| condition["type"] == "PodScheduled") {
         all.push(condition("PodScheduled", true, None, generation, known, now));
+    }
+    let disrupted = rows.failure.filter(|failure| eviction::is_for_the_node(failure));
+    if let Some(failure) = disrupted
+        && !foreign.iter().any(|condition| condition["type"] == DISRUPTION_TARGET)
+    {
+        let why = Some(("TerminationByKubelet", failure.message.clone()));
+        all.push(condition(DISRUPTION_TARGET, true, why, generation, known, now));
     }
     all.extend(foreign);
     all.into()

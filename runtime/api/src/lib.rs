@@ -103,6 +103,18 @@ pub trait Runtime: Send + Sync {
     async fn stats(&self) -> Vec<SandboxStats> {
         Vec::new()
     }
+
+    /// The memory that all containers of this runtime share. None where the runtime holds no such
+    /// bound.
+    fn memory_budget(&self) -> Option<MemoryBudget> {
+        None
+    }
+
+    /// Returns once less than the budget's reserve is left, or something was refused memory because
+    /// the budget is used up. Returns at once while that is so.
+    async fn low_memory(&self) {
+        std::future::pending().await
+    }
 }
 
 pub type BoxAsyncRead = Pin<Box<dyn AsyncRead + Send>>;
@@ -359,6 +371,25 @@ pub struct SandboxStats {
     pub containers: Vec<ContainerStats>,
 }
 
+/// The memory of a node that its containers share, now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryBudget {
+    pub limit_bytes: u64,
+    pub used_bytes: u64,
+    /// Less than this left is too little: pods are evicted until it is there again.
+    pub reserve_bytes: u64,
+}
+
+impl MemoryBudget {
+    pub fn available_bytes(&self) -> u64 {
+        self.limit_bytes.saturating_sub(self.used_bytes)
+    }
+
+    pub fn is_low(&self) -> bool {
+        self.available_bytes() < self.reserve_bytes
+    }
+}
+
 /// Since the attempt's start, except where it says now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerStats {
@@ -368,6 +399,8 @@ pub struct ContainerStats {
     pub cpu_nanos: u64,
     /// Of all live instances, now.
     pub memory_bytes: u64,
+    /// `limits.memory`.
+    pub memory_limit_bytes: Option<u64>,
     /// Live, now.
     pub instances: u64,
     pub requests: u64,
@@ -376,6 +409,8 @@ pub struct ContainerStats {
     /// long as each bound, cumulative, in the order of the bounds.
     pub latency: Vec<(Duration, u64)>,
     pub latency_sum: Duration,
+    /// Lines that are not in the log, because there were too many or the disk did not take them.
+    pub log_dropped_lines: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -21,6 +21,7 @@ pub async fn start(container: &Arc<Container>, program: &Run, weight: u32) -> Re
     let host = &container.host;
     let busy = || Failure::NoRoom("all instance slots are taken".into());
     let room = host.room(weight, PATIENCE).await.ok_or_else(busy)?;
+    container.log.be_patient();
     if program.is_module() {
         container.open_mounts().await?;
     }

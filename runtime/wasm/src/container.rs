@@ -36,6 +36,7 @@ use crate::{
     sockets::ops::SOCKETS_A_CONTAINER,
     spin::{App, Part},
     tls::ContainerTls,
+    trace::{Tracer, Traces},
     traps::Traps,
     usage::Usage,
 };
@@ -67,6 +68,8 @@ pub struct Container {
     /// Whose components answer instead of the container's own program.
     pub app: OnceLock<Arc<App>>,
     staging: PathBuf,
+    /// None: nobody collects traces.
+    pub traces: Option<Arc<Traces>>,
     traps: Arc<Traps>,
     denials: Denials,
     clock: Arc<dyn Clock>,
@@ -110,6 +113,7 @@ pub struct Surroundings {
     /// For folders that containers need beside their volumes.
     pub staging: PathBuf,
     pub data: Data,
+    pub tracer: Option<Tracer>,
 }
 
 impl Container {
@@ -118,7 +122,7 @@ impl Container {
         mut spec: ContainerSpec,
         around: Surroundings,
     ) -> Result<Arc<Self>, RuntimeError> {
-        let Surroundings { host, net, clock, events, staging, data } = around;
+        let Surroundings { host, net, clock, events, staging, data, tracer } = around;
         let (mounts, late) = (std::mem::take(&mut spec.mounts), spec.late_mounts.take());
         let mounts = Mounts::new(mounts, late, staging.join(&id))?;
         fill_in_from_image(&mut spec);
@@ -149,6 +153,7 @@ impl Container {
             part: None,
             app: OnceLock::new(),
             staging,
+            traces: tracer.map(|tracer| Traces::of(tracer, &spec)),
             traps: Traps::new(spec.pod.uid.clone(), spec.name.clone(), events.clone()),
             state: Arc::new(Mutex::new(ContainerState::Running { started_at: clock.now() })),
             id,
@@ -189,6 +194,7 @@ impl Container {
             connections: Connections::default(),
             ending: self.ending.clone(),
             data: self.data.clone(),
+            traces: self.traces.clone(),
             part: Some(Arc::new(part)),
             app: OnceLock::new(),
             staging: self.staging.clone(),
@@ -231,11 +237,13 @@ impl Container {
             started_at: Some(started_at),
             cpu_nanos: self.cpu.used_nanos(),
             memory_bytes: self.memory.used(),
+            memory_limit_bytes: self.spec.limits.memory_bytes,
             instances: self.usage.instances(),
             requests: self.usage.requests(),
             traps: self.usage.traps(),
             latency,
             latency_sum,
+            log_dropped_lines: self.log.dropped_lines(),
         }
     }
 

@@ -69,12 +69,18 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(memory_bytes: u64, threads: usize, logs: LogWriter) -> wasmtime::Result<Self> {
+    /// `memory_bytes` is the machine's, by which the pool is sized.
+    pub fn new(
+        memory_bytes: u64,
+        memory: Arc<NodeMemory>,
+        threads: usize,
+        logs: LogWriter,
+    ) -> wasmtime::Result<Self> {
         let slot_count = slots_for(memory_bytes);
         let engine = Engine::new(&config(slot_count))?;
         let ticker = Ticker::start(engine.clone())?;
         let slots = Arc::new(Semaphore::new(slot_count as usize));
-        let (turns, memory) = (Turns::new(threads), NodeMemory::of(memory_bytes));
+        let turns = Turns::new(threads);
         let (sockets, roots) = (node_sockets(), SystemRoots::default());
         Ok(Self { engine, ticker, logs, turns, memory, sockets, roots, slots, slot_count })
     }

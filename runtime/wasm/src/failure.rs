@@ -51,8 +51,11 @@ impl From<wasmtime::Error> for Failure {
             return Self::NoRoom(error.to_string());
         }
         let message = error.chain().last().map(ToString::to_string).unwrap_or_default();
-        let backtrace =
-            format!("{error:?}").lines().take(BACKTRACE_LINES).collect::<Vec<_>>().join("\n");
+        // With RUST_BACKTRACE the host's own stack follows, which is none of the guest's business.
+        let guests = |line: &&str| *line != "Stack backtrace:";
+        let told = format!("{error:?}");
+        let lines: Vec<&str> = told.lines().take_while(guests).take(BACKTRACE_LINES).collect();
+        let backtrace = lines.join("\n").trim_end().to_owned();
         Self::Trap { message, backtrace }
     }
 }

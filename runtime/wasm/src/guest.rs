@@ -25,7 +25,7 @@ use crate::{
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
-    sockets, spin,
+    sockets, spin, trace,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields.
@@ -51,6 +51,8 @@ pub struct Setup {
     pub arguments: Option<Vec<String>>,
     /// None: output goes to the log.
     pub streams: Option<Streams>,
+    /// Goes on with the requests that it makes.
+    pub trace: Option<trace::Context>,
     /// It is the container's own program, to which callers may attach.
     pub main: bool,
 }
@@ -95,7 +97,7 @@ impl Guest {
         let guest = Self {
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(container.clone()),
+            outgoing: Outgoing::new(container.clone(), setup.trace),
             memory: container.memory.instance(),
             arguments: setup.arguments,
             trial: setup.trial,

@@ -33,6 +33,7 @@ use crate::{
     container::Container,
     failure::Failure,
     guest::{Guest, Setup},
+    trace,
 };
 
 /// How long a request waits for a free instance slot.
@@ -97,6 +98,7 @@ impl Handler {
             // HTTP/1.0 clients may leave it out; WASI wants an authority.
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
         }
+        let span = trace::enter(self.container.traces.as_ref(), &mut request);
         let began = Instant::now();
         let mut deadline = self.container.spec.limits.request_timeout.map(Deadline::new);
         let slot = Slot::default();
@@ -116,7 +118,7 @@ impl Handler {
         })
         .await;
         self.container.usage.answered(began.elapsed());
-        match (head, polled) {
+        let response = match (head, polled) {
             (_, Poll::Ready(Err(failure @ Failure::Late(_)))) => {
                 self.container.log.note(&failure.message());
                 failed(&failure)
@@ -135,7 +137,11 @@ impl Handler {
                 let why = "the handler ended without an answer\n";
                 text(StatusCode::INTERNAL_SERVER_ERROR, why)
             }
+        };
+        if let Some(span) = span {
+            span.end(Some(response.status()));
         }
+        response
     }
 
     async fn call<B>(self: Arc<Self>, request: Request<B>, slot: Slot) -> Result<(), Failure>
@@ -158,7 +164,9 @@ impl Handler {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
     {
-        let mut store = Guest::store(&self.container, Setup::default())?;
+        let trace = request.extensions().get::<trace::Context>().cloned();
+        let setup = Setup { trace, ..Setup::default() };
+        let mut store = Guest::store(&self.container, setup)?;
         let instance = self.component.instantiate_async(&mut store).await?;
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;

@@ -19,9 +19,12 @@ mod guest;
 mod http;
 mod interfaces;
 mod keyvalue;
+mod log_file;
+mod log_rate;
 mod logs;
 mod memory;
 mod mounts;
+mod otlp;
 mod outgoing;
 mod ports;
 mod probe;
@@ -29,12 +32,16 @@ mod runtime;
 mod serve;
 mod sockets;
 mod spin;
+mod threads;
 mod tls;
+mod trace;
 mod traps;
 mod usage;
 
 pub use keyvalue::Data;
+pub use otlp::{Endpoint, EndpointError};
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
+pub use trace::TraceConfig;
 
 /// The wasmtime inside, as `containerRuntimeVersion` names it.
 pub const ENGINE_VERSION: &str = "48.0.8";

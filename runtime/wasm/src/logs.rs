@@ -1,13 +1,20 @@
 //! Container logs, in the format of CRI: `TIME stdout|stderr F|P TEXT`. Guests append formatted
 //! lines to memory; one thread a node writes them, many lines in one system call. A log has no file
-//! and no buffer until its first line, and a guest that writes faster than the disk waits.
+//! and no buffer until its first line.
+//!
+//! Nobody waits for the disk but commands, whose output is what they are run for: what a handler
+//! writes beyond its rate (`log_rate`), or while the disk is full or slow, is dropped, counted, and
+//! told in the log in its place.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    future::Future,
     io::{self, Write},
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     thread,
     time::Duration,
@@ -20,16 +27,25 @@ use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
-use windlass_sdk_meta::Clock;
+use windlass_sdk_meta::{Clock, Timestamp};
+
+use crate::{
+    log_file::LogBounds,
+    log_rate::{Allowance, Lost},
+};
 
 /// A longer line is written in parts, all but the last tagged `P`.
 const MAX_LINE_BYTES: usize = 16 << 10;
-/// What a container may have written that is not yet in its file; then its guests wait.
+/// What stands around a line's text in the file: time, stream, tag, blanks and the line's end.
+const AROUND_BYTES: usize = 41;
+/// What a container may have written that is not yet in its file.
 const MAX_PENDING_BYTES: usize = 1 << 20;
 /// The most that a guest may write in one call.
 const WRITE_BYTES: usize = 64 << 10;
 /// Lines that arrive within this time are written together.
 const BATCH: Duration = Duration::from_millis(2);
+const TOO_FAST: &str = "a container may write 8 MiB to its log at once and 1 MiB a second";
+const NO_DISK: &str = "the node's disk did not take them";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -43,6 +59,7 @@ pub struct LogWriter(Arc<Shared>);
 
 struct Shared {
     clock: Arc<dyn Clock>,
+    bounds: LogBounds,
     queue: Mutex<Queue>,
     filled: Condvar,
 }
@@ -55,8 +72,9 @@ struct Queue {
 }
 
 impl LogWriter {
-    pub fn start(clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { clock, queue: Mutex::default(), filled: Condvar::new() });
+    pub fn start(clock: Arc<dyn Clock>, bounds: LogBounds) -> io::Result<Self> {
+        let (queue, filled) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { clock, bounds, queue, filled });
         let writer = shared.clone();
         thread::Builder::new().name("logs".into()).spawn(move || writer.run())?;
         Ok(Self(shared))
@@ -69,6 +87,8 @@ impl LogWriter {
             path,
             pending: Mutex::default(),
             drained: Notify::new(),
+            patient: AtomicBool::new(false),
+            dropped_lines: AtomicU64::new(0),
         })
     }
 
@@ -107,18 +127,78 @@ pub struct ContainerLog {
     path: PathBuf,
     pending: Mutex<Pending>,
     drained: Notify,
+    /// Guests wait where they would lose lines.
+    patient: AtomicBool,
+    dropped_lines: AtomicU64,
 }
 
 #[derive(Default)]
 struct Pending {
     text: Vec<u8>,
+    /// In `text`.
+    lines: u64,
     queued: bool,
     /// The thread is writing what it took.
     writing: bool,
     failed: bool,
+    allowance: Allowance,
+    /// Since the last line that was taken.
+    too_fast: Lost,
+    no_disk: Lost,
+}
+
+impl Pending {
+    fn put(&mut self, now: Timestamp, stream: Stream, tag: &[u8], text: &[u8]) {
+        let stream = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        // Writing to a Vec can't fail.
+        let _ = write!(self.text, "{now:.9} {stream} ");
+        self.text.extend_from_slice(tag);
+        self.text.push(b' ');
+        self.text.extend_from_slice(text);
+        self.text.push(b'\n');
+        self.lines += 1;
+    }
+
+    /// Tells of lines that are missing here.
+    fn tell_lost(&mut self, now: Timestamp) {
+        let notes = [self.too_fast.note(TOO_FAST), self.no_disk.note(NO_DISK)];
+        for note in notes.into_iter().flatten() {
+            self.put(now, Stream::Stderr, b"F", note.as_bytes());
+        }
+    }
+
+    /// Whether a line may be taken; counts it where not.
+    fn admit(&mut self, now: Timestamp, bytes: usize, patient: bool) -> bool {
+        if patient {
+            self.allowance.take(bytes, now);
+            return true;
+        }
+        if self.text.len() >= MAX_PENDING_BYTES {
+            self.no_disk.add(1, bytes);
+            return false;
+        }
+        let admitted = self.allowance.try_take(bytes, now);
+        if !admitted {
+            self.too_fast.add(1, bytes);
+        }
+        admitted
+    }
 }
 
 impl ContainerLog {
+    /// Guests wait from now on where they would lose lines: this is a command's log.
+    pub fn be_patient(&self) {
+        self.patient.store(true, Relaxed);
+    }
+
+    /// Lines that are not in the log.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped_lines.load(Relaxed)
+    }
+
     /// One line of the runtime's own, such as a trap's backtrace: each line of `text` apart.
     /// Dropped where the disk can't keep up: nobody would wait here.
     pub fn note(self: &Arc<Self>, text: &str) {
@@ -131,7 +211,12 @@ impl ContainerLog {
     }
 
     /// Returns once everything appended before is in the file.
-    pub async fn flush(&self) {
+    pub async fn flush(self: &Arc<Self>) {
+        {
+            let mut pending = self.pending.lock();
+            pending.tell_lost(self.writer.0.clock.now());
+            self.queue(pending);
+        }
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);
@@ -156,24 +241,24 @@ impl ContainerLog {
 
     fn append(self: &Arc<Self>, stream: Stream, tag: &[u8], text: &[u8]) {
         let now = self.writer.0.clock.now();
-        let stream = match stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        let queue = {
-            let mut pending = self.pending.lock();
-            // Writing to a Vec can't fail.
-            let _ = write!(pending.text, "{now:.9} {stream} ");
-            pending.text.extend_from_slice(tag);
-            pending.text.push(b' ');
-            pending.text.extend_from_slice(text);
-            pending.text.push(b'\n');
-            !std::mem::replace(&mut pending.queued, true)
-        };
-        if queue {
-            self.writer.0.queue.lock().waiting.push(self.clone());
-            self.writer.0.filled.notify_one();
+        let mut pending = self.pending.lock();
+        if !pending.admit(now, text.len() + AROUND_BYTES, self.patient.load(Relaxed)) {
+            self.dropped_lines.fetch_add(1, Relaxed);
+            return;
         }
+        pending.tell_lost(now);
+        pending.put(now, stream, tag, text);
+        self.queue(pending);
+    }
+
+    /// Lets the thread know that there is something to write.
+    fn queue(self: &Arc<Self>, mut pending: parking_lot::MutexGuard<'_, Pending>) {
+        if pending.text.is_empty() || std::mem::replace(&mut pending.queued, true) {
+            return;
+        }
+        drop(pending);
+        self.writer.0.queue.lock().waiting.push(self.clone());
+        self.writer.0.filled.notify_one();
     }
 
     fn is_drained(&self) -> bool {
@@ -185,51 +270,52 @@ impl ContainerLog {
         self.pending.lock().text.len() >= MAX_PENDING_BYTES
     }
 
-    async fn room(&self) {
-        loop {
+    /// A guest has to wait before it writes more.
+    fn must_wait(&self) -> bool {
+        self.patient.load(Relaxed) && (self.is_full() || !self.delay().is_zero())
+    }
+
+    fn delay(&self) -> Duration {
+        let now = self.writer.0.clock.now();
+        self.pending.lock().allowance.wait(now)
+    }
+
+    async fn room(self: Arc<Self>) {
+        while self.must_wait() {
             let drained = self.drained.notified();
             tokio::pin!(drained);
             drained.as_mut().enable();
-            if !self.is_full() {
-                return;
+            if self.is_full() {
+                drained.await;
             }
-            drained.await;
+            tokio::time::sleep(self.delay()).await;
         }
     }
 
     fn write_pending(&self) {
-        let text = {
+        let (text, lines) = {
             let mut pending = self.pending.lock();
             pending.queued = false;
             pending.writing = true;
-            std::mem::take(&mut pending.text)
+            (std::mem::take(&mut pending.text), std::mem::take(&mut pending.lines))
         };
-        let written = self.open_file().and_then(|mut file| file.write_all(&text));
+        let shared = &self.writer.0;
+        let written = shared.bounds.append(&self.path, &text, shared.clock.now());
         let failed_before = {
             let mut pending = self.pending.lock();
             pending.writing = false;
+            if written.is_err() {
+                pending.no_disk.add(lines, text.len());
+            }
             std::mem::replace(&mut pending.failed, written.is_err())
         };
-        if let (Err(error), false) = (written, failed_before) {
-            tracing::warn!(path = %self.path.display(), %error, "log lines are lost");
+        if let Err(error) = written {
+            self.dropped_lines.fetch_add(lines, Relaxed);
+            if !failed_before {
+                tracing::warn!(path = %self.path.display(), %error, "log lines are lost");
+            }
         }
         self.drained.notify_waiters();
-    }
-
-    /// The file is opened for each batch: ten thousand pods then hold no descriptors, and whoever
-    /// rotates logs may rename it at any time.
-    fn open_file(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true);
-        match options.open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(folder) = self.path.parent() {
-                    fs::create_dir_all(folder)?;
-                }
-                options.open(&self.path)
-            }
-            opened => opened,
-        }
     }
 }
 
@@ -245,7 +331,7 @@ impl InstanceLog {
     }
 
     pub fn stream(self: &Arc<Self>, stream: Stream) -> LogStream {
-        LogStream { instance: self.clone(), stream, permitted: 0 }
+        LogStream { instance: self.clone(), stream, permitted: 0, waiting: Mutex::default() }
     }
 
     fn write(&self, stream: Stream, mut bytes: &[u8]) {
@@ -281,13 +367,23 @@ impl Drop for InstanceLog {
     }
 }
 
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// One of the two streams, as WASI sees it.
-#[derive(Clone)]
 pub struct LogStream {
     instance: Arc<InstanceLog>,
     stream: Stream,
     /// Bytes that the guest may still write before it asks again.
     permitted: usize,
+    /// Until there is room for what `poll_write` was given.
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// A stream of its own, with nothing permitted yet.
+impl Clone for LogStream {
+    fn clone(&self) -> Self {
+        self.instance.stream(self.stream)
+    }
 }
 
 impl IsTerminal for LogStream {
@@ -322,7 +418,7 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.permitted = if self.instance.log.is_full() { 0 } else { WRITE_BYTES };
+        self.permitted = if self.instance.log.must_wait() { 0 } else { WRITE_BYTES };
         Ok(self.permitted)
     }
 }
@@ -330,16 +426,27 @@ impl OutputStream for LogStream {
 #[async_trait::async_trait]
 impl Pollable for LogStream {
     async fn ready(&mut self) {
-        self.instance.log.room().await;
+        self.instance.log.clone().room().await;
     }
 }
 
 impl AsyncWrite for LogStream {
     fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let log = &self.instance.log;
+        let waiting = self.waiting.lock().take();
+        let waiting =
+            waiting.or_else(|| log.must_wait().then(|| Box::pin(log.clone().room()) as _));
+        if let Some(mut waiting) = waiting
+            && waiting.as_mut().poll(cx).is_pending()
+        {
+            *self.waiting.get_mut() = Some(waiting);
+            return Poll::Pending;
+        }
+        let bytes = &bytes[..bytes.len().min(WRITE_BYTES)];
         self.instance.write(self.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -354,65 +461,4 @@ impl AsyncWrite for LogStream {
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::{Expect, expect};
-    use windlass_sdk_meta::Timestamp;
-
-    use super::*;
-
-    #[derive(Debug)]
-    struct Fixed;
-
-    impl Clock for Fixed {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_second(1_795_454_400).expect("in range")
-        }
-    }
-
-    /// `writes` go to the log of one instance, which then ends.
-    async fn check(writes: &[(Stream, &str)], expected: Expect) {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("pod/0.log");
-        let writer = LogWriter::start(Arc::new(Fixed)).expect("thread");
-        let log = writer.open(path.clone());
-        let instance = InstanceLog::new(log.clone());
-        assert!(!path.exists());
-        for (stream, text) in writes {
-            instance.write(*stream, text.as_bytes());
-        }
-        drop(instance);
-        log.flush().await;
-        writer.end();
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let shortened = text.lines().map(|line| match line.len() {
-            0..200 => format!("{line}\n"),
-            length => format!("{}... {length} bytes\n", &line[..48]),
-        });
-        expected.assert_eq(&shortened.collect::<String>());
-    }
-
-    #[tokio::test]
-    async fn lines_are_whole_whatever_the_writes() {
-        use Stream::{Stderr, Stdout};
-        check(&[], expect![""]).await;
-        check(
-            &[(Stdout, "a\nb"), (Stderr, "e1\n"), (Stdout, "c\n\nlast")],
-            expect![[r#"
-                2026-11-23T17:20:00.000000000Z stdout F a
-                2026-11-23T17:20:00.000000000Z stderr F e1
-                2026-11-23T17:20:00.000000000Z stdout F bc
-                2026-11-23T17:20:00.000000000Z stdout F 
-                2026-11-23T17:20:00.000000000Z stdout F last
-            "#]],
-        )
-        .await;
-        check(
-            &[(Stdout, &format!("{}\n", "x".repeat(MAX_LINE_BYTES + 10)))],
-            expect![[r#"
-                2026-11-23T17:20:00.000000000Z stdout P xxxxxxxx... 16424 bytes
-                2026-11-23T17:20:00.000000000Z stdout F xxxxxxxxxx
-            "#]],
-        )
-        .await;
-    }
-}
+mod tests;

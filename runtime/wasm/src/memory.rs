@@ -5,17 +5,27 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
 
 use tokio::sync::Notify;
 use wasmtime::ResourceLimiterAsync;
-use windlass_runtime_api::Limits;
+use windlass_runtime_api::{Limits, MemoryBudget};
+
+/// How long growth waits for memory of the node, while pods are being evicted for it.
+const NODE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a new instance waits for memory of its container.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Less than this left is too little, as it is for upstream's kubelet (`memory.available`), or a
+/// tenth where the node has less than ten times as much.
+const RESERVE_BYTES: u64 = 100 << 20;
 
 /// Bytes of the host that one element of a table takes.
 const TABLE_ELEMENT_BYTES: usize = 8;
@@ -30,21 +40,91 @@ pub struct Account {
 }
 
 /// The memory of all guests of a node: however many containers have no limit, the process is not
-/// what runs out.
+/// what runs out. Growth beyond it is refused, after a moment in which the agent can evict pods;
+/// it does so when less than the reserve is left.
 #[derive(Debug)]
 pub struct NodeMemory {
     used: AtomicU64,
     limit: u64,
+    reserve: u64,
+    /// Less than the reserve is left.
+    low: Notify,
+    freed: Notify,
+    /// Instances that wait for `freed`.
+    waiting: AtomicU64,
 }
 
 impl NodeMemory {
     /// An eighth of the machine's memory stays for the process itself and for others.
     pub fn of(machine_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limit: machine_bytes - machine_bytes / 8 })
+        Self::with_limit(machine_bytes - machine_bytes / 8)
+    }
+
+    pub fn with_limit(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            used: AtomicU64::new(0),
+            limit,
+            reserve: RESERVE_BYTES.min(limit / 10),
+            low: Notify::new(),
+            freed: Notify::new(),
+            waiting: AtomicU64::new(0),
+        })
+    }
+
+    pub fn budget(&self) -> MemoryBudget {
+        MemoryBudget {
+            limit_bytes: self.limit,
+            used_bytes: self.used.load(Relaxed),
+            reserve_bytes: self.reserve,
+        }
+    }
+
+    /// Returns once less than the reserve is left.
+    pub async fn is_low(&self) {
+        until(&self.low, || self.budget().is_low()).await;
     }
 
     fn try_take(&self, bytes: u64) -> bool {
-        take_within(&self.used, bytes, self.limit)
+        let taken = take_within(&self.used, bytes, self.limit);
+        if taken && self.budget().is_low() {
+            self.low.notify_waiters();
+        }
+        taken
+    }
+
+    /// Waits for a moment where there is too little.
+    async fn take(&self, bytes: u64) -> bool {
+        if self.try_take(bytes) {
+            return true;
+        }
+        if bytes > self.limit {
+            return false;
+        }
+        self.waiting.fetch_add(1, SeqCst);
+        let taken = until(&self.freed, || self.try_take(bytes));
+        let taken = tokio::time::timeout(NODE_PATIENCE, taken).await.is_ok();
+        self.waiting.fetch_sub(1, SeqCst);
+        taken
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, SeqCst);
+        if self.waiting.load(SeqCst) > 0 {
+            self.freed.notify_waiters();
+        }
+    }
+}
+
+/// Returns once `holds`, which is looked at again whenever `hint` is given.
+async fn until(hint: &Notify, holds: impl Fn() -> bool) {
+    loop {
+        let hinted = hint.notified();
+        tokio::pin!(hinted);
+        hinted.as_mut().enable();
+        if holds() {
+            return;
+        }
+        hinted.await;
     }
 }
 
@@ -97,15 +177,7 @@ impl Account {
     }
 
     async fn take(&self, bytes: u64) {
-        loop {
-            let freed = self.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            if self.try_take(bytes) {
-                return;
-            }
-            freed.await;
-        }
+        until(&self.freed, || self.try_take(bytes)).await;
     }
 }
 
@@ -140,7 +212,7 @@ impl Held {
                 .map_err(|_| MemoryError::Busy { used: self.account.used(), limit })?;
         }
         let node = &self.account.node;
-        if !node.try_take(wanted) {
+        if !node.take(wanted).await {
             self.account.give_back(wanted);
             return Err(MemoryError::NodeFull { wanted, limit: node.limit });
         }
@@ -152,7 +224,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.account.node.used.fetch_sub(self.bytes, Relaxed);
+            self.account.node.give_back(self.bytes);
             self.account.give_back(self.bytes);
         }
     }
@@ -229,7 +301,25 @@ mod tests {
         assert_eq!(waiting.await.expect("no panic"), Ok(()));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn growth_waits_while_others_are_evicted() {
+        let node = NodeMemory::with_limit(1000);
+        let account = Account::new(Limits::default(), node.clone());
+        let (mut first, mut second) = (account.instance(), account.instance());
+        first.grow(0, 850).await.expect("fits");
+        assert!(tokio::time::timeout(PATIENCE, node.is_low()).await.is_err());
+        second.grow(0, 100).await.expect("fits");
+        node.is_low().await;
+        let growing = tokio::spawn(async move { second.grow(100, 200).await.map(|()| second) });
+        tokio::time::sleep(NODE_PATIENCE / 2).await;
+        drop(first);
+        let second = growing.await.expect("no panic").expect("there is room now");
+        assert_eq!(node.budget().used_bytes, 300);
+        drop(second);
+        assert_eq!(node.budget().used_bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_node_is_never_what_runs_out() {
         let node = NodeMemory::of(800);
         let (one, two) = (Account::new(Limits::default(), node.clone()), limits(500, None));

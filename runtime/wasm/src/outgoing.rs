@@ -35,7 +35,7 @@ use windlass_runtime_net::ConnectError;
 use crate::{
     container::Container,
     sockets::ops::{Permit, Trouble},
-    spin, tls,
+    spin, tls, trace,
 };
 
 /// Defaults of what a guest may set for a request.
@@ -56,6 +56,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// The outgoing side of one instance.
 pub struct Outgoing {
     container: Arc<Container>,
+    trace: Option<trace::Context>,
 }
 
 /// What requests are sent on.
@@ -68,8 +69,9 @@ enum Sender {
 type Progress = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl Outgoing {
-    pub fn new(container: Arc<Container>) -> Self {
-        Self { container }
+    /// `trace` is what the instance answers a request of.
+    pub fn new(container: Arc<Container>, trace: Option<trace::Context>) -> Self {
+        Self { container, trace }
     }
 
     pub fn container(&self) -> &Arc<Container> {
@@ -88,17 +90,23 @@ impl WasiHttpHooks for Outgoing {
 
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _request_body: Progress,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Progress), Error>> + Send> {
         let container = self.container.clone();
         let within = spin::call(&container, request.uri());
+        let span = trace::leave(container.traces.as_ref(), self.trace.as_ref(), &mut request);
         Box::new(async move {
             let response = match within {
-                Some(call) => call?.answer(request).await?,
-                None => send(&container, request, options.unwrap_or_default()).await?,
+                Some(Ok(call)) => call.answer(request).await,
+                Some(Err(error)) => Err(error),
+                None => send(&container, request, options.unwrap_or_default()).await,
             };
+            if let Some(span) = span {
+                span.end(response.as_ref().ok().map(Response::status));
+            }
+            let response = response?;
             let progress: Progress = Box::new(std::future::ready(Ok(())));
             Ok((response, progress))
         })

@@ -17,14 +17,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, future::join_all, stream::BoxStream};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::{
-    runtime,
-    sync::{Semaphore, broadcast},
-};
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, Runtime,
-    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started, TcpProbe,
+    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, MemoryBudget,
+    ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started,
+    TcpProbe,
 };
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
@@ -32,7 +30,7 @@ use windlass_sdk_meta::Clock;
 use crate::{
     artifact::{CREATE_ERROR, Program, Run},
     command,
-    compile::{Compiler, be_nice, hex},
+    compile::{Compiler, hex},
     console::Detached,
     container::{Container, Surroundings},
     copy,
@@ -42,20 +40,18 @@ use crate::{
     guest::Linkers,
     http::Handler,
     keyvalue::Data,
+    log_file::LogBounds,
     logs::LogWriter,
+    memory::NodeMemory,
     ports::http_ports,
     probe::{self, Place},
     serve, spin,
+    threads::Guests,
+    trace::{TraceConfig, Tracer},
 };
 
 /// Events that a reader may lag behind before it must look at everything.
 const EVENTS: usize = 1024;
-/// Bound of tokio's threads for calls that block.
-const BLOCKING_THREADS: usize = 16;
-/// Guests' threads are a little less important than the control plane's.
-const GUEST_NICENESS: i32 = 1;
-/// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
-const EVENT_INTERVAL: u32 = 16;
 
 /// What a [`WasmRuntime`] needs.
 pub struct WasmConfig {
@@ -65,6 +61,10 @@ pub struct WasmConfig {
     pub clock: Arc<dyn Clock>,
     /// The machine's memory, by which the pool is sized. None: read from the system.
     pub memory_bytes: Option<u64>,
+    /// What all guests may hold together. None: seven eighths of the machine's.
+    pub guest_memory_bytes: Option<u64>,
+    /// None: no spans are made.
+    pub tracing: Option<TraceConfig>,
     /// Threads that guests run on. None: one a core.
     pub threads: Option<usize>,
     /// What keeps entries and databases of guests.
@@ -110,25 +110,34 @@ impl WasmRuntime {
     /// Starts the guests' threads, the log writer and the epoch thread.
     pub fn new(config: WasmConfig) -> Result<Arc<Self>, WasmError> {
         let engine_error = |error: wasmtime::Error| WasmError::Engine(format!("{error:#}"));
-        let WasmConfig { cache_dir, net, clock, memory_bytes, threads, data } = config;
-        let logs = LogWriter::start(clock.clone())?;
+        let WasmConfig { cache_dir, net, clock, memory_bytes, threads, data, .. } = config;
+        let logs = LogWriter::start(clock.clone(), LogBounds::default())?;
         let memory_bytes = memory_bytes.unwrap_or_else(machine_memory);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(cores).max(1);
-        let host = Arc::new(Host::new(memory_bytes, threads, logs).map_err(engine_error)?);
+        let memory = match config.guest_memory_bytes {
+            Some(bytes) => NodeMemory::with_limit(bytes),
+            None => NodeMemory::of(memory_bytes),
+        };
+        let host = Host::new(memory_bytes, memory, threads, logs).map_err(engine_error)?;
+        let host = Arc::new(host);
+        let guests = Guests::start(threads)?;
+        let tracer = config.tracing.map(|tracing| {
+            Tracer::start(tracing, clock.clone(), |exporter| guests.spawn(exporter))
+        });
         let linkers = Linkers::new(&host).map_err(engine_error)?;
         // Opening the cache removes what else is in its folder: also what a killed node staged.
         let compiler = Compiler::new(host.engine.clone(), linkers, &cache_dir, clock.clone())?;
         let staging = cache_dir.join("staging");
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
-            around: Surroundings { host, net, clock, events, staging, data },
+            around: Surroundings { host, net, clock, events, staging, data, tracer },
             compiler: Arc::new(compiler),
             pods: Mutex::default(),
             serial: AtomicU64::new(0),
             copies: Arc::new(Semaphore::new(copy::COPIES)),
         };
-        Ok(Arc::new(Self { inner: Arc::new(inner), guests: Guests::start(threads)? }))
+        Ok(Arc::new(Self { inner: Arc::new(inner), guests }))
     }
 
     /// Ends every container, as `stop_container` would, all at once.
@@ -271,6 +280,14 @@ impl Runtime for WasmRuntime {
 
     async fn stats(&self) -> Vec<SandboxStats> {
         self.inner.pods.lock().values().map(Pod::stats).collect()
+    }
+
+    fn memory_budget(&self) -> Option<MemoryBudget> {
+        Some(self.inner.around.host.memory.budget())
+    }
+
+    async fn low_memory(&self) {
+        self.inner.around.host.memory.is_low().await;
     }
 }
 
@@ -485,49 +502,6 @@ impl Running {
 
 async fn stop_all(containers: Vec<Running>, grace: Duration) {
     join_all(containers.into_iter().map(|running| running.stop(grace))).await;
-}
-
-/// The threads that guests run on, apart from those of the control plane.
-struct Guests(Option<runtime::Runtime>);
-
-impl Guests {
-    fn start(threads: usize) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .event_interval(EVENT_INTERVAL)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("guest")
-            .on_thread_start(|| be_nice(GUEST_NICENESS))
-            .enable_all()
-            .build()?;
-        Ok(Self(Some(runtime)))
-    }
-
-    /// Runs something on these threads, to its end even if the caller stops waiting.
-    async fn run<F>(&self, work: F) -> Result<F::Output, RuntimeError>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send,
-    {
-        let ended = || RuntimeError::new(CREATE_ERROR, "the wasm runtime is being shut down");
-        let runtime = self.0.as_ref().ok_or_else(ended)?;
-        runtime.spawn(work).await.map_err(|error| {
-            if error.is_panic() {
-                tracing::error!(%error, "a task of the wasm runtime panicked");
-                return RuntimeError::new(CREATE_ERROR, "internal error of the wasm runtime");
-            }
-            ended()
-        })
-    }
-}
-
-/// A tokio runtime must not wait for its tasks when it is dropped on a thread of another one.
-impl Drop for Guests {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl Drop for Inner {

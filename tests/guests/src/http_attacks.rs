@@ -1,12 +1,16 @@
 //! Attacks on the node, each at its path: `/spin` computes for ever, `/allocate` takes memory in a
 //! loop, `/log` writes to the log for ever, `/log-unasked` does so without asking for room,
-//! `/recurse` calls itself, `/handles` opens handles in a loop, `/hang` answers a head and nothing
+//! `/recurse` calls itself, `/handles`, `/requests`, `/bodies`, `/streams` and `/pollables` open
+//! handles in a loop, `/hang` answers a head and nothing
 //! more, `/flood` answers without end, `/head` answers with huge headers; the rest answers at once.
 //! Bodies of requests are never read.
 
 use guests::{Target, answer, sleep_ms, write};
-use wasip2::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+use wasip2::{
+    clocks::monotonic_clock::subscribe_duration,
+    http::types::{
+        Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
+    },
 };
 
 struct Attacks;
@@ -29,10 +33,15 @@ impl wasip2::exports::http::incoming_handler::Guest for Attacks {
             "/recurse" => {
                 std::hint::black_box(recurse(1));
             }
-            "/handles" => {
-                let fields: Vec<_> = (0..100_000).map(|_| Fields::new()).collect();
-                std::hint::black_box(fields);
-            }
+            "/handles" => open(Fields::new),
+            "/requests" => open(|| OutgoingRequest::new(Fields::new())),
+            "/bodies" => open(|| {
+                let response = OutgoingResponse::new(Fields::new());
+                let body = response.body().expect("taken once");
+                (response, body)
+            }),
+            "/streams" => open(wasip2::cli::stdout::get_stdout),
+            "/pollables" => open(|| subscribe_duration(600_000_000_000)),
             "/hang" => return stream(to, |_| sleep_ms(600_000)),
             "/flood" => {
                 return stream(to, |out| {
@@ -55,6 +64,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Attacks {
         answer(to, 200, b"ok\n");
         drop(request);
     }
+}
+
+/// Opens handles and closes none.
+fn open<T>(handle: impl Fn() -> T) {
+    std::hint::black_box((0..100_000).map(|_| handle()).collect::<Vec<_>>());
 }
 
 fn stream(to: ResponseOutparam, fill: impl Fn(&wasip2::http::types::OutputStream)) {

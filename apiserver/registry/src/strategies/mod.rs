@@ -5,5 +5,6 @@ pub mod authorization;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+pub mod metrics;
 pub mod rbac;
 pub mod windlass;

@@ -51,7 +51,9 @@ fn every_row_is_there() {
         authorization.k8s.io/v1 localsubjectaccessreviews LocalSubjectAccessReview  [] 0 namespaced
         authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview  [] 0 cluster
         authorization.k8s.io/v1 selfsubjectrulesreviews SelfSubjectRulesReview  [] 0 cluster
-        authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview  [] 0 cluster"#]]
+        authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview  [] 0 cluster
+        metrics.k8s.io/v1beta1,metrics.k8s.io/v1 nodes NodeMetrics  [] 4 cluster
+        metrics.k8s.io/v1beta1,metrics.k8s.io/v1 pods PodMetrics  [] 4 namespaced"#]]
     .assert_eq(&lines.join("\n"));
 }
 

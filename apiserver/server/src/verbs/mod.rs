@@ -18,7 +18,7 @@ use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
 use windlass_sdk_meta::Status;
 
 use crate::{
-    ApiServer, chain,
+    ApiServer, chain, computed,
     content::{self, Accepted},
     options::ListOptions,
     read,
@@ -67,6 +67,8 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
         }
         return match info.verb {
             "create" if kind.virtual_only => reviews::create(&call, &target, body).await,
+            "get" if kind.computed.is_some() => computed::get(&call, &target).await,
+            "list" if kind.computed.is_some() => computed::list(&call, &target).await,
             "get" => get(&call, &target).await,
             "list" => list(&call, &target).await,
             "watch" => watch(&call, &target).await,

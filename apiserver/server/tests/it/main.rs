@@ -5,6 +5,7 @@ mod content;
 mod discovery;
 mod faults;
 mod lists;
+mod metrics;
 mod network;
 mod stages;
 mod tokens;

@@ -132,17 +132,21 @@ async fn acting_as_somebody_else() {
 
 /// A kubelet that says what it was asked.
 async fn kubelet(ca: &Authority) -> SocketAddr {
-    let (listener, address) = listen().await;
-    let key = ca.issue_server(&["127.0.0.1".into()]).expect("a certificate");
-    let acceptor =
-        TlsAcceptor::from(Arc::new(ca.private_server_config(&key, "apiserver").expect("TLS")));
     let echo = |request: Request| async move {
         let line = format!("{} {}", request.method(), request.uri());
         let body = request.into_body().collect().await.expect("a body").to_bytes();
         let code = if line.contains("broken") { StatusCode::BAD_REQUEST } else { StatusCode::OK };
         (code, format!("{line} {}", String::from_utf8_lossy(&body)))
     };
-    let router = Router::new().fallback(any(echo));
+    kubelet_of(ca, Router::new().fallback(any(echo))).await
+}
+
+/// A kubelet that answers as it is told.
+pub async fn kubelet_of(ca: &Authority, router: Router) -> SocketAddr {
+    let (listener, address) = listen().await;
+    let key = ca.issue_server(&["127.0.0.1".into()]).expect("a certificate");
+    let acceptor =
+        TlsAcceptor::from(Arc::new(ca.private_server_config(&key, "apiserver").expect("TLS")));
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("a connection");

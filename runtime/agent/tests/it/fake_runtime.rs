@@ -8,13 +8,16 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use tokio::{io::AsyncWriteExt as _, sync::broadcast};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Notify, broadcast},
+};
 use tokio_stream::wrappers::BroadcastStream;
 use windlass_runtime_agent::{Images, Upload};
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, ExecIo, ExecSpec, HttpAnswer, HttpProbe, Image,
-    ObservedContainer, ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, Started,
-    TcpProbe,
+    ContainerSpec, ContainerState, ContainerStats, ExecIo, ExecSpec, HttpAnswer, HttpProbe, Image,
+    MemoryBudget, ObservedContainer, ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox,
+    SandboxStats, Started, TcpProbe,
 };
 use windlass_runtime_image::{ImageError, Listed};
 use windlass_sdk_meta::Timestamp;
@@ -24,6 +27,7 @@ use windlass_sdk_meta::Timestamp;
 pub struct FakeRuntime {
     pub state: Arc<Mutex<State>>,
     events: broadcast::Sender<RuntimeEvent>,
+    memory_changed: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -35,12 +39,61 @@ pub struct State {
     /// Where probes went, in order, and the commands that were run.
     pub asked: Vec<String>,
     pub stops: Vec<(String, Duration)>,
+    /// What each container of a pod holds while it runs, by uid.
+    pub memory: BTreeMap<String, u64>,
+    /// What they may hold together, and what is to be left of it.
+    pub budget: Option<(u64, u64)>,
+}
+
+impl State {
+    fn stats(&self) -> Vec<SandboxStats> {
+        let of = |(sandbox, containers): &(Arc<Sandbox>, BTreeMap<String, ObservedContainer>)| {
+            let running = containers.values().filter_map(|of| match of.state {
+                ContainerState::Running { started_at } => Some((of, started_at)),
+                ContainerState::Exited { .. } => None,
+            });
+            let stats = running.map(|(of, started_at)| ContainerStats {
+                name: of.name.clone(),
+                attempt: of.attempt,
+                started_at: Some(started_at),
+                cpu_nanos: 2_500_000_000,
+                memory_bytes: self.memory.get(&sandbox.uid).copied().unwrap_or_default(),
+                requests: 3,
+                ..ContainerStats::default()
+            });
+            SandboxStats {
+                pod_uid: sandbox.uid.clone(),
+                name: sandbox.name.clone(),
+                namespace: sandbox.namespace.clone(),
+                containers: stats.collect(),
+            }
+        };
+        self.sandboxes.values().map(of).collect()
+    }
+
+    fn budget(&self) -> Option<MemoryBudget> {
+        let (limit_bytes, reserve_bytes) = self.budget?;
+        let stats = self.stats();
+        let held = stats.iter().flat_map(|pod| &pod.containers).map(|of| of.memory_bytes);
+        Some(MemoryBudget { limit_bytes, used_bytes: held.sum(), reserve_bytes })
+    }
 }
 
 impl FakeRuntime {
     pub fn new() -> Self {
         let state = State { probe_code: 200, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), events: broadcast::channel(64).0 }
+        let memory_changed = Arc::default();
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            events: broadcast::channel(64).0,
+            memory_changed,
+        }
+    }
+
+    /// From now on the containers of a pod hold so much.
+    pub fn hold(&self, uid: &str, bytes: u64) {
+        self.state.lock().expect("lock").memory.insert(uid.to_owned(), bytes);
+        self.memory_changed.notify_waiters();
     }
 
     /// Lets a container end by itself.
@@ -140,6 +193,24 @@ impl Runtime for FakeRuntime {
         BroadcastStream::new(self.events.subscribe())
             .map(|event| event.unwrap_or(RuntimeEvent::Lagged))
             .boxed()
+    }
+
+    async fn stats(&self) -> Vec<SandboxStats> {
+        self.state.lock().expect("lock").stats()
+    }
+
+    fn memory_budget(&self) -> Option<MemoryBudget> {
+        self.state.lock().expect("lock").budget()
+    }
+
+    async fn low_memory(&self) {
+        loop {
+            let changed = self.memory_changed.notified();
+            if self.memory_budget().is_some_and(|budget| budget.is_low()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Copies stdin to stdout, tells the command on stderr, and ends with the number it is given.

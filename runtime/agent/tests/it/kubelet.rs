@@ -137,7 +137,7 @@ impl Node {
         sender.send_request(request).await.map_err(|error| error.to_string())
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, String) {
+    pub async fn get(&self, path: &str) -> (StatusCode, String) {
         let identity = issue(&self.ca, "api-server");
         self.ask(Some(identity), "GET", path, Body::empty()).await.expect("answer")
     }
@@ -163,6 +163,13 @@ impl Node {
         let wasm = Body::from(&b"\0asm\x01\0\0\0"[..]);
         let (status, told) = self.import(&format!("/images?name={name}"), wasm).await;
         assert_eq!(status, StatusCode::CREATED, "{told}");
+    }
+
+    /// A request whose answer goes on.
+    pub async fn open(&self, path: &str) -> Incoming {
+        let identity = issue(&self.ca, "api-server");
+        let answer = self.send(Some(identity), "GET", path, Body::empty()).await;
+        answer.expect("an answer").into_body()
     }
 
     pub fn log(&self, attempt: u32) -> PathBuf {

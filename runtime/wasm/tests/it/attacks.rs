@@ -99,6 +99,10 @@ async fn each_attack_ends_its_own_request_only() {
         ("/allocate", "memory limit of 67108864 bytes exceeded"),
         ("/recurse", "wasm trap"),
         ("/handles", "request failed"),
+        ("/requests", "request failed"),
+        ("/bodies", "request failed"),
+        ("/streams", "request failed"),
+        ("/pollables", "request failed"),
         ("/log-unasked", "more was written than check-write permitted"),
         ("/head", "limit"),
     ] {

@@ -106,7 +106,7 @@ async fn a_trap_fails_its_request_only() {
     }
     assert!(messages <= 3, "{messages} events for 6 traps");
     let log = node.log(&spec, 6).await.join("\n");
-    assert!(log.contains("deliberately_trap"), "{log}");
+    assert!(log.contains("http_traps::deliberately_trap"), "{log}");
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ impl KeyValueStore for Store {
 #[tokio::test]
 async fn a_guest_has_stores() {
     let memory = Memory::default();
-    let node = Node::with(memory.data());
+    let node = Node::with_data(memory.data());
     let mut spec = node.pod("entries", &guest("http-keyvalue"));
     let pod = Arc::make_mut(&mut spec.pod);
     pod.annotations.insert("windlass.dev/keyvalue-stores".into(), "cache, other".into());
@@ -165,7 +165,7 @@ async fn a_guest_has_stores() {
 #[tokio::test]
 async fn increments_of_many_requests_count() {
     let memory = Memory::default();
-    let node = Node::with(memory.data());
+    let node = Node::with_data(memory.data());
     let spec = node.started(node.pod("counter", &guest("http-keyvalue"))).await;
     let asks = (0..50).map(|_| node.get(&spec, "/increment?key=n&by=1"));
     let answers = join_all(asks).await;
@@ -179,7 +179,7 @@ async fn increments_of_many_requests_count() {
 
 #[tokio::test]
 async fn a_pod_that_asks_for_a_wrong_store_is_told() {
-    let node = Node::with(Memory::default().data());
+    let node = Node::with_data(Memory::default().data());
     let mut spec = node.pod("wrong", &guest("http-keyvalue"));
     let pod = Arc::make_mut(&mut spec.pod);
     pod.annotations.insert("windlass.dev/keyvalue".into(), "nowhere".into());

@@ -2,6 +2,7 @@
 
 mod attach;
 mod attacks;
+mod budget;
 mod commands;
 mod exec;
 mod handlers;
@@ -15,4 +16,5 @@ mod preview1;
 mod sockets;
 mod spin;
 mod start;
+mod traces;
 mod wasi;

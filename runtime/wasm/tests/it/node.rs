@@ -44,38 +44,44 @@ impl Node {
 
     /// As a restarted node finds it: what an earlier one left in the folder is there.
     pub fn in_folder(folder: Arc<TempDir>, threads: Option<usize>) -> Self {
-        Self::in_folder_with(folder, threads, Data::default())
+        Self::with(folder, |config| config.threads = threads)
     }
 
     /// With what keeps entries and databases.
-    pub fn with(data: Data) -> Self {
+    pub fn with_data(data: Data) -> Self {
         Self::in_folder_with(Arc::new(tempfile::tempdir().expect("folder")), None, data)
     }
 
     pub fn in_folder_with(folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
+        Self::with(folder, |config| (config.threads, config.data) = (threads, data))
+    }
+
+    pub fn with(folder: Arc<TempDir>, change: impl FnOnce(&mut WasmConfig)) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
         let net = PodNet::loopback(ranges, Default::default(), Rng::seeded(1));
-        Self::with_net(net, folder, threads, data)
+        Self::with_net(net, folder, change)
     }
 
     /// On a machine that has other names and addresses.
     pub fn on(machine: Arc<dyn Machine>) -> Self {
         let ranges = vec![Block::PODS, Block::SERVICES];
         let net = PodNet::on(machine, ranges, Default::default(), Rng::seeded(1));
-        let folder = Arc::new(tempfile::tempdir().expect("temporary folder"));
-        Self::with_net(net, folder, None, Data::default())
+        Self::with_net(net, Arc::new(tempfile::tempdir().expect("temporary folder")), |_| {})
     }
 
-    fn with_net(net: PodNet, folder: Arc<TempDir>, threads: Option<usize>, data: Data) -> Self {
-        let runtime = WasmRuntime::new(WasmConfig {
+    fn with_net(net: PodNet, folder: Arc<TempDir>, change: impl FnOnce(&mut WasmConfig)) -> Self {
+        let mut config = WasmConfig {
             cache_dir: folder.path().join("cache"),
             net: net.clone(),
             clock: Arc::new(SystemClock),
             memory_bytes: Some(1 << 30),
-            threads,
-            data,
-        });
-        Self { runtime: runtime.expect("a wasm runtime"), net, folder }
+            guest_memory_bytes: None,
+            threads: None,
+            tracing: None,
+            data: Data::default(),
+        };
+        change(&mut config);
+        Self { runtime: WasmRuntime::new(config).expect("a wasm runtime"), net, folder }
     }
 
     /// The pod's container `main` with a guest, on port 8080 unless changed.
@@ -144,11 +150,21 @@ impl Node {
 
     /// GET through the pod network, on a connection of its own.
     pub async fn get(&self, spec: &ContainerSpec, path: &str) -> Result<Answer, String> {
+        self.get_with(spec, path, &[]).await
+    }
+
+    pub async fn get_with(
+        &self,
+        spec: &ContainerSpec,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, String> {
         let caller =
             Caller::new(PodRef { uid: "uid-caller".into(), ..PodRef::default() }, Reach::default());
         let host = spec.pod.address.to_string();
         let conn = self.net.connect(&caller, "http", &host, spec.ports[0].port).await;
-        get_on(conn.map_err(|error| error.to_string())?, &host, path).await
+        let conn = conn.map_err(|error| error.to_string())?;
+        get_with_on(conn, &host, path, headers).await
     }
 
     /// The log's lines without their times.
@@ -181,10 +197,26 @@ pub async fn get_on<C>(conn: C, host: &str, path: &str) -> Result<Answer, String
 where
     C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    get_with_on(conn, host, path, &[]).await
+}
+
+async fn get_with_on<C>(
+    conn: C,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, String>
+where
+    C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
     let asked = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(conn)).await?;
         let connection = tokio::spawn(connection);
-        let request = Request::get(path).header("host", host).body(Full::<Bytes>::default());
+        let mut request = Request::get(path).header("host", host);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::<Bytes>::default());
         let response = sender.send_request(request.expect("a request")).await?;
         let status = response.status();
         let closes = response.headers().get("connection").is_some_and(|v| v == "close");
@@ -246,7 +278,7 @@ pub fn socket(spec: &ContainerSpec) -> SocketAddr {
 
 /// Addresses out of the pods' range; test processes that run at once are unlikely to share one,
 /// and only the test over TCP would notice.
-fn next_address() -> IpAddr {
+pub fn next_address() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let process = std::process::id() % (1 << 12);
     let offset = (process << 8) + NEXT.fetch_add(1, Relaxed) % 250 + 1;

@@ -9,6 +9,7 @@ mod images;
 mod languages;
 mod lifecycle;
 mod newcomer;
+mod observe;
 mod pods;
 mod reach;
 mod spin;

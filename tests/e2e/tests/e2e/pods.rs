@@ -35,7 +35,7 @@ spec:
     )
 }
 
-fn deploy(
+pub fn deploy(
     cluster: &Cluster,
     kubectl: &Kubectl,
     name: &str,
@@ -53,7 +53,7 @@ fn deploy(
     Ok(url)
 }
 
-fn import(cluster: &Cluster, image: &str, guest_name: &str) -> anyhow::Result<()> {
+pub fn import(cluster: &Cluster, image: &str, guest_name: &str) -> anyhow::Result<()> {
     let file = guest(guest_name)?;
     cluster.windlass(&["image", "import", image, file.to_str().context("a path in UTF-8")?])?;
     Ok(())

@@ -1,0 +1,65 @@
+//! The threads that guests run on, so that the control plane stays responsive while they compute.
+
+use std::io;
+
+use tokio::runtime;
+use windlass_runtime_api::RuntimeError;
+
+use crate::{artifact::CREATE_ERROR, compile::be_nice};
+
+/// Bound of tokio's threads for calls that block.
+const BLOCKING_THREADS: usize = 16;
+/// Guests' threads are a little less important than the control plane's.
+const GUEST_NICENESS: i32 = 1;
+/// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
+const EVENT_INTERVAL: u32 = 16;
+
+/// The threads that guests run on, apart from those of the control plane.
+pub struct Guests(Option<runtime::Runtime>);
+
+impl Guests {
+    pub fn start(threads: usize) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .event_interval(EVENT_INTERVAL)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("guest")
+            .on_thread_start(|| be_nice(GUEST_NICENESS))
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Lets a task run on these threads.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Runs something on these threads, to its end even if the caller stops waiting.
+    pub async fn run<F>(&self, work: F) -> Result<F::Output, RuntimeError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        let ended = || RuntimeError::new(CREATE_ERROR, "the wasm runtime is being shut down");
+        let runtime = self.0.as_ref().ok_or_else(ended)?;
+        runtime.spawn(work).await.map_err(|error| {
+            if error.is_panic() {
+                tracing::error!(%error, "a task of the wasm runtime panicked");
+                return RuntimeError::new(CREATE_ERROR, "internal error of the wasm runtime");
+            }
+            ended()
+        })
+    }
+}
+
+/// A tokio runtime must not wait for its tasks when it is dropped on a thread of another one.
+impl Drop for Guests {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
