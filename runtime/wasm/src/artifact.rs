@@ -7,8 +7,8 @@ use std::sync::Arc;
 use wasmtime::{
     ExternType, InstancePre, Module, ResourcesRequired, Store, TypedFunc, component::Component,
 };
-use wasmtime_wasi::p2::bindings::{Command, CommandPre};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi::{p2, p3};
+use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 use windlass_runtime_api::RuntimeError;
 
 use crate::guest::{Guest, Linkers};
@@ -23,16 +23,27 @@ pub struct Artifact {
 
 #[derive(Clone)]
 pub enum Program {
-    /// Exports `wasi:http/incoming-handler` 0.2, and perhaps something to run beside.
-    Handler(ProxyPre<Guest>, Option<Run>),
+    /// Answers HTTP requests, and perhaps has something to run beside.
+    Handler(Serve, Option<Run>),
     Command(Run),
+}
+
+/// What answers HTTP requests.
+#[derive(Clone)]
+pub enum Serve {
+    /// Exports `wasi:http/incoming-handler` 0.2.
+    Once(ProxyPre<Guest>),
+    /// Exports `wasi:http/handler` 0.3.
+    Reused(ServicePre<Guest>),
 }
 
 /// What runs to completion.
 #[derive(Clone)]
 pub enum Run {
     /// Exports `wasi:cli/run` 0.2.
-    Component(CommandPre<Guest>),
+    Component(p2::bindings::CommandPre<Guest>),
+    /// Exports `wasi:cli/run` 0.3.
+    Concurrent(p3::bindings::CommandPre<Guest>),
     /// A core module, and its exported function that runs.
     Module(InstancePre<Guest>, Arc<str>),
 }
@@ -91,18 +102,26 @@ impl Artifact {
         let exports = exports(component);
         let has = |prefix: &str| exports.iter().any(|export| export.starts_with(prefix));
         let wrong = |error: wasmtime::Error| format!("{error:#}");
-        let run = match has("wasi:cli/run@0.2") {
-            true => Some(Run::Component(CommandPre::new(pre.clone()).map_err(wrong)?)),
-            false => None,
+        let run = if has("wasi:cli/run@0.2") {
+            let command = p2::bindings::CommandPre::new(pre.clone()).map_err(wrong)?;
+            Some(Run::Component(command))
+        } else if has("wasi:cli/run@0.3") {
+            let command = p3::bindings::CommandPre::new(pre.clone()).map_err(wrong)?;
+            Some(Run::Concurrent(command))
+        } else {
+            None
         };
+        // Who exports both is served by the older one, as `wasmtime serve` does.
         let program = if has("wasi:http/incoming-handler@0.2") {
-            Program::Handler(ProxyPre::new(pre).map_err(wrong)?, run)
+            Program::Handler(Serve::Once(ProxyPre::new(pre).map_err(wrong)?), run)
+        } else if has("wasi:http/handler@0.3") {
+            Program::Handler(Serve::Reused(ServicePre::new(pre).map_err(wrong)?), run)
         } else if let Some(run) = run {
             Program::Command(run)
         } else {
             let listed = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
             return Err(format!(
-                "exports neither wasi:http/incoming-handler nor wasi:cli/run of WASI 0.2, but {listed}"
+                "exports none of wasi:http/incoming-handler (WASI 0.2), wasi:http/handler (0.3) and wasi:cli/run, but {listed}"
             ));
         };
         Ok(Self { program, weight: weight(component.resources_required()) })
@@ -137,7 +156,8 @@ impl Artifact {
 
 /// An instance that has not run yet.
 pub enum Runnable {
-    Component(Command),
+    Component(p2::bindings::Command),
+    Concurrent(p3::bindings::Command),
     Module(TypedFunc<(), ()>),
 }
 
@@ -149,6 +169,7 @@ impl Run {
     pub async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Runnable> {
         Ok(match self {
             Self::Component(pre) => Runnable::Component(pre.instantiate_async(store).await?),
+            Self::Concurrent(pre) => Runnable::Concurrent(pre.instantiate_async(store).await?),
             Self::Module(pre, function) => {
                 let instance = pre.instantiate_async(&mut *store).await?;
                 if **function != *START
@@ -168,6 +189,10 @@ impl Runnable {
     pub async fn run(&self, store: &mut Store<Guest>) -> wasmtime::Result<Result<(), ()>> {
         match self {
             Self::Component(command) => command.wasi_cli_run().call_run(store).await,
+            Self::Concurrent(command) => {
+                let run = command.wasi_cli_run();
+                store.run_concurrent(async |accessor| run.call_run(accessor).await).await?
+            }
             Self::Module(start) => start.call_async(store, ()).await.map(Ok),
         }
     }

@@ -2,8 +2,9 @@
 //! interrupts guests which compute for long.
 //!
 //! Sizes. A slot is address space for one linear memory (4 GiB and a guard, so that bounds checks
-//! cost nothing), one fiber stack (2 MiB) and two tables; it holds real memory only while an
-//! instance uses it. One slot for each 4 MiB of the machine, at least 256 and at most 4,096: a live
+//! cost nothing), two fiber stacks (2 MiB each; an instance of WASI 0.3 takes one more for each of
+//! its calls that waits without giving its stack up) and two tables; it holds real memory only while
+//! an instance uses it. One slot for each 4 MiB of the machine, at least 256 and at most 4,096: a live
 //! memory takes about four kernel mappings, of which Linux gives a process 65,530 by default.
 //! After an instance is dropped, at most 100 slots stay warm for their component, each with the
 //! pages it had written, up to 256 KiB, zeroed in place, which is cheaper than faulting them anew.
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, UpdateDeadline,
 };
@@ -61,6 +62,12 @@ pub struct Host {
     pub logs: LogWriter,
     pub turns: Arc<Turns>,
     pub memory: Arc<NodeMemory>,
+    /// Threads that guests run on.
+    pub threads: usize,
+    /// Told to idle instances when somebody waits for a slot.
+    pub squeezed: Notify,
+    /// Who waits for slots.
+    wanting: AtomicUsize,
     /// Room for the sockets of all containers.
     pub sockets: Arc<Semaphore>,
     pub roots: SystemRoots,
@@ -81,8 +88,22 @@ impl Host {
         let ticker = Ticker::start(engine.clone())?;
         let slots = Arc::new(Semaphore::new(slot_count as usize));
         let turns = Turns::new(threads);
+        let (squeezed, wanting) = (Notify::new(), AtomicUsize::new(0));
         let (sockets, roots) = (node_sockets(), SystemRoots::default());
-        Ok(Self { engine, ticker, logs, turns, memory, sockets, roots, slots, slot_count })
+        Ok(Self {
+            engine,
+            ticker,
+            logs,
+            turns,
+            memory,
+            threads,
+            squeezed,
+            wanting,
+            sockets,
+            roots,
+            slots,
+            slot_count,
+        })
     }
 
     /// Room for one instance that takes `weight` slots. None: the pool was full for `patience`.
@@ -91,8 +112,16 @@ impl Host {
         if let Ok(permit) = self.slots.clone().try_acquire_many_owned(weight) {
             return Some(permit);
         }
+        self.wanting.fetch_add(1, SeqCst);
+        let _wanting = Counted(&self.wanting);
+        self.squeezed.notify_waiters();
         let waiting = self.slots.clone().acquire_many_owned(weight);
         tokio::time::timeout(patience, waiting).await.ok()?.ok()
+    }
+
+    /// Somebody waits for slots: an instance that does nothing should give its own back.
+    pub fn is_squeezed(&self) -> bool {
+        self.wanting.load(SeqCst) > 0
     }
 
     /// The share of slots that one container may take, so that its slow requests leave room for
@@ -105,7 +134,7 @@ impl Host {
 fn config(slots: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_memories(slots)
-        .total_stacks(slots)
+        .total_stacks(slots * 2)
         .total_tables(slots * 2)
         .total_core_instances(UNBOUNDED)
         .total_component_instances(UNBOUNDED)
@@ -169,7 +198,7 @@ impl Ticker {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         self.shared.running.fetch_add(1, SeqCst);
-        let running = Running(&self.shared.running);
+        let running = Counted(&self.shared.running);
         // Either this sees that the thread is parked, or the thread sees that a guest runs.
         if self.shared.parked.load(SeqCst) {
             self.thread.unpark();
@@ -187,10 +216,10 @@ impl Drop for Ticker {
     }
 }
 
-/// Counts down also when a poll panics.
-struct Running<'a>(&'a AtomicUsize);
+/// Counts down also when a poll panics, or whoever waits gives up.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl Drop for Running<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
     }

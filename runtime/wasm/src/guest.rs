@@ -12,7 +12,7 @@ use wasmtime_wasi::{
     ResourceTable, WasiCtxBuilder, WasiCtxView, WasiView,
     filesystem::WasiFilesystemView,
     p1::{self, WasiP1Ctx},
-    p2::bindings::{cli::environment, filesystem::preopens},
+    p2, p3,
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -28,7 +28,8 @@ use crate::{
     sockets, spin, trace,
 };
 
-/// Handles that an instance may have open at once: streams, files, requests, fields.
+/// Handles that an instance may have open at once: streams, files, requests, fields; and, apart
+/// from these, tasks and ends of 0.3's streams and futures.
 const MAX_HANDLES: usize = 10_000;
 
 pub struct Guest {
@@ -105,6 +106,10 @@ impl Guest {
         container.usage.instance_made();
         let mut store = Store::new(&container.host.engine, guest);
         store.limiter_async(|guest| &mut guest.memory);
+        store.set_max_component_handles(MAX_HANDLES);
+        if let Some(tasks) = store.concurrent_resource_table() {
+            tasks.set_max_capacity(MAX_HANDLES);
+        }
         yield_at_ticks(&mut store, container.cpu.clone());
         Ok(store)
     }
@@ -140,13 +145,22 @@ pub struct Linkers {
 impl Linkers {
     pub fn new(host: &Host) -> wasmtime::Result<Self> {
         let mut components = Linker::new(&host.engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        p2::add_to_linker_async(&mut components)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
-        // The same interface as above, without a copy of the environment in each instance.
+        // A component may mix both: they share the instance's files, streams and connections.
+        // Sockets of 0.3 are there and refuse, as nothing in the context permits them.
+        p3::add_to_linker(&mut components)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
+        // The same interfaces as above, without a copy of the environment in each instance.
         components.allow_shadowing(true);
-        environment::add_to_linker::<Guest, GuestEnvironment>(&mut components, |guest| {
-            Environment(guest)
-        })?;
+        p2::bindings::cli::environment::add_to_linker::<Guest, GuestEnvironment>(
+            &mut components,
+            |guest| Environment(guest),
+        )?;
+        p3::bindings::cli::environment::add_to_linker::<Guest, GuestEnvironment>(
+            &mut components,
+            |guest| Environment(guest),
+        )?;
         sockets::add_to_linker(&mut components)?;
         folders_on_demand(&mut components)?;
         components.allow_shadowing(false);
@@ -159,28 +173,41 @@ impl Linkers {
     }
 }
 
-/// The interface through which components find their folders.
+/// The interfaces through which components find their folders.
 const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
+const PREOPENS_3: &str = "wasi:filesystem/preopens@0.3.0";
 
 /// Volumes are opened, and those made that wait for a use, when a guest asks for its folders: one
 /// that never does, in all that it is asked, costs none of them.
 fn folders_on_demand(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.instance(PREOPENS)?.func_wrap_async(
-        "get-directories",
-        |mut store: StoreContextMut<'_, Guest>, (): ()| {
-            Box::new(async move {
-                let container = store.data().container().clone();
-                let guest = store.data_mut();
-                if !guest.trial {
-                    container.open_mounts().await.map_err(HostFailure)?;
-                    if let Some(folders) = container.mounts.opened()? {
-                        *guest.wasi.ctx().ctx.filesystem() = folders;
-                    }
-                }
-                Ok((preopens::Host::get_directories(&mut guest.filesystem())?,))
-            })
-        },
-    )
+    use p2::bindings::filesystem::preopens::Host as Preopens;
+    use p3::bindings::filesystem::preopens::Host as Preopens3;
+    const NAME: &str = "get-directories";
+    type Store<'a> = StoreContextMut<'a, Guest>;
+    linker.instance(PREOPENS)?.func_wrap_async(NAME, |mut store: Store<'_>, (): ()| {
+        Box::new(async move {
+            open_folders(&mut store).await?;
+            Ok((Preopens::get_directories(&mut store.data_mut().filesystem())?,))
+        })
+    })?;
+    linker.instance(PREOPENS_3)?.func_wrap_async(NAME, |mut store: Store<'_>, (): ()| {
+        Box::new(async move {
+            open_folders(&mut store).await?;
+            Ok((Preopens3::get_directories(&mut store.data_mut().filesystem())?,))
+        })
+    })
+}
+
+async fn open_folders(store: &mut StoreContextMut<'_, Guest>) -> wasmtime::Result<()> {
+    let container = store.data().container().clone();
+    let guest = store.data_mut();
+    if !guest.trial {
+        container.open_mounts().await.map_err(HostFailure)?;
+        if let Some(folders) = container.mounts.opened()? {
+            *guest.wasi.ctx().ctx.filesystem() = folders;
+        }
+    }
+    Ok(())
 }
 
 impl WasiView for Guest {
@@ -204,17 +231,45 @@ impl HasData for GuestEnvironment {
 
 struct Environment<'a>(&'a Guest);
 
-impl environment::Host for Environment<'_> {
+impl Environment<'_> {
+    fn variables(&self) -> Vec<(String, String)> {
+        self.0.container().spec.env.clone()
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let own = self.0.arguments.clone();
+        own.unwrap_or_else(|| self.0.container().arguments())
+    }
+
+    fn folder(&self) -> Option<String> {
+        self.0.container().spec.working_dir.clone()
+    }
+}
+
+impl p2::bindings::cli::environment::Host for Environment<'_> {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.0.container().spec.env.clone())
+        Ok(self.variables())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        let own = self.0.arguments.clone();
-        Ok(own.unwrap_or_else(|| self.0.container().arguments()))
+        Ok(self.arguments())
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(self.0.container().spec.working_dir.clone())
+        Ok(self.folder())
+    }
+}
+
+impl p3::bindings::cli::environment::Host for Environment<'_> {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.variables())
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.arguments())
+    }
+
+    fn get_initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.folder())
     }
 }

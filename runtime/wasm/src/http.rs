@@ -1,46 +1,46 @@
-//! Answers HTTP requests with a component: one instance a request, which is dropped with it. The
-//! guest is polled by the task that has the connection, first for the head of its answer and then
-//! along with the body, so a request costs no task and no hop between threads. Only a guest that
-//! still works when its answer is complete, or its client is gone, gets a task of its own.
+//! Answers HTTP requests with a component: of WASI 0.2 with one instance a request, of WASI 0.3
+//! with instances that answer several. What both share is here: which requests are refused, how
+//! long one waits for its turn and how long it may take, and what a failure looks like to a client.
 
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
-use ::http::{HeaderValue, Request, Response, StatusCode, header};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
-use wasmtime_wasi_http::{
-    Error, WasiBody, WasiHttpView,
-    p2::bindings::{
-        ProxyPre,
-        http::types::{ErrorCode, Scheme},
-    },
-};
+use wasmtime_wasi_http::Error;
 use windlass_runtime_api::OnTrap;
 
 use crate::{
-    artifact::Run,
+    artifact::{Run, Serve},
     container::Container,
     failure::Failure,
     guest::{Guest, Setup},
+    once,
+    reuse::{self, Pool},
     trace,
 };
 
 /// How long a request waits for a free instance slot.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a guest may work on when its answer is complete or its client is gone.
-const AFTERWARDS: Duration = Duration::from_secs(60);
+pub const AFTERWARDS: Duration = Duration::from_secs(60);
+
+/// Requests of a container that may wait for their turn; more are refused at once.
+const MAX_WAITING: usize = 2_048;
 
 /// A container whose component handles HTTP requests.
 pub struct Handler {
@@ -50,36 +50,69 @@ pub struct Handler {
     pub run: Option<Run>,
     /// Slots of the pool that one instance takes.
     pub weight: u32,
-    component: ProxyPre<Guest>,
-    /// Requests of this container that may have an instance at once.
-    turns: Semaphore,
+    /// Open ones.
+    pub connections: AtomicUsize,
+    how: How,
+    /// Requests of this container that may be in an instance at once.
+    turns: Arc<Semaphore>,
+    /// Requests that wait for one of these.
+    waiting: AtomicUsize,
 }
 
-/// The guest's call, to its end. Its failure has been reported when it ends.
-type Call = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+enum How {
+    Once(once::Component),
+    Reused(Arc<Pool>),
+}
 
-/// Where the guest puts the head of its answer.
-type Slot = Arc<Mutex<Option<Result<Response<WasiBody>, ErrorCode>>>>;
+/// Why a request has no answer by the guest.
+#[derive(Clone, Debug)]
+pub enum Unanswered {
+    Failed(Failure),
+    /// The guest says so itself, by WASI's error code.
+    Code(String),
+    /// The guest ended without a word.
+    Silent,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
 
 impl Handler {
     pub fn new(
         container: Arc<Container>,
-        (component, run): (ProxyPre<Guest>, Option<Run>),
+        (component, run): (Serve, Option<Run>),
         weight: u32,
         ports: Vec<u16>,
     ) -> Arc<Self> {
-        let turns = (container.host.slots_a_container() / weight).max(1);
-        let turns = Semaphore::new(turns as usize);
-        Arc::new(Self { container, ports, run, weight, component, turns })
+        let instances = (container.host.slots_a_container() / weight).max(1) as usize;
+        let (how, turns) = match component {
+            Serve::Once(component) => (How::Once(component), instances),
+            Serve::Reused(component) => {
+                (How::Reused(Pool::new(component, instances)), instances * reuse::AT_ONCE)
+            }
+        };
+        let (turns, waiting) = (Arc::new(Semaphore::new(turns)), AtomicUsize::new(0));
+        let connections = AtomicUsize::new(0);
+        Arc::new(Self { container, ports, run, weight, connections, how, turns, waiting })
     }
 
     /// Makes an instance and drops it: what fails now would fail at every request.
     pub async fn try_out(&self) -> Result<(), Failure> {
         let mut trial = Box::pin(async {
-            let _room = self.container.host.room(self.weight, PATIENCE).await.ok_or_else(busy)?;
+            let _room = self.room().await?;
             let setup = Setup { trial: true, ..Setup::default() };
             let mut store = Guest::store(&self.container, setup)?;
-            self.component.instantiate_async(&mut store).await?;
+            match &self.how {
+                How::Once(component) => {
+                    component.instantiate_async(&mut store).await?;
+                }
+                How::Reused(pool) => {
+                    pool.component.instantiate_async(&mut store).await?;
+                }
+            }
             Ok(())
         });
         poll_fn(|cx| self.container.poll(trial.as_mut(), cx)).await
@@ -91,6 +124,9 @@ impl Handler {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
     {
+        if let Some(why) = refusal(&request) {
+            return text(StatusCode::NOT_IMPLEMENTED, why);
+        }
         if let Some(app) = self.container.app.get() {
             return app.clone().handle(request).await;
         }
@@ -100,40 +136,25 @@ impl Handler {
         }
         let span = trace::enter(self.container.traces.as_ref(), &mut request);
         let began = Instant::now();
-        let mut deadline = self.container.spec.limits.request_timeout.map(Deadline::new);
-        let slot = Slot::default();
-        let mut call: Call = Box::pin(self.clone().call(request, slot.clone()));
-        let (head, polled) = poll_fn(|cx| {
-            let polled = self.container.poll(call.as_mut(), cx);
-            match (slot.lock().take(), polled) {
-                (None, Poll::Pending) => {
-                    let Some(deadline) = &mut deadline else { return Poll::Pending };
-                    match deadline.has_passed(cx) {
-                        true => Poll::Ready((None, Poll::Ready(Err(deadline.failure())))),
-                        false => Poll::Pending,
-                    }
-                }
-                (head, polled) => Poll::Ready((head, polled)),
-            }
-        })
-        .await;
+        let deadline = self.container.spec.limits.request_timeout.map(Deadline::new);
+        let answered = match &self.how {
+            How::Once(component) => once::answer(self, component, request, deadline).await,
+            How::Reused(pool) => reuse::answer(self, pool, request, deadline).await,
+        };
         self.container.usage.answered(began.elapsed());
-        let response = match (head, polled) {
-            (_, Poll::Ready(Err(failure @ Failure::Late(_)))) => {
-                self.container.log.note(&failure.message());
+        let response = match answered {
+            Ok(response) => response,
+            Err(Unanswered::Failed(failure)) => {
+                if matches!(failure, Failure::Late(_)) {
+                    self.container.log.note(&failure.message());
+                }
                 failed(&failure)
             }
-            (_, Poll::Ready(Err(failure))) => failed(&failure),
-            (Some(Ok(response)), polled) => {
-                let call = polled.is_pending().then_some(call);
-                let working = Working { handler: self.clone(), call, deadline };
-                response.map(|body| Answer::Guest { body, working, failed: false })
-            }
-            (Some(Err(code)), _) => {
-                let why = format!("the handler answered with an error: {code:?}\n");
+            Err(Unanswered::Code(code)) => {
+                let why = format!("the handler answered with an error: {code}\n");
                 text(StatusCode::BAD_GATEWAY, why)
             }
-            (None, _) => {
+            Err(Unanswered::Silent) => {
                 let why = "the handler ended without an answer\n";
                 text(StatusCode::INTERNAL_SERVER_ERROR, why)
             }
@@ -144,48 +165,27 @@ impl Handler {
         response
     }
 
-    async fn call<B>(self: Arc<Self>, request: Request<B>, slot: Slot) -> Result<(), Failure>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Error>,
-    {
-        let _turn = self.turn().await?;
-        self.container.cpu.admit().await;
-        let _room = self.container.host.room(self.weight, PATIENCE).await.ok_or_else(busy)?;
-        let called = self.call_instance(request, slot).await;
-        if let Err(failure) = &called {
-            self.report(failure);
-        }
-        called
-    }
-
-    async fn call_instance<B>(&self, request: Request<B>, slot: Slot) -> Result<(), Failure>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Error>,
-    {
-        let trace = request.extensions().get::<trace::Context>().cloned();
-        let setup = Setup { trace, ..Setup::default() };
-        let mut store = Guest::store(&self.container, setup)?;
-        let instance = self.component.instantiate_async(&mut store).await?;
-        let mut http = store.data_mut().http();
-        let request = http.new_incoming_request(Scheme::Http, request)?;
-        let answer = http.new_response_outparam_from_callback(move |head| {
-            *slot.lock() = Some(head);
-        })?;
-        let handling = instance.wasi_http_incoming_handler();
-        Ok(handling.call_handle(&mut store, request, answer).await?)
-    }
-
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        if let Ok(turn) = self.turns.try_acquire() {
+    /// The right to be in an instance.
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
             return Ok(turn);
         }
-        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
+        let waiting = Waiting(&self.waiting);
+        if self.waiting.fetch_add(1, Relaxed) >= MAX_WAITING {
+            return Err(Failure::NoRoom(format!("{MAX_WAITING} requests wait already")));
+        }
+        let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
+        drop(waiting);
         turn.map_err(|_| busy())?.map_err(|_| busy())
     }
 
-    fn report(&self, failure: &Failure) {
+    /// Room for one instance.
+    pub async fn room(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.container.host.room(self.weight, PATIENCE).await.ok_or_else(busy)
+    }
+
+    /// A guest failed: said, counted, and the end of the container where the pod wants that.
+    pub fn report(&self, failure: &Failure) {
         self.container.request_failed(failure);
         let restart = self.container.spec.on_trap == OnTrap::Restart;
         if restart && matches!(failure, Failure::Trap { .. }) {
@@ -195,15 +195,20 @@ impl Handler {
     }
 }
 
+/// One request in the queue for a turn.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// The body of an answer.
 pub enum Answer {
     Text(Option<Bytes>),
-    /// What the guest writes.
-    Guest {
-        body: WasiBody,
-        working: Working,
-        failed: bool,
-    },
+    Once(once::Written),
+    Reused(reuse::Written),
 }
 
 impl Body for Answer {
@@ -214,67 +219,32 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let (body, working, failed) = match &mut *self {
-            Self::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::Guest { body, working, failed } => (body, working, failed),
-        };
-        if working.deadline.as_mut().is_some_and(|deadline| deadline.has_passed(cx)) {
-            let why = working.deadline.take().map(|deadline| deadline.failure().message());
-            working.handler.container.log.note(&why.unwrap_or_default());
-            (working.call, *failed) = (None, true);
-            return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
-        }
-        advance(working, failed, cx);
-        let frame = Pin::new(body).poll_frame(cx);
-        match frame {
-            // A trap in the middle must not look like the end of the answer.
-            Poll::Ready(None) if *failed => Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
-            Poll::Ready(Some(_)) => {
-                // There is room for the guest's next write, or it was the last: a guest that is
-                // done now needs no task to finish.
-                advance(working, failed, cx);
-                frame
-            }
-            frame => frame,
+        match &mut *self {
+            Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Once(written) => Pin::new(written).poll_frame(cx),
+            Self::Reused(written) => Pin::new(written).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_none(),
-            Self::Guest { body, working, failed } => {
-                working.call.is_none() && !failed && body.is_end_stream()
-            }
+            Self::Once(written) => written.is_end_stream(),
+            Self::Reused(written) => written.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Guest { body, .. } => body.size_hint(),
+            Self::Once(written) => written.size_hint(),
+            Self::Reused(written) => written.size_hint(),
         }
     }
 }
 
-/// Lets the guest work until it waits.
-fn advance(working: &mut Working, failed: &mut bool, cx: &mut Context<'_>) {
-    let Some(call) = &mut working.call else { return };
-    if let Poll::Ready(ended) = working.handler.container.poll(call.as_mut(), cx) {
-        *failed = ended.is_err();
-        working.call = None;
-    }
-}
-
-/// A guest that may not have returned yet.
-pub struct Working {
-    handler: Arc<Handler>,
-    /// None: it has.
-    call: Option<Call>,
-    deadline: Option<Deadline>,
-}
-
 /// When a request's time is over, by its container's limit.
-struct Deadline {
+pub struct Deadline {
     limit: Duration,
     end: Pin<Box<Sleep>>,
 }
@@ -284,37 +254,42 @@ impl Deadline {
         Self { limit, end: Box::pin(sleep(limit)) }
     }
 
-    fn has_passed(&mut self, cx: &mut Context<'_>) -> bool {
+    pub fn has_passed(&mut self, cx: &mut Context<'_>) -> bool {
         self.end.as_mut().poll(cx).is_ready()
     }
 
-    fn failure(&self) -> Failure {
+    pub fn failure(&self) -> Failure {
         Failure::Late(self.limit)
     }
 }
 
-/// The answer is complete, or nobody wants it any more: the guest may finish what it does.
-impl Drop for Working {
-    fn drop(&mut self) {
-        let Some(mut call) = self.call.take() else { return };
-        let container = self.handler.container.clone();
-        let (abort, tasks) = (container.ending.abort.clone(), container.ending.tasks.clone());
-        tasks.spawn(async move {
-            let rest = poll_fn(|cx| container.poll(call.as_mut(), cx));
-            // Cut short: the container is being ended, or nobody will see what it does any more.
-            let _ = tokio::time::timeout(AFTERWARDS, abort.run_until_cancelled(rest)).await;
-        });
+/// Why a request is not for a guest: `wasi:http` has neither tunnels nor other protocols. An offer
+/// of HTTP/2 is passed over, as RFC 9110 allows: the client goes on in HTTP/1.1.
+fn refusal<B>(request: &Request<B>) -> Option<String> {
+    if request.method() == Method::CONNECT {
+        return Some("CONNECT is not available: a handler of wasi:http opens no tunnels\n".into());
     }
+    let upgrade = request.headers().get(header::UPGRADE)?;
+    let wanted = upgrade.to_str().unwrap_or("?");
+    let other = wanted.split(',').map(str::trim).find(|protocol| {
+        let name = protocol.split('/').next().unwrap_or_default();
+        !["h2c", "h2", "http", "tls"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    })?;
+    Some(format!("upgrade to {other} is not available: a handler of wasi:http speaks HTTP alone\n"))
 }
 
-fn busy() -> Failure {
+pub fn busy() -> Failure {
     Failure::NoRoom(format!("all instance slots were taken for {} s", PATIENCE.as_secs()))
 }
 
 fn failed(failure: &Failure) -> Response<Answer> {
     match failure {
         Failure::Late(_) => text(StatusCode::GATEWAY_TIMEOUT, format!("{}\n", failure.message())),
-        Failure::NoRoom(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        Failure::NoRoom(why) => {
+            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
         Failure::Trap { .. } | Failure::Exit(_) | Failure::Memory(_) => {
             let why = "the handler failed at this request; its container's log says why\n";
             text(StatusCode::INTERNAL_SERVER_ERROR, why)
@@ -328,4 +303,48 @@ pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(method: Method, upgrade: Option<&'static str>, expected: Expect) {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        if let Some(upgrade) = upgrade {
+            request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(upgrade));
+        }
+        expected.assert_eq(&refusal(&request).unwrap_or_else(|| "served".into()));
+    }
+
+    #[test]
+    fn other_protocols_are_refused_by_name() {
+        check(Method::GET, None, expect!["served"]);
+        check(Method::GET, Some("h2c"), expect!["served"]);
+        check(Method::GET, Some("TLS/1.2, HTTP/2.0"), expect!["served"]);
+        check(
+            Method::GET,
+            Some("websocket"),
+            expect![[r#"
+            upgrade to websocket is not available: a handler of wasi:http speaks HTTP alone
+        "#]],
+        );
+        check(
+            Method::GET,
+            Some("h2c, SPDY/3.1"),
+            expect![[r#"
+            upgrade to SPDY/3.1 is not available: a handler of wasi:http speaks HTTP alone
+        "#]],
+        );
+        check(
+            Method::CONNECT,
+            None,
+            expect![[r#"
+            CONNECT is not available: a handler of wasi:http opens no tunnels
+        "#]],
+        );
+    }
 }

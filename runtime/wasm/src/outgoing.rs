@@ -29,6 +29,7 @@ use tokio::{
 };
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode,
+    p3::bindings::http::types::ErrorCode as ErrorCode3,
 };
 use windlass_runtime_net::ConnectError;
 
@@ -52,6 +53,9 @@ const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes of a request that wait to be sent.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// What an instance may write of a body in one call. The host keeps at most two such parts.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// The outgoing side of one instance.
 pub struct Outgoing {
@@ -86,6 +90,22 @@ impl WasiHttpHooks for Outgoing {
             error if error.is_closed() || error.is_canceled() => ErrorCode::ConnectionTerminated,
             _ => ErrorCode::HttpProtocolError,
         }
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode3 {
+        match error {
+            error if error.is_incomplete_message() => ErrorCode3::HttpResponseIncomplete,
+            error if error.is_closed() || error.is_canceled() => ErrorCode3::ConnectionTerminated,
+            _ => ErrorCode3::HttpProtocolError,
+        }
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        WRITE_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        WRITE_BYTES
     }
 
     fn send_request(

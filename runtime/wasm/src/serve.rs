@@ -3,22 +3,19 @@
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use ::http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use tokio::sync::Notify;
 use windlass_runtime_net::{Conn, PodListener};
 
 use crate::{
     container::Container,
     http::{Answer, Handler},
+    pace::{Pace, Timely, Told, Watched},
     spin::Client,
 };
 
@@ -30,6 +27,15 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
+
+/// What an HTTP/2 client may send ahead of its guests, on one connection and on one stream; what is
+/// kept of an answer that it doesn't read.
+const CONNECTION_WINDOW: u32 = 512 << 10;
+const STREAM_WINDOW: u32 = 128 << 10;
+const SEND_BUFFER: usize = 64 << 10;
+
+/// How long a connection whose time is over may take to say so.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long a container that is asked to end still takes new connections, at most: those who proxy
 /// to it learn a little later than it does.
@@ -89,42 +95,79 @@ pub async fn drain(container: &Container, grace: Duration) {
 
 fn take(handler: &Arc<Handler>, conn: Conn) {
     let container = &handler.container;
-    if container.ending.tasks.len() >= MAX_CONNECTIONS {
+    let open = Open::of(handler);
+    if open.0.connections.load(Relaxed) > MAX_CONNECTIONS {
         tracing::warn!(pod = %container.pod.name, "connection closed: {MAX_CONNECTIONS} are open");
         return;
     }
     let connection = serve_connection(handler.clone(), conn);
-    container.ending.tasks.spawn(connection);
+    container.ending.tasks.spawn(async move {
+        connection.await;
+        drop(open);
+    });
+}
+
+/// Counts a connection for as long as it is there.
+struct Open(Arc<Handler>);
+
+impl Open {
+    fn of(handler: &Arc<Handler>) -> Self {
+        handler.connections.fetch_add(1, Relaxed);
+        Self(handler.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
 }
 
 async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
     let container = handler.container.clone();
     let (closing, abort) = (&container.ending.closing, &container.ending.abort);
-    let first = Arc::new(FirstRequest::default());
-    let begun = first.clone();
+    let pace = Pace::new();
+    let requests = pace.clone();
     let client = Client(conn.peer());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        begun.has_come();
+        let active = requests.begin(request.version() >= Version::HTTP_2);
         request.extensions_mut().insert(client);
         let handler = handler.clone();
-        async move { Ok::<_, Infallible>(answer(&handler, request).await) }
+        async move {
+            let response = answer(&handler, request).await;
+            Ok::<_, Infallible>(response.map(|body| Told { body, _active: active }))
+        }
     });
     let mut builder = auto::Builder::new(Streams(container.clone()));
     builder.http1().max_buf_size(MAX_HEAD_BYTES);
-    builder.http2().max_header_list_size(MAX_HEAD_BYTES as u32).max_concurrent_streams(MAX_STREAMS);
-    let connection = builder.serve_connection(TokioIo::new(conn), service);
+    builder
+        .http2()
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    let stream = Watched { stream: conn, pace: pace.clone() };
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let serving = async {
         tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
+            () = pace.over() => {
+                connection.as_mut().graceful_shutdown();
+                // Half a head would be waited for.
+                tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
+            }
             () = closing.cancelled() => {
-                // Whoever connected just before may still be about to ask; hyper would hang up.
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return ended,
-                    () = first.wait() => {}
-                    () = tokio::time::sleep(FIRST_REQUEST) => {}
+                if !pace.has_begun() {
+                    // Whoever connected just before may still be about to ask; hyper would hang up.
+                    tokio::select! {
+                        biased;
+                        ended = connection.as_mut() => return ended,
+                        () = pace.begun() => {}
+                        () = tokio::time::sleep(FIRST_REQUEST) => {}
+                    }
                 }
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -136,31 +179,9 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
     }
 }
 
-/// Whether a connection has sent a request yet.
-#[derive(Default)]
-struct FirstRequest {
-    came: AtomicBool,
-    waiting: Notify,
-}
-
-impl FirstRequest {
-    fn has_come(&self) {
-        if !self.came.load(Relaxed) {
-            self.came.store(true, Relaxed);
-            self.waiting.notify_one();
-        }
-    }
-
-    async fn wait(&self) {
-        if !self.came.load(Relaxed) {
-            self.waiting.notified().await;
-        }
-    }
-}
-
 async fn answer(handler: &Arc<Handler>, request: Request<Incoming>) -> Response<Answer> {
     let version = request.version();
-    let mut response = handler.handle(request).await;
+    let mut response = handler.handle(request.map(Timely::new)).await;
     let lame = handler.container.ending.lame.load(Relaxed);
     if lame && version <= Version::HTTP_11 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

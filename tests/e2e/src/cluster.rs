@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -21,6 +21,8 @@ pub struct Cluster {
     child: Option<Child>,
     data_dir: PathBuf,
     port: u16,
+    /// It was ended and may be started again.
+    down: Option<Down>,
     /// What it printed on stdout since it was started the last time.
     printed: Arc<Mutex<Vec<String>>>,
     _folder: Option<TempDir>,
@@ -42,6 +44,7 @@ impl Cluster {
     }
 
     pub fn start_with(options: Options) -> anyhow::Result<Self> {
+        Down::wait_for_all();
         let folder = match &options.data_dir {
             Some(_) => None,
             None => Some(TempDir::with_prefix("windlass-e2e-")?),
@@ -55,8 +58,15 @@ impl Cluster {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(uid))?;
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut cluster =
-            Self { options, child: None, data_dir, port, printed: Arc::default(), _folder: folder };
+        let mut cluster = Self {
+            options,
+            child: None,
+            down: None,
+            data_dir,
+            port,
+            printed: Arc::default(),
+            _folder: folder,
+        };
         cluster.resume()?;
         Ok(cluster)
     }
@@ -76,7 +86,10 @@ impl Cluster {
         });
         loop {
             match received.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) if line.starts_with("ready") => return Ok(()),
+                Ok(line) if line.starts_with("ready") => {
+                    self.down = None;
+                    return Ok(());
+                }
                 Ok(_) => {}
                 Err(why) => bail!("windlass up was not ready: {why}; its log:\n{}", self.log()),
             }
@@ -149,6 +162,7 @@ impl Cluster {
     /// SIGKILL, at once.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut child) = self.child.take() {
+            self.down = Some(Down::new());
             child.kill()?;
             child.wait()?;
         }
@@ -158,6 +172,7 @@ impl Cluster {
     /// SIGTERM; returns the exit code once it has ended.
     pub fn stop(&mut self) -> anyhow::Result<Option<i32>> {
         let Some(mut child) = self.child.take() else { return Ok(None) };
+        self.down = Some(Down::new());
         let pid = child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status()?;
         Ok(child.wait()?.code())
@@ -181,6 +196,35 @@ impl Drop for Cluster {
             eprintln!("--- log of windlass up\n{}", self.log());
         }
         let _ = self.kill();
+    }
+}
+
+/// A cluster that is down for a while. A new one might choose its address blocks meanwhile, of which
+/// there are few enough for that to happen: so new ones wait until it is up again.
+#[derive(Debug)]
+struct Down;
+
+static DOWN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+/// A test may leave its cluster down and start another.
+const DOWN_FOR: Duration = Duration::from_secs(20);
+
+impl Down {
+    fn new() -> Self {
+        *DOWN.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+
+    fn wait_for_all() {
+        let down = DOWN.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Past its time the start goes on all the same.
+        drop(DOWN.1.wait_timeout_while(down, DOWN_FOR, |down| *down > 0));
+    }
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        *DOWN.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        DOWN.1.notify_all();
     }
 }
 

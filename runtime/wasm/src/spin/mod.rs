@@ -21,7 +21,7 @@ use futures::future::BoxFuture;
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_http::{Error, WasiBody, p2::bindings::ProxyPre};
+use wasmtime_wasi_http::{Error, WasiBody};
 use windlass_runtime_api::{
     AllowedHosts, ContainerSpec, HostRule, Image, Mount, RuntimeError, SpinApp, SpinComponent,
     SpinRoute,
@@ -29,10 +29,9 @@ use windlass_runtime_api::{
 
 use self::routes::Routes;
 use crate::{
-    artifact::{CREATE_ERROR, Program, Run},
+    artifact::{CREATE_ERROR, Program, Run, Serve},
     compile::Compiler,
     container::Container,
-    guest::Guest,
     http::{Answer, Handler, text},
 };
 
@@ -136,7 +135,7 @@ fn spec_of(spec: &ContainerSpec, component: &SpinComponent) -> ContainerSpec {
 
 /// What the container's own handler is made of: it answers nothing itself.
 pub struct Front {
-    pub program: ProxyPre<Guest>,
+    pub program: Serve,
     pub run: Option<Run>,
     pub weight: u32,
 }

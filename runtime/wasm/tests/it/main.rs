@@ -3,9 +3,11 @@
 mod attach;
 mod attacks;
 mod budget;
+mod clients;
 mod commands;
 mod exec;
 mod handlers;
+mod http3;
 mod https;
 mod interfaces;
 mod keyvalue;

@@ -24,7 +24,7 @@ use windlass_runtime_api::{
     ContainerSpec, ContainerState, Image, Limits, OnTrap, PodNames, Port, Protocol, Reach, Runtime,
     RuntimeError, Sandbox, Started,
 };
-use windlass_runtime_net::{Block, Caller, Machine, PodNet, PodRef};
+use windlass_runtime_net::{Block, Caller, Conn, Machine, PodNet, PodRef};
 use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
 use windlass_sdk_meta::{Rng, SystemClock};
 
@@ -159,12 +159,16 @@ impl Node {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Answer, String> {
+        get_with_on(self.connect(spec).await?, &spec.pod.address.to_string(), path, headers).await
+    }
+
+    /// A connection through the pod network.
+    pub async fn connect(&self, spec: &ContainerSpec) -> Result<Conn, String> {
         let caller =
             Caller::new(PodRef { uid: "uid-caller".into(), ..PodRef::default() }, Reach::default());
         let host = spec.pod.address.to_string();
         let conn = self.net.connect(&caller, "http", &host, spec.ports[0].port).await;
-        let conn = conn.map_err(|error| error.to_string())?;
-        get_with_on(conn, &host, path, headers).await
+        conn.map_err(|error| error.to_string())
     }
 
     /// The log's lines without their times.

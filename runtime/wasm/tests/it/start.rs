@@ -34,7 +34,7 @@ async fn what_cannot_run_is_refused_by_name() {
     refused(
         "empty",
         b"\0asm\x0d\0\x01\0",
-        expect!["CreateContainerError: image test/empty:v1 exports neither wasi:http/incoming-handler nor wasi:cli/run of WASI 0.2, but nothing"],
+        expect!["CreateContainerError: image test/empty:v1 exports none of wasi:http/incoming-handler (WASI 0.2), wasi:http/handler (0.3) and wasi:cli/run, but nothing"],
     )
     .await;
     refused(

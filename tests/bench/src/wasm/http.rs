@@ -25,7 +25,7 @@ struct Case {
     what: &'static str,
 }
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 4] = [
     Case {
         name: "",
         component: || Ok(root().join("examples/hello/hello-v1.wasm")),
@@ -46,6 +46,13 @@ const CASES: [Case; 3] = [
         path: "/1048576",
         connections: 8,
         what: "guest http-bytes (WASI 0.2), answers of 1 MiB",
+    },
+    Case {
+        name: "p3_",
+        component: || guest("http3"),
+        path: "/count",
+        connections: 32,
+        what: "guest http3 (WASI 0.3), answers of a few bytes",
     },
 ];
 
