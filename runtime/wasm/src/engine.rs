@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// How long a guest computes before it yields its thread.
-pub const TICK: Duration = Duration::from_millis(2);
+pub const TICK: Duration = Duration::from_millis(1);
 
 /// A guest's call stack on the wasm side; the fiber it runs on has room for the host's calls too.
 const WASM_STACK_BYTES: usize = 512 << 10;

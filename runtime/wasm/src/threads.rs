@@ -12,7 +12,7 @@ const BLOCKING_THREADS: usize = 16;
 /// Guests' threads are a little less important than the control plane's.
 const GUEST_NICENESS: i32 = 1;
 /// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
-const EVENT_INTERVAL: u32 = 16;
+const EVENT_INTERVAL: u32 = 4;
 
 /// The threads that guests run on, apart from those of the control plane.
 pub struct Guests(Option<runtime::Runtime>);

@@ -11,7 +11,8 @@ use crate::node::{DEADLINE, Node, guest};
 /// Sends this, and returns all that comes until the server hangs up.
 async fn say(node: &Node, spec: &ContainerSpec, request: &str) -> String {
     let mut conn = node.connect(spec).await.expect("connects");
-    conn.write_all(request.as_bytes()).await.expect("is sent");
+    // A server that has read enough answers and hangs up, whatever is still to come.
+    let _ = conn.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(DEADLINE, conn.read_to_end(&mut answer)).await;
     read.expect("in time").expect("is read");
