@@ -78,5 +78,8 @@ async fn a_callee_that_is_ended_fails_its_callers() {
         node.runtime.stop_container(&callee.pod.uid, "main", grace).await.expect("stops");
     };
     let (answer, ()) = tokio::join!(node.get(&caller, &never), stop);
-    assert_eq!(answer.expect("answers").body, "ErrorCode::ConnectionTerminated\n");
+    // Whichever of its tasks is ended first: that of the call, or that of the instance.
+    let said = answer.expect("answers").body;
+    let known = ["ErrorCode::ConnectionTerminated\n", "the instance was ended\n"];
+    assert!(known.contains(&said.as_str()), "{said}");
 }
