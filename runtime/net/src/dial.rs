@@ -19,8 +19,10 @@ use tokio::{
 use windlass_runtime_api::Reach;
 
 use crate::{
+    blocks::Block,
     caller::{Caller, PodRef, clean},
     conn::Conn,
+    inside::Inside,
     machine::LookUpError,
     podnet::{Callee, EPHEMERAL, NOWHERE, PodNet, Scope},
     reach::{Dialled, Surroundings, Verdict, judge, judge_look_up},
@@ -252,8 +254,11 @@ impl PodNet {
         wants: Wants,
     ) -> Result<Reached, ConnectError> {
         if is_localhost(target.ip()) {
-            // Nothing of the pod listens there.
-            return Err(failed(target, io::ErrorKind::ConnectionRefused));
+            // No WASM container of the pod listens there.
+            let Some(inside) = self.joined_pod(&from.pod) else {
+                return Err(failed(target, io::ErrorKind::ConnectionRefused));
+            };
+            return dialled(target, inside.connect_localhost(target.port()).await);
         }
         let table = self.table();
         let Some(endpoints) = table.endpoints(target) else {
@@ -347,13 +352,13 @@ impl PodNet {
                     Err(_) => return Err(refused()),
                 }
             }
-            None if self.is_cluster(to.ip()) && !api_server => return Err(refused()),
-            None => {}
+            None => match self.joined(to.ip()) {
+                Some(inside) => return dialled(to, dial_inside(&inside, by, own, to.port()).await),
+                None if self.is_cluster(to.ip()) && !api_server => return Err(refused()),
+                None => {}
+            },
         }
-        match tcp_from(own, to).await {
-            Ok(stream) => Ok(Reached::Conn(Conn::tcp(stream))),
-            Err(source) => Err(ConnectError::Io { to: to.to_string(), source }),
-        }
+        dialled(to, tcp_from(own, to).await)
     }
 
     /// Gives a connection from outside the cluster to the pod of this node that listens on the
@@ -400,6 +405,27 @@ impl PodNet {
         self.0.local.lock().listeners.contains_key(&address)
     }
 
+    /// Opens a socket to an endpoint of a service that no WASM container of this node is.
+    pub(crate) async fn dial_for_outside(
+        &self,
+        from: IpAddr,
+        to: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        match self.joined(to.ip()) {
+            Some(inside) => inside.connect(from, to.port()).await,
+            None => TcpStream::connect(to).await,
+        }
+    }
+
+    /// What is led out of the namespaces of pods: pods and services, and in loopback mode those of
+    /// the machine's other clusters too, which are then refused as they are to everybody else.
+    pub(crate) fn redirected(&self) -> Vec<Block> {
+        match self.0.ranges.iter().all(|range| range.first().is_loopback()) {
+            true => vec![Block::LOOPBACK],
+            false => self.0.ranges.clone(),
+        }
+    }
+
     /// The address is the cluster's: a pod's or a service's.
     pub(crate) fn is_cluster(&self, ip: IpAddr) -> bool {
         matches!(ip, IpAddr::V4(v4) if self.0.ranges.iter().any(|range| range.contains(v4)))
@@ -435,6 +461,13 @@ impl Reached {
     }
 }
 
+async fn dial_inside(inside: &Inside, by: By<'_>, own: IpAddr, port: u16) -> io::Result<TcpStream> {
+    match by {
+        By::Node => inside.connect_from_node(port).await,
+        By::Pod(_) | By::Outside => inside.connect(own, port).await,
+    }
+}
+
 fn may_call(scope: Scope, owner: &PodRef, by: By<'_>) -> bool {
     match (scope, by) {
         (Scope::Everyone, _) | (_, By::Node) => true,
@@ -464,6 +497,12 @@ fn is_local_name(name: &str) -> bool {
 
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn dialled(to: SocketAddr, stream: io::Result<TcpStream>) -> Result<Reached, ConnectError> {
+    stream
+        .map(|stream| Reached::Conn(Conn::tcp(stream)))
+        .map_err(|source| ConnectError::Io { to: to.to_string(), source })
 }
 
 fn failed(to: SocketAddr, kind: io::ErrorKind) -> ConnectError {

@@ -1,5 +1,7 @@
 //! Listeners, hand-over and claims with real sockets, all on loopback.
 
+mod join;
+mod netns;
 mod reach;
 mod udp;
 
