@@ -1,6 +1,8 @@
 //! The rules in a sandbox's namespace that lead what its processes send to pods and services to
 //! listeners of ours: their text, and the program that sets them. They are in a chain of their own,
-//! so that Docker's and the containers' own rules are left alone.
+//! so that Docker's and the containers' own rules are left alone. A route sees to it that processes
+//! which choose no address call and answer pods under their pod's: answers to datagrams would
+//! otherwise come from 127.0.0.1, and be nobody's.
 
 use std::{
     fmt::Write as _,
@@ -26,6 +28,8 @@ pub(crate) struct Redirects {
     pub ranges: Vec<Block>,
     /// Our listener at localhost of the namespace.
     pub tcp_port: u16,
+    /// Our socket there, for datagrams.
+    pub udp_port: u16,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,8 @@ pub enum RulesError {
     Refused(String),
     #[error("iptables cannot be run: {0}")]
     Io(#[from] io::Error),
+    #[error("the kernel refuses a route: {0}")]
+    Route(#[source] io::Error),
 }
 
 /// Sets the rules, in place of those that an earlier process may have left.
@@ -43,7 +49,12 @@ pub(crate) async fn install(
     namespace: &Namespace,
     redirects: &Redirects,
 ) -> Result<(), RulesError> {
-    remove(namespace).await;
+    remove(namespace, &redirects.ranges).await;
+    if let IpAddr::V4(own) = redirects.own {
+        for range in &redirects.ranges {
+            namespace.local_range(*range, own).await.map_err(RulesError::Route)?;
+        }
+    }
     let rules = text(redirects);
     let mut refusal = RulesError::NoProgram;
     for program in PROGRAMS {
@@ -61,7 +72,11 @@ pub(crate) async fn install(
 }
 
 /// Takes the rules away, where there are any.
-pub(crate) async fn remove(namespace: &Namespace) {
+pub(crate) async fn remove(namespace: &Namespace, ranges: &[Block]) {
+    for range in ranges {
+        // Refused where there is none, which is what is wanted.
+        let _ = namespace.no_local_range(*range).await;
+    }
     let rules = format!("*nat\n-D OUTPUT -j {CHAIN}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n");
     for program in PROGRAMS {
         // Refused where there are none, which is what is wanted.
@@ -76,12 +91,13 @@ pub(crate) async fn remove(namespace: &Namespace) {
 fn text(redirects: &Redirects) -> String {
     let mut rules = format!("*nat\n:{CHAIN} - [0:0]\n-A {CHAIN} -d {} -j RETURN\n", redirects.own);
     for range in &redirects.ranges {
-        // Writing to a string can't fail.
-        let _ = writeln!(
-            rules,
-            "-A {CHAIN} -p tcp -d {range} -j REDIRECT --to-ports {}",
-            redirects.tcp_port
-        );
+        for (protocol, port) in [("tcp", redirects.tcp_port), ("udp", redirects.udp_port)] {
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                rules,
+                "-A {CHAIN} -p {protocol} -d {range} -j REDIRECT --to-ports {port}"
+            );
+        }
     }
     rules + &format!("-A OUTPUT -j {CHAIN}\nCOMMIT\n")
 }
@@ -118,12 +134,14 @@ mod tests {
             own: [127, 64, 0, 5].into(),
             ranges: vec!["127.64.0.0/10".parse().expect("a range")],
             tcp_port: 61001,
+            udp_port: 61002,
         };
         expect![[r#"
             *nat
             :WINDLASS - [0:0]
             -A WINDLASS -d 127.64.0.5 -j RETURN
             -A WINDLASS -p tcp -d 127.64.0.0/10 -j REDIRECT --to-ports 61001
+            -A WINDLASS -p udp -d 127.64.0.0/10 -j REDIRECT --to-ports 61002
             -A OUTPUT -j WINDLASS
             COMMIT
         "#]]
