@@ -3,7 +3,12 @@
 //! would end in their own namespace: one redirect leads it to a listener of ours, which dials on
 //! the pod's behalf; and what is meant for the pod is dialled inside.
 
-use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -14,6 +19,7 @@ use windlass_runtime_api::Protocol;
 
 use crate::{
     caller::{Caller, PodRef},
+    dns::{self, Dns},
     holder::{self, Sort},
     inside::{BACKLOG, Inside},
     namespace::Namespace,
@@ -55,13 +61,13 @@ pub struct JoinedPod {
 
 /// What serves the pod's processes; it ends when dropped.
 enum Task {
-    Tcp(JoinHandle<()>),
-    Udp(#[expect(dead_code, reason = "held for as long as it is to run")] Relay),
+    Loop(JoinHandle<()>),
+    Relay(#[expect(dead_code, reason = "held for as long as it is to run")] Relay),
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Self::Tcp(task) = self {
+        if let Self::Loop(task) = self {
             task.abort();
         }
     }
@@ -102,20 +108,34 @@ impl PodNet {
         let socket = |source| JoinError::Socket { pod: pod.clone(), source };
         let (listener, tcp_port) = own_listener(&namespace).await.map_err(socket)?;
         let (datagrams, udp_port) = own_udp(&namespace).await.map_err(socket)?;
+        let (questions, dns_port) = own_udp(&namespace).await.map_err(socket)?;
         let conntrack = namespace.conntrack().await.map_err(socket)?;
         let inside = Arc::new(Inside { caller, address, namespace });
         let mut joined = self.enlist(inside.clone()).ok_or(JoinError::Joined(pod.clone()))?;
-        let redirects = Redirects { own: address, ranges: self.redirected(), tcp_port, udp_port };
+        let redirects = Redirects {
+            own: address,
+            ranges: self.redirected(),
+            tcp_port,
+            udp_port,
+            dns: self.cluster_dns().map(|address| (address, dns_port)),
+        };
         // From here on dropping `joined` undoes what was done.
         rules::install(&inside.namespace, &redirects)
             .await
             .map_err(|source| JoinError::Rules { pod, source })?;
-        let serving = redirect::serve(self.clone(), inside.caller.clone(), listener);
-        joined.tasks.push(Task::Tcp(tokio::spawn(serving)));
+        let dns = Arc::new(Dns::new(self.clone(), inside.caller.clone()));
+        let serving = redirect::serve(self.clone(), inside.caller.clone(), dns.clone(), listener);
+        joined.tasks.push(Task::Loop(tokio::spawn(serving)));
+        joined.tasks.push(Task::Loop(tokio::spawn(dns::serve_udp(dns, questions))));
         let relay = redirect::serve_udp(self.clone(), inside.caller.clone(), datagrams, conntrack);
-        joined.tasks.push(Task::Udp(relay));
+        joined.tasks.push(Task::Relay(relay));
         joined.open_existing().await;
         Ok(joined)
+    }
+
+    /// Where containers of this cluster find their DNS server.
+    pub fn cluster_dns(&self) -> Option<Ipv4Addr> {
+        self.0.ranges.last().copied().map(dns::dns_address)
     }
 
     fn enlist(&self, inside: Arc<Inside>) -> Option<JoinedPod> {

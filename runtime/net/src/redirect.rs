@@ -15,6 +15,7 @@ use crate::{
     conn::Conn,
     conntrack::Conntrack,
     dial::ConnectError,
+    dns::{self, Dns},
     inside::Inside,
     podnet::{PodNet, Scope},
     relay::{Back, Relay},
@@ -27,16 +28,21 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Dials on the pod's behalf what its processes connected to. All connections end with it.
-pub(crate) async fn serve(net: PodNet, caller: Arc<Caller>, listener: TcpListener) {
+/// Dials on the pod's behalf what its processes connected to, and answers what they ask the
+/// cluster's DNS server. All connections end with it.
+pub(crate) async fn serve(net: PodNet, caller: Arc<Caller>, dns: Arc<Dns>, listener: TcpListener) {
+    let dns_at = net.cluster_dns().map(|address| SocketAddr::from((address, dns::PORT)));
     accept(&listener, |stream| {
-        let (net, caller) = (net.clone(), caller.clone());
+        let (net, caller, dns) = (net.clone(), caller.clone(), dns.clone());
         async move {
             let target = match original(&stream) {
                 Ok(target) if Ok(target) != stream.local_addr().map_err(drop) => target,
                 // Somebody called the listener itself.
                 _ => return reset(&stream),
             };
+            if Some(target) == dns_at {
+                return dns::serve_tcp(dns, stream).await;
+            }
             let dialling = net.connect_address(&caller, "tcp", target);
             let conn = timeout(DIAL_TIMEOUT, dialling).await.unwrap_or_else(|_| {
                 Err(ConnectError::Io {

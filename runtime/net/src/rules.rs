@@ -7,7 +7,7 @@
 use std::{
     fmt::Write as _,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     process::{Command, Output},
 };
 
@@ -30,6 +30,9 @@ pub(crate) struct Redirects {
     pub tcp_port: u16,
     /// Our socket there, for datagrams.
     pub udp_port: u16,
+    /// The DNS server's address, and our socket for it. Nothing is bound to its own port: that
+    /// would take the port from containers that are DNS servers themselves.
+    pub dns: Option<(Ipv4Addr, u16)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,10 @@ pub(crate) async fn remove(namespace: &Namespace, ranges: &[Block]) {
 
 fn text(redirects: &Redirects) -> String {
     let mut rules = format!("*nat\n:{CHAIN} - [0:0]\n-A {CHAIN} -d {} -j RETURN\n", redirects.own);
+    if let Some((address, port)) = redirects.dns {
+        rules +=
+            &format!("-A {CHAIN} -p udp -d {address} --dport 53 -j REDIRECT --to-ports {port}\n");
+    }
     for range in &redirects.ranges {
         for (protocol, port) in [("tcp", redirects.tcp_port), ("udp", redirects.udp_port)] {
             // Writing to a string can't fail.
@@ -135,11 +142,13 @@ mod tests {
             ranges: vec!["127.64.0.0/10".parse().expect("a range")],
             tcp_port: 61001,
             udp_port: 61002,
+            dns: Some(([127, 96, 0, 10].into(), 61003)),
         };
         expect![[r#"
             *nat
             :WINDLASS - [0:0]
             -A WINDLASS -d 127.64.0.5 -j RETURN
+            -A WINDLASS -p udp -d 127.96.0.10 --dport 53 -j REDIRECT --to-ports 61003
             -A WINDLASS -p tcp -d 127.64.0.0/10 -j REDIRECT --to-ports 61001
             -A WINDLASS -p udp -d 127.64.0.0/10 -j REDIRECT --to-ports 61002
             -A OUTPUT -j WINDLASS
