@@ -20,13 +20,11 @@ use crate::{
     caller::{Caller, PodRef},
     dial::{ConnectError, is_localhost},
     holder::{self, Sort},
-    podnet::{ListenError, PodNet, Scope},
+    podnet::{ListenError, PORTS_TRIED, PodNet, Scope},
 };
 
 /// Peers that a socket remembers; the oldest is forgotten first.
 const SESSIONS: usize = 256;
-/// Ports that are tried for a pod that takes any.
-const PORTS_TRIED: usize = 64;
 /// A session that was silent for so long leads to another endpoint of its service next time.
 const SESSION_IDLE: Duration = Duration::from_secs(30);
 
