@@ -82,6 +82,8 @@ impl Block {
     pub const PODS: Self = Self { first: Ipv4Addr::new(127, 64, 0, 0), prefix: 11 };
     /// All services of all loopback clusters of a machine.
     pub const SERVICES: Self = Self { first: Ipv4Addr::new(127, 96, 0, 0), prefix: 12 };
+    /// Both.
+    pub(crate) const LOOPBACK: Self = Self { first: Ipv4Addr::new(127, 64, 0, 0), prefix: 10 };
     const POD_PREFIX: u8 = 18;
     const SERVICE_PREFIX: u8 = 20;
 

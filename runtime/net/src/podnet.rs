@@ -4,6 +4,7 @@
 //! The channel is what the cluster relies on; a port that the host refuses is only said.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -13,7 +14,7 @@ use std::{
 use futures::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
 use windlass_sdk_meta::Rng;
@@ -23,7 +24,9 @@ use crate::{
     caller::PodRef,
     conn::Conn,
     holder::{self, Sort},
+    inside::{Inside, InsideListener},
     machine::{Linux, Machine},
+    namespace::Visitor,
     table::Table,
     udp::UdpPort,
 };
@@ -33,13 +36,15 @@ use crate::{
 pub struct PodNet(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    /// The cluster's own ranges: the only loopback addresses a pod may dial.
+    /// The cluster's own ranges: the only loopback addresses a pod may dial. The last is the
+    /// services'.
     pub ranges: Vec<Block>,
     pub limits: Limits,
     pub table: RwLock<Arc<Table>>,
     pub local: Mutex<Local>,
     pub rng: Rng,
     pub machine: Arc<dyn Machine>,
+    pub visitor: Visitor,
 }
 
 /// Bounds of what callers inside the process may queue.
@@ -62,20 +67,30 @@ pub(crate) struct Local {
     pub listeners: BTreeMap<SocketAddr, Entry>,
     pub by_pod: HashMap<String, Vec<SocketAddr>>,
     pub udp: BTreeMap<SocketAddr, UdpPort>,
+    /// Pods that have a network namespace of their own, by address.
+    pub joined: BTreeMap<IpAddr, Arc<Inside>>,
     /// Tells an entry from one that was made for the same address later.
     pub serial: u64,
 }
 
 /// A TCP port that a pod has.
 pub(crate) struct Entry {
-    serial: u64,
+    pub serial: u64,
     pub pod: PodRef,
     pub scope: Scope,
     /// None: the pod doesn't listen yet.
     pub handed: Option<mpsc::Sender<Conn>>,
     /// The port is open on the host too.
     pub on_host: bool,
+    /// Answers those who need no connection.
+    pub callee: Option<Callee>,
+    /// The port is open in the pod's namespace too.
+    pub inside: Option<InsideListener>,
 }
+
+/// What answers at a port of this process without a connection. What it is, only those know who
+/// offer it and who ask for it with [`PodNet::reach`].
+pub type Callee = Arc<dyn Any + Send + Sync>;
 
 /// Who may call a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +113,12 @@ pub enum ListenError {
 
 /// Ports that are given out where none is asked for, as Linux does.
 pub(crate) const EPHEMERAL: std::ops::Range<u16> = 32_768..61_000;
+/// Ports that are tried for a pod that takes any.
+pub(crate) const PORTS_TRIED: usize = 64;
 
 impl PodNet {
-    /// Loopback mode. `ranges` are the cluster's pod and service ranges (see [`Block::PODS`]).
+    /// Loopback mode. `ranges` are the cluster's pod ranges (see [`Block::PODS`]), and last its
+    /// service range.
     pub fn loopback(ranges: Vec<Block>, limits: Limits, rng: Rng) -> Self {
         Self::on(Arc::new(Linux::default()), ranges, limits, rng)
     }
@@ -114,6 +132,7 @@ impl PodNet {
             local: Mutex::default(),
             rng,
             machine,
+            visitor: Visitor::default(),
         }))
     }
 
@@ -134,6 +153,31 @@ impl PodNet {
         address: SocketAddr,
         scope: Scope,
     ) -> Result<PodPort, ListenError> {
+        let joined = self.joined(address.ip());
+        let mut tries = 0;
+        loop {
+            let registration = self.register(pod, address, scope)?;
+            let Some(joined) = &joined else {
+                return Ok(PodPort { registration, inside: None });
+            };
+            let port = registration.address.port();
+            tries += 1;
+            match joined.bind(port, scope) {
+                Ok(socket) => return Ok(PodPort { registration, inside: Some(socket) }),
+                // A container of the pod has what nobody asked for by number.
+                Err(ListenError::PortConflict { .. })
+                    if address.port() == 0 && tries < PORTS_TRIED => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn register(
+        &self,
+        pod: &PodRef,
+        address: SocketAddr,
+        scope: Scope,
+    ) -> Result<Registration, ListenError> {
         let mut local = self.0.local.lock();
         let taken = |port: u16| {
             let entry = local.listeners.get(&SocketAddr::new(address.ip(), port))?;
@@ -150,11 +194,13 @@ impl PodNet {
         let address = SocketAddr::new(address.ip(), port);
         local.serial += 1;
         let serial = local.serial;
-        let entry = Entry { serial, pod: pod.clone(), scope, handed: None, on_host: false };
-        local.listeners.insert(address, entry);
-        local.by_pod.entry(pod.uid.clone()).or_default().push(address);
         let pod_uid = pod.uid.clone();
-        Ok(PodPort(Registration { net: self.clone(), pod_uid, address, serial }))
+        local.by_pod.entry(pod_uid.clone()).or_default().push(address);
+        let pod = pod.clone();
+        let entry =
+            Entry { serial, pod, scope, handed: None, on_host: false, callee: None, inside: None };
+        local.listeners.insert(address, entry);
+        Ok(Registration { net: self.clone(), pod_uid, address, serial })
     }
 
     /// The services as they are now.
@@ -182,39 +228,55 @@ impl PodNet {
 }
 
 /// A TCP port that a pod has taken. Given back when it is dropped.
-pub struct PodPort(Registration);
+pub struct PodPort {
+    registration: Registration,
+    /// The same port in the pod's namespace.
+    inside: Option<TcpSocket>,
+}
 
 impl PodPort {
     pub fn address(&self) -> SocketAddr {
-        self.0.address
+        self.registration.address
     }
 
     /// Begins to listen.
     pub async fn listen(self) -> PodListener {
-        let Registration { net, address, serial, .. } = &self.0;
+        let Registration { net, address, serial, .. } = &self.registration;
+        let (address, serial) = (*address, *serial);
         let (handed, incoming) = mpsc::channel(net.0.limits.backlog);
         let everyone = {
             let local = net.0.local.lock();
-            local.listeners.get(address).is_some_and(|entry| entry.scope == Scope::Everyone)
+            local.listeners.get(&address).is_some_and(|entry| entry.scope == Scope::Everyone)
         };
-        let (host, host_error) = match everyone {
+        let (host, mut host_error) = match everyone {
             // The host knows no difference between a pod's localhost and its address.
             false => (None, None),
             true => match TcpListener::bind(address).await {
                 Ok(listener) => (Some(listener), None),
-                Err(error) => (None, Some(holder::explain(Sort::Tcp, *address, &error))),
+                Err(error) => (None, Some(holder::explain(Sort::Tcp, address, &error))),
             },
         };
         {
             let mut local = net.0.local.lock();
-            let entry = local.listeners.get_mut(address);
-            if let Some(entry) = entry.filter(|entry| entry.serial == *serial) {
+            let entry = local.listeners.get_mut(&address);
+            if let Some(entry) = entry.filter(|entry| entry.serial == serial) {
                 entry.handed = Some(handed.clone());
                 entry.on_host = host.is_some();
             }
         }
-        let address = *address;
-        PodListener { address, incoming, host, host_error, _handed: handed, registration: self.0 }
+        if let Some(joined) = net.joined(address.ip())
+            && let Err(error) = joined.listen(net, address, self.inside).await
+        {
+            host_error.get_or_insert(error.to_string());
+        }
+        PodListener {
+            address,
+            incoming,
+            host,
+            host_error,
+            _handed: handed,
+            registration: self.registration,
+        }
     }
 }
 
@@ -269,6 +331,16 @@ impl PodListener {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now until the port is closed, callers in this process may have this instead of a
+    /// connection.
+    pub fn offer(&self, callee: Callee) {
+        let mut local = self.registration.net.0.local.lock();
+        let entry = local.listeners.get_mut(&self.address);
+        if let Some(entry) = entry.filter(|entry| entry.serial == self.registration.serial) {
+            entry.callee = Some(callee);
+        }
     }
 
     /// Why the port can't be reached from outside this process, in a sentence that names the cure.

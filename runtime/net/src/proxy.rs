@@ -137,7 +137,8 @@ async fn copy(net: PodNet, mut conn: Conn, endpoints: Vec<SocketAddr>) {
             Ok(()) => return,
             Err(back) => conn = back,
         }
-        if let Ok(Ok(mut far)) = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(to)).await {
+        let dialling = net.dial_for_outside(conn.peer().ip(), to);
+        if let Ok(Ok(mut far)) = tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
             let _ = far.set_nodelay(true);
             // Either side may hang up at any time; both learn it from their own socket.
             let _ = tokio::io::copy_bidirectional(&mut conn, &mut far).await;

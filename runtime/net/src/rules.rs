@@ -1,0 +1,159 @@
+//! The rules in a sandbox's namespace that lead what its processes send to pods and services to
+//! listeners of ours: their text, and the program that sets them. They are in a chain of their own,
+//! so that Docker's and the containers' own rules are left alone. A route sees to it that processes
+//! which choose no address call and answer pods under their pod's: answers to datagrams would
+//! otherwise come from 127.0.0.1, and be nobody's.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    process::{Command, Output},
+};
+
+use crate::{blocks::Block, namespace::Namespace};
+
+/// The chain in the nat table.
+const CHAIN: &str = "WINDLASS";
+/// The first that works is taken: what a kernel has of the two sorts of tables differs.
+const PROGRAMS: [&str; 2] = ["iptables-restore", "iptables-legacy-restore"];
+/// Where they may be beside PATH, which of users often lacks them.
+const FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// What is led where.
+pub(crate) struct Redirects {
+    /// The pod's own address: it stays inside.
+    pub own: IpAddr,
+    /// Addresses of pods and services.
+    pub ranges: Vec<Block>,
+    /// Our listener at localhost of the namespace.
+    pub tcp_port: u16,
+    /// Our socket there, for datagrams.
+    pub udp_port: u16,
+    /// The DNS server's address, and our socket for it. Nothing is bound to its own port: that
+    /// would take the port from containers that are DNS servers themselves.
+    pub dns: Option<(Ipv4Addr, u16)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    #[error("there is no iptables program: install the package iptables on the node")]
+    NoProgram,
+    #[error("iptables refuses its rules: {0}")]
+    Refused(String),
+    #[error("iptables cannot be run: {0}")]
+    Io(#[from] io::Error),
+    #[error("the kernel refuses a route: {0}")]
+    Route(#[source] io::Error),
+}
+
+/// Sets the rules, in place of those that an earlier process may have left.
+pub(crate) async fn install(
+    namespace: &Namespace,
+    redirects: &Redirects,
+) -> Result<(), RulesError> {
+    remove(namespace, &redirects.ranges).await;
+    if let IpAddr::V4(own) = redirects.own {
+        for range in &redirects.ranges {
+            namespace.local_range(*range, own).await.map_err(RulesError::Route)?;
+        }
+    }
+    let rules = text(redirects);
+    let mut refusal = RulesError::NoProgram;
+    for program in PROGRAMS {
+        match run(namespace, program, &rules).await {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) if matches!(refusal, RulesError::NoProgram) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                refusal = RulesError::Refused(said.trim().replace('\n', "; "));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Err(refusal)
+}
+
+/// Takes the rules away, where there are any.
+pub(crate) async fn remove(namespace: &Namespace, ranges: &[Block]) {
+    for range in ranges {
+        // Refused where there is none, which is what is wanted.
+        let _ = namespace.no_local_range(*range).await;
+    }
+    let rules = format!("*nat\n-D OUTPUT -j {CHAIN}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n");
+    for program in PROGRAMS {
+        // Refused where there are none, which is what is wanted.
+        match run(namespace, program, &rules).await {
+            Ok(output) if output.status.success() => return,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(program, %error, "rules in a pod's namespace"),
+        }
+    }
+}
+
+fn text(redirects: &Redirects) -> String {
+    let mut rules = format!("*nat\n:{CHAIN} - [0:0]\n-A {CHAIN} -d {} -j RETURN\n", redirects.own);
+    if let Some((address, port)) = redirects.dns {
+        rules +=
+            &format!("-A {CHAIN} -p udp -d {address} --dport 53 -j REDIRECT --to-ports {port}\n");
+    }
+    for range in &redirects.ranges {
+        for (protocol, port) in [("tcp", redirects.tcp_port), ("udp", redirects.udp_port)] {
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                rules,
+                "-A {CHAIN} -p {protocol} -d {range} -j REDIRECT --to-ports {port}"
+            );
+        }
+    }
+    rules + &format!("-A OUTPUT -j {CHAIN}\nCOMMIT\n")
+}
+
+async fn run(namespace: &Namespace, program: &str, rules: &str) -> io::Result<Output> {
+    let arguments = ["--noflush", "--wait", "5"];
+    let mut command = Command::new(program);
+    command.args(arguments);
+    match namespace.program(command, rules.to_owned()).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        done => return done,
+    }
+    let mut last = io::ErrorKind::NotFound.into();
+    for folder in FOLDERS {
+        let mut command = Command::new(format!("{folder}/{program}"));
+        command.args(arguments);
+        match namespace.program(command, rules.to_owned()).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_rules_of_a_pod() {
+        let redirects = Redirects {
+            own: [127, 64, 0, 5].into(),
+            ranges: vec!["127.64.0.0/10".parse().expect("a range")],
+            tcp_port: 61001,
+            udp_port: 61002,
+            dns: Some(([127, 96, 0, 10].into(), 61003)),
+        };
+        expect![[r#"
+            *nat
+            :WINDLASS - [0:0]
+            -A WINDLASS -d 127.64.0.5 -j RETURN
+            -A WINDLASS -p udp -d 127.96.0.10 --dport 53 -j REDIRECT --to-ports 61003
+            -A WINDLASS -p tcp -d 127.64.0.0/10 -j REDIRECT --to-ports 61001
+            -A WINDLASS -p udp -d 127.64.0.0/10 -j REDIRECT --to-ports 61002
+            -A OUTPUT -j WINDLASS
+            COMMIT
+        "#]]
+        .assert_eq(&text(&redirects));
+    }
+}
