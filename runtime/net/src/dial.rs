@@ -24,11 +24,10 @@ use crate::{
     conn::Conn,
     inside::Inside,
     machine::LookUpError,
-    podnet::{EPHEMERAL, NOWHERE, PodNet, Scope},
+    podnet::{Callee, EPHEMERAL, NOWHERE, PodNet, Scope},
     reach::{Dialled, Surroundings, Verdict, judge, judge_look_up},
     relay::Back,
     resolve::{Step, resolve},
-    table::Table,
 };
 
 /// How long one of several addresses of a name is tried.
@@ -46,6 +45,21 @@ pub enum ConnectError {
     NoEndpoint(String),
     #[error("cannot connect to {to}: {source}")]
     Io { to: String, source: io::Error },
+}
+
+/// How a container gets at what it calls.
+#[derive(Debug)]
+pub enum Reached {
+    /// The port is in this process and offers this: no connection was made.
+    Callee(Callee),
+    Conn(Conn),
+}
+
+/// What a caller can do with a port of this process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    CalleeOrConn,
+    Conn,
 }
 
 /// Who dials.
@@ -68,8 +82,32 @@ impl PodNet {
         host: &str,
         port: u16,
     ) -> Result<Conn, ConnectError> {
+        self.find(from, scheme, host, port, Wants::Conn).await?.conn()
+    }
+
+    /// As [`Self::connect`], for a caller that can also do without a connection. What it may reach,
+    /// and which endpoint of a service it gets, is decided in the same way.
+    pub async fn reach(
+        &self,
+        from: &Caller,
+        scheme: &str,
+        host: &str,
+        port: u16,
+    ) -> Result<Reached, ConnectError> {
+        self.find(from, scheme, host, port, Wants::CalleeOrConn).await
+    }
+
+    async fn find(
+        &self,
+        from: &Caller,
+        scheme: &str,
+        host: &str,
+        port: u16,
+        wants: Wants,
+    ) -> Result<Reached, ConnectError> {
         if let Some(ip) = literal(host) {
-            return self.connect_address(from, scheme, SocketAddr::new(ip, port)).await;
+            let target = self.aim(from, scheme, None, SocketAddr::new(ip, port))?;
+            return self.reach_target(from, &ip.to_string(), target, wants).await;
         }
         let found = self.look_up(from, host).await?;
         let mut refusal = None;
@@ -85,7 +123,7 @@ impl PodNet {
         allowed.sort_by_key(|target: &SocketAddr| target.is_ipv6());
         let mut last = refusal.unwrap_or_else(|| ConnectError::NotFound(host.to_owned()));
         for (n, target) in allowed.iter().enumerate() {
-            let dialling = self.connect_target(from, host, *target);
+            let dialling = self.reach_target(from, host, *target, wants);
             let tried = match n + 1 < allowed.len() {
                 true => timeout(TRY_NEXT_AFTER, dialling)
                     .await
@@ -93,7 +131,7 @@ impl PodNet {
                 false => dialling.await,
             };
             match tried {
-                Ok(conn) => return Ok(conn),
+                Ok(reached) => return Ok(reached),
                 Err(error) => last = error,
             }
         }
@@ -108,7 +146,7 @@ impl PodNet {
         address: SocketAddr,
     ) -> Result<Conn, ConnectError> {
         let target = self.aim(from, scheme, None, address)?;
-        self.connect_target(from, &address.ip().to_string(), target).await
+        self.reach_target(from, &address.ip().to_string(), target, Wants::Conn).await?.conn()
     }
 
     /// Whether a container may dial an address.
@@ -124,7 +162,7 @@ impl PodNet {
     /// Opens a connection to a port of a pod on behalf of the node itself: what a port-forward or a
     /// proxy needs, to which the rules for pods don't apply.
     pub async fn connect_from_node(&self, pod: SocketAddr) -> Result<Conn, ConnectError> {
-        self.dial(By::Node, pod, false).await
+        self.dial(By::Node, pod, false, Wants::Conn).await?.conn()
     }
 
     /// The addresses that a name has for a container: the pod's own names first, then services,
@@ -209,12 +247,13 @@ impl PodNet {
         look(&Surroundings { own: pod.address, cluster: &self.0.ranges, node: &node })
     }
 
-    async fn connect_target(
+    async fn reach_target(
         &self,
         from: &Caller,
         host: &str,
         target: SocketAddr,
-    ) -> Result<Conn, ConnectError> {
+        wants: Wants,
+    ) -> Result<Reached, ConnectError> {
         if is_localhost(target.ip()) {
             // No WASM container of the pod listens there.
             let Some(inside) = self.joined_pod(&from.pod) else {
@@ -223,10 +262,11 @@ impl PodNet {
             return dialled(target, inside.connect_localhost(target.port()).await);
         }
         let table = self.table();
-        match table.endpoints(target) {
-            None => self.dial(By::Pod(&from.pod), target, false).await,
-            Some(endpoints) => self.dial_one_of(from, host, target, &endpoints, &table).await,
-        }
+        let Some(endpoints) = table.endpoints(target) else {
+            return self.dial(By::Pod(&from.pod), target, false, wants).await;
+        };
+        let api_server = table.is_api_server(target.ip());
+        self.dial_one_of(from, host, &endpoints, api_server, wants).await
     }
 
     /// Tries each endpoint once, beginning anywhere, until one takes the connection: an endpoint
@@ -235,17 +275,16 @@ impl PodNet {
         &self,
         from: &Caller,
         host: &str,
-        service: SocketAddr,
         endpoints: &[SocketAddr],
-        table: &Table,
-    ) -> Result<Conn, ConnectError> {
-        let api_server = table.is_api_server(service.ip());
+        api_server: bool,
+        wants: Wants,
+    ) -> Result<Reached, ConnectError> {
         let start = self.draw(endpoints.len());
         let mut last = ConnectError::NoEndpoint(host.to_owned());
         for n in 0..endpoints.len() {
             let to = endpoints[(start + n) % endpoints.len()];
-            match self.dial_endpoint(from, to, api_server).await {
-                Ok(conn) => return Ok(conn),
+            match self.dial_endpoint(from, to, api_server, wants).await {
+                Ok(reached) => return Ok(reached),
                 Err(error) => last = error,
             }
         }
@@ -258,11 +297,12 @@ impl PodNet {
         from: &Caller,
         to: SocketAddr,
         api_server: bool,
-    ) -> Result<Conn, ConnectError> {
+        wants: Wants,
+    ) -> Result<Reached, ConnectError> {
         if !api_server {
             self.may_be_endpoint(&from.pod, to)?;
         }
-        self.dial(By::Pod(&from.pod), to, api_server).await
+        self.dial(By::Pod(&from.pod), to, api_server, wants).await
     }
 
     pub(crate) fn may_be_endpoint(
@@ -285,7 +325,13 @@ impl PodNet {
         by: By<'_>,
         to: SocketAddr,
         api_server: bool,
-    ) -> Result<Conn, ConnectError> {
+        wants: Wants,
+    ) -> Result<Reached, ConnectError> {
+        if wants == Wants::CalleeOrConn
+            && let Some(callee) = self.callee(to, by)
+        {
+            return Ok(Reached::Callee(callee));
+        }
         let refused = || failed(to, io::ErrorKind::ConnectionRefused);
         let own = match by {
             By::Pod(pod) => self.address_of(pod),
@@ -298,7 +344,10 @@ impl PodNet {
                 let from = SocketAddr::new(own, self.some_port());
                 let far = Conn::Duplex { stream: far, local: to, peer: from };
                 match self.hand_over_by(by, to, far) {
-                    Ok(()) => return Ok(Conn::Duplex { stream: near, local: from, peer: to }),
+                    Ok(()) => {
+                        let near = Conn::Duplex { stream: near, local: from, peer: to };
+                        return Ok(Reached::Conn(near));
+                    }
                     // Its queue is full: the host's queue is longer.
                     Err(_) if self.is_on_host(to) => {}
                     Err(_) => return Err(refused()),
@@ -340,6 +389,12 @@ impl PodNet {
         let local = self.0.local.lock();
         let entry = local.listeners.get(&address)?;
         Some(entry.handed.is_some() && may_call(entry.scope, &entry.pod, by))
+    }
+
+    fn callee(&self, address: SocketAddr, by: By<'_>) -> Option<Callee> {
+        let local = self.0.local.lock();
+        let entry = local.listeners.get(&address)?;
+        entry.callee.clone().filter(|_| may_call(entry.scope, &entry.pod, by))
     }
 
     fn is_on_host(&self, address: SocketAddr) -> bool {
@@ -418,6 +473,16 @@ impl PodNet {
     }
 }
 
+impl Reached {
+    /// For who asked for a connection.
+    fn conn(self) -> Result<Conn, ConnectError> {
+        match self {
+            Self::Conn(conn) => Ok(conn),
+            Self::Callee(_) => Err(failed(SocketAddr::new(NOWHERE, 0), io::ErrorKind::Unsupported)),
+        }
+    }
+}
+
 async fn dial_inside(inside: &Inside, by: By<'_>, own: IpAddr, port: u16) -> io::Result<TcpStream> {
     match by {
         By::Node => inside.connect_from_node(port).await,
@@ -456,8 +521,10 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-fn dialled(to: SocketAddr, stream: io::Result<TcpStream>) -> Result<Conn, ConnectError> {
-    stream.map(Conn::tcp).map_err(|source| ConnectError::Io { to: to.to_string(), source })
+fn dialled(to: SocketAddr, stream: io::Result<TcpStream>) -> Result<Reached, ConnectError> {
+    stream
+        .map(|stream| Reached::Conn(Conn::tcp(stream)))
+        .map_err(|source| ConnectError::Io { to: to.to_string(), source })
 }
 
 fn failed(to: SocketAddr, kind: io::ErrorKind) -> ConnectError {

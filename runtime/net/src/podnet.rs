@@ -4,6 +4,7 @@
 //! The channel is what the cluster relies on; a port that the host refuses is only said.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -81,9 +82,15 @@ pub(crate) struct Entry {
     pub handed: Option<mpsc::Sender<Conn>>,
     /// The port is open on the host too.
     pub on_host: bool,
+    /// Answers those who need no connection.
+    pub callee: Option<Callee>,
     /// The port is open in the pod's namespace too.
     pub inside: Option<InsideListener>,
 }
+
+/// What answers at a port of this process without a connection. What it is, only those know who
+/// offer it and who ask for it with [`PodNet::reach`].
+pub type Callee = Arc<dyn Any + Send + Sync>;
 
 /// Who may call a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +197,8 @@ impl PodNet {
         let pod_uid = pod.uid.clone();
         local.by_pod.entry(pod_uid.clone()).or_default().push(address);
         let pod = pod.clone();
-        let entry = Entry { serial, pod, scope, handed: None, on_host: false, inside: None };
+        let entry =
+            Entry { serial, pod, scope, handed: None, on_host: false, callee: None, inside: None };
         local.listeners.insert(address, entry);
         Ok(Registration { net: self.clone(), pod_uid, address, serial })
     }
@@ -329,6 +337,16 @@ impl PodListener {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now until the port is closed, callers in this process may have this instead of a
+    /// connection.
+    pub fn offer(&self, callee: Callee) {
+        let mut local = self.registration.net.0.local.lock();
+        let entry = local.listeners.get_mut(&self.address);
+        if let Some(entry) = entry.filter(|entry| entry.serial == self.registration.serial) {
+            entry.callee = Some(callee);
+        }
     }
 
     /// Why the port can't be reached from outside this process, in a sentence that names the cure.

@@ -53,6 +53,8 @@ pub struct Container {
     pub sockets: Arc<Semaphore>,
     /// Room for its look-ups of names.
     pub look_ups: Arc<Semaphore>,
+    /// Room for datagrams that wait to be sent.
+    pub datagrams: Arc<Semaphore>,
     pub tls: ContainerTls,
     pub memory: Arc<Account>,
     pub cpu: Arc<CpuAccount>,
@@ -101,6 +103,8 @@ const DRAIN_AFTER_TRAP: Duration = Duration::from_secs(1);
 const BACKTRACES_A_SECOND: u64 = 3;
 /// Names that one container may be looking up at once.
 const LOOK_UPS: usize = 16;
+/// Datagrams of at most 64 KiB each that one container may have waiting.
+const DATAGRAMS_WAITING: usize = 16;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a container is made in.
@@ -139,6 +143,7 @@ impl Container {
             caller,
             sockets: Arc::new(Semaphore::new(SOCKETS_A_CONTAINER)),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+            datagrams: Arc::new(Semaphore::new(DATAGRAMS_WAITING)),
             tls: ContainerTls::default(),
             denials: Denials::default(),
             memory: Account::new(spec.limits, host.memory.clone()),
@@ -181,6 +186,7 @@ impl Container {
             caller: Arc::new(Caller::new(self.pod.clone(), reach)),
             sockets: self.sockets.clone(),
             look_ups: self.look_ups.clone(),
+            datagrams: self.datagrams.clone(),
             tls: ContainerTls::default(),
             denials: Denials::default(),
             host: self.host.clone(),

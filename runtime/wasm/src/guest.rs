@@ -148,7 +148,6 @@ impl Linkers {
         p2::add_to_linker_async(&mut components)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
         // A component may mix both: they share the instance's files, streams and connections.
-        // Sockets of 0.3 are there and refuse, as nothing in the context permits them.
         p3::add_to_linker(&mut components)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         // The same interfaces as above, without a copy of the environment in each instance.

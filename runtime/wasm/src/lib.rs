@@ -12,6 +12,7 @@ mod container;
 mod copy;
 mod cpu;
 mod denials;
+mod direct;
 mod engine;
 mod exec;
 mod failure;

@@ -31,10 +31,12 @@ use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpHooks, p2::bindings::http::types::ErrorCode,
     p3::bindings::http::types::ErrorCode as ErrorCode3,
 };
-use windlass_runtime_net::ConnectError;
+use windlass_runtime_net::{ConnectError, Reached};
 
 use crate::{
     container::Container,
+    direct,
+    http::Handler,
     sockets::ops::{Permit, Trouble},
     spin, tls, trace,
 };
@@ -68,6 +70,12 @@ enum Sender {
     Http1(http1::SendRequest<WasiBody>),
     /// One connection has many requests at once.
     Http2(http2::SendRequest<WasiBody>),
+}
+
+/// What a place turned out to be.
+enum Found {
+    Handler(Arc<Handler>, Permit),
+    Sender(Sender),
 }
 
 type Progress = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -160,7 +168,14 @@ async fn send(
             Err(_) => return Err(Error::ConnectionReadTimeout),
         }
     }
-    let sender = connect(container, &place, options).await?;
+    let sender = match connect(container, &place, options).await? {
+        Found::Sender(sender) => sender,
+        Found::Handler(handler, permit) => {
+            let called = timeout(wait, direct::call(container, handler, request, permit)).await;
+            let response = called.map_err(|_| Error::ConnectionReadTimeout)??;
+            return Ok(response.map(|body| Received::new(body, options, None).boxed_unsync()));
+        }
+    };
     match timeout(wait, try_send(sender, request)).await {
         Ok(Ok((sender, response))) => Ok(receive(container, place, sender, response, options)),
         Ok(Err((error, _))) => Err(error),
@@ -179,20 +194,27 @@ async fn connect(
     container: &Arc<Container>,
     place: &Place,
     options: RequestOptions,
-) -> Result<Sender, Error> {
+) -> Result<Found, Error> {
     let wait = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let permit = Permit::take(container).map_err(|trouble| match trouble {
         Trouble::TooManySockets => Error::ConnectionLimitReached,
         _ => Error::ConfigurationError,
     })?;
     let connecting = async {
-        let scheme = if place.tls { "https" } else { "http" };
-        let dialling = container.net.connect(&container.caller, scheme, &place.host, place.port);
-        let conn = dialling.await.map_err(|error| refused(container, error))?;
+        let (net, from, host) = (&container.net, &container.caller, &place.host);
+        let failed = |error| refused(container, error);
         if !place.tls {
-            return http1_on(container, conn, permit).await;
+            return match net.reach(from, "http", host, place.port).await.map_err(failed)? {
+                Reached::Conn(conn) => http1_on(container, conn, permit).await,
+                Reached::Callee(callee) => match callee.downcast() {
+                    Ok(handler) => Ok(Found::Handler(handler, permit)),
+                    // Nobody else offers anything.
+                    Err(_) => Err(Error::DestinationUnavailable),
+                },
+            };
         }
-        match tls::connect(container, &place.host, conn).await? {
+        let conn = net.connect(from, "https", host, place.port).await.map_err(failed)?;
+        match tls::connect(container, host, conn).await? {
             (stream, false) => http1_on(container, stream, permit).await,
             (stream, true) => http2_on(container, stream, permit).await,
         }
@@ -200,16 +222,16 @@ async fn connect(
     timeout(wait, connecting).await.map_err(|_| Error::ConnectionTimeout)?
 }
 
-async fn http1_on<C>(container: &Arc<Container>, conn: C, permit: Permit) -> Result<Sender, Error>
+async fn http1_on<C>(container: &Arc<Container>, conn: C, permit: Permit) -> Result<Found, Error>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(conn)).await?;
     drive(container, connection, permit);
-    Ok(Sender::Http1(sender))
+    Ok(Found::Sender(Sender::Http1(sender)))
 }
 
-async fn http2_on<C>(container: &Arc<Container>, conn: C, permit: Permit) -> Result<Sender, Error>
+async fn http2_on<C>(container: &Arc<Container>, conn: C, permit: Permit) -> Result<Found, Error>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -221,7 +243,7 @@ where
         .handshake(TokioIo::new(conn))
         .await?;
     drive(container, connection, permit);
-    Ok(Sender::Http2(sender))
+    Ok(Found::Sender(Sender::Http2(sender)))
 }
 
 /// Moves a connection's bytes until it is closed, or the container ends.
@@ -309,15 +331,12 @@ fn receive(
 ) -> Response<WasiBody> {
     let close = response.headers().get(header::CONNECTION).is_some_and(|v| v == "close");
     let back = (!close).then(|| Back { container: container.clone(), place, sender });
-    let between = options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES_TIMEOUT);
-    response.map(|body| {
-        Received { body, between, patience: Box::pin(sleep(between)), back }.boxed_unsync()
-    })
+    response.map(|body| Received::new(body, options, back).boxed_unsync())
 }
 
 /// The body of an answer; at its end the connection goes back to where it can be used again.
-struct Received {
-    body: Incoming,
+struct Received<B> {
+    body: B,
     between: Duration,
     patience: Pin<Box<Sleep>>,
     back: Option<Back>,
@@ -329,7 +348,18 @@ struct Back {
     sender: Sender,
 }
 
-impl Body for Received {
+impl<B> Received<B> {
+    fn new(body: B, options: RequestOptions, back: Option<Back>) -> Self {
+        let between = options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES_TIMEOUT);
+        Self { body, between, patience: Box::pin(sleep(between)), back }
+    }
+}
+
+impl<B> Body for Received<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Error>,
+{
     type Data = Bytes;
     type Error = Error;
 
@@ -352,7 +382,7 @@ impl Body for Received {
                 self.patience.as_mut().reset(next);
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

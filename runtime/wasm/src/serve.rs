@@ -23,7 +23,7 @@ use crate::{
 const MAX_CONNECTIONS: usize = 10_000;
 
 /// A request's line and headers, together.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+pub const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
@@ -48,6 +48,7 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Accepts connections until the container ends. One parked task is all that an idle port costs.
 pub fn serve(handler: &Arc<Handler>, mut listener: PodListener) {
     let handler = handler.clone();
+    listener.offer(handler.clone());
     let ending = &handler.container.ending;
     let closing = ending.closing.clone();
     ending.listeners.clone().spawn(async move {
@@ -94,26 +95,28 @@ pub async fn drain(container: &Container, grace: Duration) {
 }
 
 fn take(handler: &Arc<Handler>, conn: Conn) {
-    let container = &handler.container;
-    let open = Open::of(handler);
-    if open.0.connections.load(Relaxed) > MAX_CONNECTIONS {
-        tracing::warn!(pod = %container.pod.name, "connection closed: {MAX_CONNECTIONS} are open");
-        return;
-    }
+    let Some(open) = Open::of(handler) else { return };
     let connection = serve_connection(handler.clone(), conn);
-    container.ending.tasks.spawn(async move {
+    handler.container.ending.tasks.spawn(async move {
         connection.await;
         drop(open);
     });
 }
 
-/// Counts a connection for as long as it is there.
-struct Open(Arc<Handler>);
+/// Counts a connection, or a call without one, for as long as it is there.
+pub struct Open(Arc<Handler>);
 
 impl Open {
-    fn of(handler: &Arc<Handler>) -> Self {
-        handler.connections.fetch_add(1, Relaxed);
-        Self(handler.clone())
+    /// None: there are too many.
+    pub fn of(handler: &Arc<Handler>) -> Option<Self> {
+        let others = handler.connections.fetch_add(1, Relaxed);
+        let open = Self(handler.clone());
+        if others >= MAX_CONNECTIONS {
+            let pod = &handler.container.pod.name;
+            tracing::warn!(%pod, "connection closed: {MAX_CONNECTIONS} are open");
+            return None;
+        }
+        Some(open)
     }
 }
 
@@ -189,9 +192,9 @@ async fn answer(handler: &Arc<Handler>, request: Request<Incoming>) -> Response<
     response
 }
 
-/// Runs the streams of HTTP/2 connections, so that they are waited for and aborted with the rest.
+/// Runs the streams of HTTP/2 connections and calls without a connection, so that they are waited for and aborted with the rest.
 #[derive(Clone)]
-struct Streams(Arc<Container>);
+pub struct Streams(pub Arc<Container>);
 
 impl<F> Executor<F> for Streams
 where

@@ -226,7 +226,13 @@ fn folders(folder: &Descriptor) {
     let made = folder.open_at(FOLLOW, "made", OpenFlags::DIRECTORY, READ).expect("opened");
     found("made", list(&made));
     for n in 0..300 {
-        make(&folder.open_at(FOLLOW, "made/inner", none(), DescriptorFlags::MUTATE_DIRECTORY | READ).expect("opened"), &format!("file-{n:03}"), "");
+        make(
+            &folder
+                .open_at(FOLLOW, "made/inner", none(), DescriptorFlags::MUTATE_DIRECTORY | READ)
+                .expect("opened"),
+            &format!("file-{n:03}"),
+            "",
+        );
     }
     let inner = folder.open_at(FOLLOW, "made/inner", none(), READ).expect("opened");
     found("of many", list(&inner).map(|names| (names.len(), names[299].clone())));
@@ -309,7 +315,10 @@ fn escapes(folder: &Descriptor) {
         tell("  read", text(folder, path));
         tell("  write", folder.open_at(FOLLOW, path, CREATE | OpenFlags::TRUNCATE, WRITE));
         tell("  stat", folder.stat_at(FOLLOW, path));
-        tell("  set times", folder.set_times_at(FOLLOW, path, NewTimestamp::Now, NewTimestamp::Now));
+        tell(
+            "  set times",
+            folder.set_times_at(FOLLOW, path, NewTimestamp::Now, NewTimestamp::Now),
+        );
         tell("  hash", folder.metadata_hash_at(FOLLOW, path));
         tell("  hard link from", folder.link_at(plain, path, folder, "stolen"));
     }

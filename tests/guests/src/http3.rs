@@ -10,7 +10,6 @@ use wasip3::{
         client,
         types::{ErrorCode, Fields, Method, Request, Response, Scheme, Trailers},
     },
-    sockets::types::{IpAddressFamily, TcpSocket},
     spawn_local,
     wit_bindgen::{FutureReader, StreamReader, StreamResult},
     wit_future, wit_stream,
@@ -108,11 +107,6 @@ impl wasip3::exports::http::handler::Guest for Http3 {
                     say(format!("{ms} ms later\n")).await;
                 });
                 Ok(text("answered\n".into()))
-            }
-            "/socket" => {
-                let socket = TcpSocket::create(IpAddressFamily::Ipv4);
-                let created = socket.map(|_| "a socket").map_err(|code| format!("{code:?}"));
-                Ok(text(format!("{created:?}\n")))
             }
             "/call" => call(value("to").unwrap_or_default()).await,
             _ => {

@@ -2,6 +2,7 @@
 //! for `wasm32-wasip2` and, with rebuilt std, for `wasm32-unknown-unknown`.
 
 pub mod sockets;
+pub mod sockets3;
 
 use wasip2::{
     clocks::monotonic_clock::subscribe_duration,
@@ -22,8 +23,11 @@ pub struct Target {
 
 impl Target {
     pub fn of(request: &IncomingRequest) -> Self {
-        let whole = request.path_with_query().unwrap_or_default();
-        let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));
+        Self::parse(&request.path_with_query().unwrap_or_default())
+    }
+
+    pub fn parse(whole: &str) -> Self {
+        let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
         let query = query
             .split('&')
             .filter_map(|pair| pair.split_once('='))

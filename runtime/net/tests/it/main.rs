@@ -7,16 +7,16 @@ mod ports;
 mod reach;
 mod udp;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use windlass_runtime_api::Reach;
+use windlass_runtime_api::{AllowedHosts, Reach};
 use windlass_runtime_net::{
     Block, BlockError, Blocks, Caller, Conn, ConnectError, Limits, ListenError, PodListener,
-    PodNet, PodRef, Proxy, Table,
+    PodNet, PodRef, Proxy, Reached, Table,
 };
 use windlass_sdk_meta::Rng;
 
@@ -68,6 +68,28 @@ async fn a_pod_is_reached_from_the_host_and_from_inside() {
         net.connect(&caller("b"), "tcp", &to.ip().to_string(), 8080).await.expect("inside");
     assert!(matches!(inside, Conn::Duplex { .. }), "no second socket");
     assert_eq!((inside.peer(), read(inside).await.as_str()), (to, "hello"));
+}
+
+#[tokio::test]
+async fn who_can_do_without_a_connection_is_given_what_the_port_offers() {
+    let (net, to) = (net(), address(8085));
+    let listener = net.listen(&pod("a"), to).await.expect("listen");
+    let (other, host) = (caller("b"), to.ip().to_string());
+    let reached = net.reach(&other, "http", &host, to.port()).await.expect("nothing is offered");
+    assert!(matches!(reached, Reached::Conn(Conn::Duplex { .. })), "{reached:?}");
+    listener.offer(Arc::new("a's handler"));
+    let reached = net.reach(&other, "http", &host, to.port()).await.expect("is reached");
+    let Reached::Callee(callee) = reached else { panic!("{reached:?}") };
+    assert_eq!(callee.downcast_ref(), Some(&"a's handler"));
+    // Whoever wants bytes gets bytes, and the lists hold for both.
+    assert!(net.connect(&other, "http", &host, to.port()).await.is_ok());
+    let list = AllowedHosts { by: "a test".into(), hosts: Vec::new() };
+    let held = Caller::new(pod("c"), Reach { lists: vec![list], ..Reach::default() });
+    let denied = net.reach(&held, "http", &host, to.port()).await;
+    assert!(matches!(denied, Err(ConnectError::Denied { .. })), "{denied:?}");
+    listener.close();
+    let gone = net.reach(&other, "http", &host, to.port()).await;
+    assert!(matches!(gone, Err(ConnectError::Io { .. })), "{gone:?}");
 }
 
 #[tokio::test]

@@ -2,13 +2,14 @@
 //! its addresses, counts the socket, and asks `PodNet`.
 
 use std::{
+    cell::RefCell,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use rustix::net::sockopt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -25,6 +26,15 @@ pub const SOCKETS_A_CONTAINER: usize = 512;
 const SOCKETS_A_NODE: usize = 16 << 10;
 /// As long as Linux tries by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
+
+/// No datagram is larger.
+pub const DATAGRAM_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// Datagrams are received into it and copied out at their own length: a buffer for each socket
+    /// would be memory that no limit counts.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; DATAGRAM_BYTES].into());
+}
 
 /// The room for sockets on a node: half of the files that the process may open.
 pub fn node_sockets() -> Arc<Semaphore> {
@@ -44,9 +54,13 @@ pub enum Trouble {
     AddressInUse,
     Unreachable,
     Refused,
+    /// What is written reaches nobody.
+    Broken,
     Reset,
     Aborted,
     DatagramTooLarge,
+    /// Too many datagrams wait to be sent.
+    TooMuchToSend,
     NoSuchName,
     ResolverBusy,
     Other,
@@ -56,6 +70,16 @@ pub enum Trouble {
 pub enum Family {
     V4,
     V6,
+}
+
+impl Family {
+    /// Any port of every address.
+    pub fn any(self) -> SocketAddr {
+        match self {
+            Self::V4 => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            Self::V6 => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        }
+    }
 }
 
 /// Room for one socket, for as long as it is held.
@@ -74,6 +98,15 @@ impl Permit {
             }
             _ => Err(Trouble::TooManySockets),
         }
+    }
+
+    /// Waits until there is room.
+    pub async fn wait(container: Arc<Container>) -> Result<Self, Trouble> {
+        let take = |of: &Arc<Semaphore>| of.clone().acquire_owned();
+        let gone = |_| Trouble::TooManySockets;
+        let of_container = take(&container.sockets).await.map_err(gone)?;
+        let of_node = take(&container.host.sockets).await.map_err(gone)?;
+        Ok(Self { _of_container: of_container, _of_node: of_node })
     }
 }
 
@@ -145,6 +178,43 @@ pub async fn look_up(container: Arc<Container>, name: String) -> Result<Vec<IpAd
     found.map_err(|error| refusal(&container, &error))
 }
 
+/// The next datagram that is for the guest, and its sender: of a socket that is connected, from
+/// `remote` alone.
+pub fn poll_receive(
+    udp: &PodUdp,
+    family: Family,
+    remote: Option<SocketAddr>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(Vec<u8>, SocketAddr), Trouble>> {
+    let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+    loop {
+        let received = BUFFER.with_borrow_mut(|buffer| {
+            let received = udp.poll_receive(cx, buffer);
+            received.map_ok(|(length, sender)| (buffer[..length].to_vec(), sender))
+        });
+        let (data, sender) = ready!(received).map_err(|error| io_trouble(&error))?;
+        // Others were sent before the socket was connected elsewhere.
+        if remote.is_none_or(|remote| canonical(remote) == canonical(sender)) {
+            return Poll::Ready(Ok((data, shown(family, sender))));
+        }
+    }
+}
+
+/// Where a datagram goes: of a socket that is connected, nowhere else.
+pub fn destination(
+    family: Family,
+    remote: Option<SocketAddr>,
+    given: Option<SocketAddr>,
+) -> Result<SocketAddr, Trouble> {
+    let to = match (remote, given) {
+        (Some(remote), Some(given)) if remote != given => return Err(Trouble::InvalidArgument),
+        (Some(to), _) | (None, Some(to)) => to,
+        (None, None) => return Err(Trouble::InvalidArgument),
+    };
+    check_remote(family, to)?;
+    Ok(to)
+}
+
 /// May a datagram go there?
 pub fn check_send(container: &Container, udp: &PodUdp, to: SocketAddr) -> Result<(), Trouble> {
     udp.may_send(to).map_err(|error| refusal(container, &error))
@@ -174,7 +244,8 @@ pub fn refusal(container: &Container, error: &ConnectError) -> Trouble {
 pub fn io_trouble(error: &io::Error) -> Trouble {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Trouble::Refused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Trouble::Reset,
+        io::ErrorKind::BrokenPipe => Trouble::Broken,
+        io::ErrorKind::ConnectionReset => Trouble::Reset,
         io::ErrorKind::ConnectionAborted => Trouble::Aborted,
         io::ErrorKind::TimedOut => Trouble::Timeout,
         io::ErrorKind::HostUnreachable
@@ -242,68 +313,6 @@ fn told(container: &Container, error: ListenError) -> Trouble {
             container.log.note(&why);
             container.notice("PortUnavailableOnHost", why);
             Trouble::AccessDenied
-        }
-    }
-}
-
-/// What a guest may set about a TCP connection. Kept as set, and given to the connection where it
-/// leaves the process.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    pub keep_alive: bool,
-    pub keep_alive_idle: Duration,
-    pub keep_alive_interval: Duration,
-    pub keep_alive_count: u32,
-    pub hop_limit: u8,
-    pub receive_buffer_bytes: u64,
-    pub send_buffer_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            keep_alive: false,
-            keep_alive_idle: Duration::from_secs(7200),
-            keep_alive_interval: Duration::from_secs(75),
-            keep_alive_count: 9,
-            hop_limit: 64,
-            receive_buffer_bytes: 64 << 10,
-            send_buffer_bytes: 64 << 10,
-        }
-    }
-}
-
-impl Options {
-    /// Linux bounds what is too large or too small for it.
-    pub fn apply(&self, conn: &Conn) {
-        let Conn::Tcp { stream, .. } = conn else { return };
-        let set = || -> rustix::io::Result<()> {
-            let defaults = Self::default();
-            if self.keep_alive {
-                sockopt::set_socket_keepalive(stream, true)?;
-                sockopt::set_tcp_keepidle(stream, self.keep_alive_idle)?;
-                sockopt::set_tcp_keepintvl(stream, self.keep_alive_interval)?;
-                sockopt::set_tcp_keepcnt(stream, self.keep_alive_count)?;
-            }
-            if self.hop_limit != defaults.hop_limit {
-                match conn.peer() {
-                    SocketAddr::V4(_) => sockopt::set_ip_ttl(stream, self.hop_limit.into())?,
-                    SocketAddr::V6(_) => {
-                        sockopt::set_ipv6_unicast_hops(stream, Some(self.hop_limit))?;
-                    }
-                }
-            }
-            let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX).min(1 << 20);
-            if self.receive_buffer_bytes != defaults.receive_buffer_bytes {
-                sockopt::set_socket_recv_buffer_size(stream, bytes(self.receive_buffer_bytes))?;
-            }
-            if self.send_buffer_bytes != defaults.send_buffer_bytes {
-                sockopt::set_socket_send_buffer_size(stream, bytes(self.send_buffer_bytes))?;
-            }
-            Ok(())
-        };
-        if let Err(error) = set() {
-            tracing::debug!(%error, "a socket's options");
         }
     }
 }

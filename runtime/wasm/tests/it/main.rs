@@ -5,6 +5,7 @@ mod attacks;
 mod budget;
 mod clients;
 mod commands;
+mod direct;
 mod exec;
 mod handlers;
 mod http3;

@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, Image, Limits, OnTrap, PodNames, Port, Protocol, Reach, Runtime,
-    RuntimeError, Sandbox, Started,
+    ContainerSpec, ContainerState, ContainerStats, Image, Limits, OnTrap, PodNames, Port, Protocol,
+    Reach, Runtime, RuntimeError, Sandbox, Started,
 };
 use windlass_runtime_net::{Block, Caller, Conn, Machine, PodNet, PodRef};
 use windlass_runtime_wasm::{Data, WasmConfig, WasmRuntime};
@@ -135,6 +135,13 @@ impl Node {
         let listed = futures::executor::block_on(self.runtime.list()).expect("list");
         let pod = listed.into_iter().find(|pod| pod.pod_uid == spec.pod.uid)?;
         pod.containers.into_iter().find(|c| c.name == spec.name).map(|c| c.state)
+    }
+
+    /// Of a container that runs.
+    pub fn stats(&self, spec: &ContainerSpec) -> ContainerStats {
+        let all = futures::executor::block_on(self.runtime.stats());
+        let pod = all.into_iter().find(|pod| pod.pod_uid == spec.pod.uid).expect("the pod's stats");
+        pod.containers.into_iter().find(|c| c.name == spec.name).expect("the container's stats")
     }
 
     /// Exit code, reason and message, once the container has ended.

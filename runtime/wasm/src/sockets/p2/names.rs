@@ -22,8 +22,8 @@ use super::{
         ip_name_lookup,
         network::{ErrorCode, IpAddress},
     },
-    ops::{self, Trouble},
 };
+use crate::sockets::ops::{self, Trouble};
 
 /// `resolve-address-stream`.
 pub enum ResolveAddressStream {

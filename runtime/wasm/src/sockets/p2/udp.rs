@@ -1,11 +1,11 @@
 //! UDP of `wasi:sockets` 0.2.
 
 use std::{
-    cell::RefCell,
     future::poll_fn,
+    io,
     net::SocketAddr,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use wasmtime::component::Resource;
@@ -22,15 +22,16 @@ use super::{
         udp::{self, IncomingDatagram, OutgoingDatagram},
         udp_create_socket,
     },
+};
+use crate::sockets::{
     ops::{self, Family, Permit, Trouble},
+    options::Options,
 };
 
 /// Datagrams of one call.
 const DATAGRAMS: u64 = 16;
 /// Bytes that one call returns, unless its first datagram is larger.
 const RECEIVE_BYTES: usize = 64 << 10;
-/// No datagram is larger.
-const DATAGRAM_BYTES: usize = 64 << 10;
 
 /// `udp-socket`.
 pub struct UdpSocket {
@@ -53,14 +54,6 @@ struct Bound {
     remote: Option<SocketAddr>,
 }
 
-/// Kept as the guest set them. They are hints, and a datagram to another pod never leaves this
-/// machine.
-struct Options {
-    hop_limit: u8,
-    receive_buffer_bytes: u64,
-    send_buffer_bytes: u64,
-}
-
 pub struct IncomingDatagramStream {
     udp: Arc<PodUdp>,
     family: Family,
@@ -77,35 +70,16 @@ pub struct OutgoingDatagramStream {
     permitted: u64,
 }
 
-thread_local! {
-    /// Datagrams are received into it and copied out at their own length: a buffer for each socket
-    /// would be memory that no limit counts.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; DATAGRAM_BYTES].into());
-}
-
 impl IncomingDatagramStream {
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.next.is_none() && self.failed.is_none() {
-            let received = BUFFER.with_borrow_mut(|buffer| {
-                let received = self.udp.poll_receive(cx, buffer);
-                received.map_ok(|(length, sender)| (buffer[..length].to_vec(), sender))
-            });
-            match received {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok((data, sender))) => {
-                    // One that was sent before the socket was connected elsewhere.
-                    let wanted = self.remote.is_none_or(|remote| canonical(remote) == sender);
-                    self.next = wanted.then(|| (data, ops::shown(self.family, sender)));
-                }
-                Poll::Ready(Err(error)) => self.failed = Some(ops::io_trouble(&error)),
+        if self.next.is_none() && self.failed.is_none() {
+            match ready!(ops::poll_receive(&self.udp, self.family, self.remote, cx)) {
+                Ok(datagram) => self.next = Some(datagram),
+                Err(trouble) => self.failed = Some(trouble),
             }
         }
         Poll::Ready(())
     }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[async_trait]
@@ -130,16 +104,11 @@ impl Pollable for OutgoingDatagramStream {
 
 impl udp_create_socket::Host for Sockets<'_> {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
-        let options = Options {
-            hop_limit: 64,
-            receive_buffer_bytes: 208 << 10,
-            send_buffer_bytes: 208 << 10,
-        };
         Ok(self.table.push(UdpSocket {
             _permit: Permit::take(self.container)?,
             family: family.into(),
             state: State::Unbound,
-            options,
+            options: Options::udp(),
         })?)
     }
 }
@@ -221,19 +190,15 @@ impl udp::HostUdpSocket for Sockets<'_> {
     }
 
     fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> SocketResult<u8> {
-        Ok(self.table.get(&this)?.options.hop_limit)
+        Ok(self.table.get(&this)?.options.hop_limit())
     }
 
     fn set_unicast_hop_limit(&mut self, this: Resource<UdpSocket>, value: u8) -> SocketResult<()> {
-        if value == 0 {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        self.table.get_mut(&this)?.options.hop_limit = value;
-        Ok(())
+        Ok(self.table.get_mut(&this)?.options.set_hop_limit(value)?)
     }
 
     fn receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.receive_buffer_bytes)
+        Ok(self.table.get(&this)?.options.receive_buffer_bytes())
     }
 
     fn set_receive_buffer_size(
@@ -241,23 +206,15 @@ impl udp::HostUdpSocket for Sockets<'_> {
         this: Resource<UdpSocket>,
         value: u64,
     ) -> SocketResult<()> {
-        if value == 0 {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        self.table.get_mut(&this)?.options.receive_buffer_bytes = value;
-        Ok(())
+        Ok(self.table.get_mut(&this)?.options.set_receive_buffer_bytes(value)?)
     }
 
     fn send_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.send_buffer_bytes)
+        Ok(self.table.get(&this)?.options.send_buffer_bytes())
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
-        if value == 0 {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        self.table.get_mut(&this)?.options.send_buffer_bytes = value;
-        Ok(())
+        Ok(self.table.get_mut(&this)?.options.set_send_buffer_bytes(value)?)
     }
 
     fn subscribe(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -330,21 +287,12 @@ impl udp::HostOutgoingDatagramStream for Sockets<'_> {
         let mut sent = 0;
         for datagram in datagrams {
             let given = datagram.remote_address.map(SocketAddr::from);
-            let tried =
-                match (stream.remote, given) {
-                    (Some(remote), Some(given)) if remote != given => Err(Trouble::InvalidArgument),
-                    (Some(to), _) | (None, Some(to)) => ops::check_remote(stream.family, to)
-                        .and_then(|()| match stream.udp.try_send(&datagram.data, to) {
-                            Ok(()) => Ok(true),
-                            Err(SendError::Io(error))
-                                if error.kind() == std::io::ErrorKind::WouldBlock =>
-                            {
-                                Ok(false)
-                            }
-                            Err(error) => Err(ops::send_trouble(self.container, &error)),
-                        }),
-                    (None, None) => Err(Trouble::InvalidArgument),
-                };
+            let to = ops::destination(stream.family, stream.remote, given);
+            let tried = to.and_then(|to| match stream.udp.try_send(&datagram.data, to) {
+                Ok(()) => Ok(true),
+                Err(SendError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                Err(error) => Err(ops::send_trouble(self.container, &error)),
+            });
             match tried {
                 Ok(true) => sent += 1,
                 Ok(false) => break,

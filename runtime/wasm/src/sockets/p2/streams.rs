@@ -22,8 +22,7 @@ use wasmtime_wasi::{
 };
 use windlass_runtime_net::Conn;
 
-use super::ops::Permit;
-use crate::container::Container;
+use crate::{container::Container, sockets::ops::Permit};
 
 /// The most that one read brings, and that is waiting to be read.
 const READ_BYTES: usize = 16 << 10;

@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use futures::FutureExt;
@@ -25,10 +24,15 @@ use super::{
         tcp::{self, ShutdownType},
         tcp_create_socket,
     },
-    ops::{self, Bound, Family, Options, Permit, Trouble},
     streams::{Reader, Writer, streams},
 };
-use crate::container::Container;
+use crate::{
+    container::Container,
+    sockets::{
+        ops::{self, Bound, Family, Permit, Trouble},
+        options::Options,
+    },
+};
 
 /// `tcp-socket`.
 pub struct TcpSocket {
@@ -69,7 +73,7 @@ enum Connecting {
 impl TcpSocket {
     fn new(permit: Permit, family: Family) -> Self {
         let permit = Arc::new(permit);
-        Self { permit, family, options: Options::default(), state: State::Unbound }
+        Self { permit, family, options: Options::tcp(), state: State::Unbound }
     }
 
     /// Makes it the socket of a connection.
@@ -300,7 +304,7 @@ impl tcp::HostTcpSocket for Sockets<'_> {
     }
 
     fn keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> SocketResult<bool> {
-        Ok(self.table.get(&this)?.options.keep_alive)
+        Ok(self.table.get(&this)?.options.keep_alive())
     }
 
     fn set_keep_alive_enabled(
@@ -308,11 +312,12 @@ impl tcp::HostTcpSocket for Sockets<'_> {
         this: Resource<TcpSocket>,
         value: bool,
     ) -> SocketResult<()> {
-        self.set(this, |options| options.keep_alive = value)
+        self.table.get_mut(&this)?.options.set_keep_alive(value);
+        Ok(())
     }
 
     fn keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(nanos(self.table.get(&this)?.options.keep_alive_idle))
+        Ok(self.table.get(&this)?.options.keep_alive_idle_ns())
     }
 
     fn set_keep_alive_idle_time(
@@ -320,12 +325,11 @@ impl tcp::HostTcpSocket for Sockets<'_> {
         this: Resource<TcpSocket>,
         value: u64,
     ) -> SocketResult<()> {
-        let value = seconds(value)?;
-        self.set(this, |options| options.keep_alive_idle = value)
+        Ok(self.table.get_mut(&this)?.options.set_keep_alive_idle_ns(value)?)
     }
 
     fn keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(nanos(self.table.get(&this)?.options.keep_alive_interval))
+        Ok(self.table.get(&this)?.options.keep_alive_interval_ns())
     }
 
     fn set_keep_alive_interval(
@@ -333,30 +337,27 @@ impl tcp::HostTcpSocket for Sockets<'_> {
         this: Resource<TcpSocket>,
         value: u64,
     ) -> SocketResult<()> {
-        let value = seconds(value)?;
-        self.set(this, |options| options.keep_alive_interval = value)
+        Ok(self.table.get_mut(&this)?.options.set_keep_alive_interval_ns(value)?)
     }
 
     fn keep_alive_count(&mut self, this: Resource<TcpSocket>) -> SocketResult<u32> {
-        Ok(self.table.get(&this)?.options.keep_alive_count)
+        Ok(self.table.get(&this)?.options.keep_alive_count())
     }
 
     fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> SocketResult<()> {
-        let value = more_than_none(value)?.min(127);
-        self.set(this, |options| options.keep_alive_count = value)
+        Ok(self.table.get_mut(&this)?.options.set_keep_alive_count(value)?)
     }
 
     fn hop_limit(&mut self, this: Resource<TcpSocket>) -> SocketResult<u8> {
-        Ok(self.table.get(&this)?.options.hop_limit)
+        Ok(self.table.get(&this)?.options.hop_limit())
     }
 
     fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> SocketResult<()> {
-        let value = more_than_none(value)?;
-        self.set(this, |options| options.hop_limit = value)
+        Ok(self.table.get_mut(&this)?.options.set_hop_limit(value)?)
     }
 
     fn receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.receive_buffer_bytes)
+        Ok(self.table.get(&this)?.options.receive_buffer_bytes())
     }
 
     fn set_receive_buffer_size(
@@ -364,17 +365,15 @@ impl tcp::HostTcpSocket for Sockets<'_> {
         this: Resource<TcpSocket>,
         value: u64,
     ) -> SocketResult<()> {
-        let value = more_than_none(value)?;
-        self.set(this, |options| options.receive_buffer_bytes = value)
+        Ok(self.table.get_mut(&this)?.options.set_receive_buffer_bytes(value)?)
     }
 
     fn send_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.send_buffer_bytes)
+        Ok(self.table.get(&this)?.options.send_buffer_bytes())
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        let value = more_than_none(value)?;
-        self.set(this, |options| options.send_buffer_bytes = value)
+        Ok(self.table.get_mut(&this)?.options.set_send_buffer_bytes(value)?)
     }
 
     fn subscribe(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -398,30 +397,4 @@ impl tcp::HostTcpSocket for Sockets<'_> {
         self.table.delete(this)?;
         Ok(())
     }
-}
-
-impl Sockets<'_> {
-    /// Options hold from the next connection on; a connection that is there keeps its own.
-    fn set(
-        &mut self,
-        this: Resource<TcpSocket>,
-        change: impl FnOnce(&mut Options),
-    ) -> SocketResult<()> {
-        change(&mut self.table.get_mut(&this)?.options);
-        Ok(())
-    }
-}
-
-fn more_than_none<T: Default + PartialEq>(value: T) -> Result<T, ErrorCode> {
-    if value == T::default() { Err(ErrorCode::InvalidArgument) } else { Ok(value) }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Linux counts seconds, up to 32,767.
-fn seconds(nanos: u64) -> Result<Duration, ErrorCode> {
-    let seconds = more_than_none(nanos)?.div_ceil(1_000_000_000);
-    Ok(Duration::from_secs(seconds.min(32_767)))
 }
