@@ -2,15 +2,18 @@
 //! object that yields them. How a field is owned (as a whole, by member, by the key of a list's
 //! items) is in the facts table.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use windlass_apiserver_schema::{Field, Shape, Type};
 
-use crate::{kind::Kind, strategy::Separation, tree};
+use crate::{
+    kind::Kind,
+    ownership::{EMPTY, Ownership, items, set_items},
+    strategy::Separation,
+};
 
 /// Metadata that no client owns.
-const SYSTEM_METADATA: [&str; 8] = [
+pub const SYSTEM_METADATA: [&str; 8] = [
     "name",
     "namespace",
     "creationTimestamp",
@@ -25,8 +28,8 @@ const SYSTEM_METADATA: [&str; 8] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet {
     /// The element itself belongs to the set, not only something below it.
-    member: bool,
-    children: BTreeMap<String, FieldSet>,
+    pub member: bool,
+    pub children: BTreeMap<String, FieldSet>,
 }
 
 /// What a write did.
@@ -88,8 +91,49 @@ impl FieldSet {
         }
     }
 
-    fn holds(&self) -> bool {
+    /// What is in both.
+    pub fn common(&self, other: &Self) -> Self {
+        let both = |(key, child): (&String, &Self)| {
+            let common = child.common(other.children.get(key)?);
+            common.holds().then(|| (key.clone(), common))
+        };
+        Self {
+            member: self.member && other.member,
+            children: self.children.iter().filter_map(both).collect(),
+        }
+    }
+
+    /// The paths of all members, as upstream writes them: `.spec.ports[port=80].name`.
+    pub fn paths(&self) -> Vec<String> {
+        fn walk(set: &FieldSet, at: &str, into: &mut Vec<String>) {
+            for (element, child) in &set.children {
+                let path = format!("{at}{}", step_text(element));
+                if child.member {
+                    into.push(path.clone());
+                }
+                walk(child, &path, into);
+            }
+        }
+        let mut paths = Vec::new();
+        walk(self, "", &mut paths);
+        paths
+    }
+
+    pub fn holds(&self) -> bool {
         self.member || !self.children.is_empty()
+    }
+}
+
+/// `f:name` as `.name`, `k:{"a":1}` as `[a=1]`, `v:"x"` as `[="x"]`.
+pub fn step_text(element: &str) -> String {
+    let (sort, rest) = element.split_once(':').unwrap_or(("f", element));
+    match (sort, serde_json::from_str(rest)) {
+        ("k", Ok(Value::Object(keys))) => {
+            let keys: Vec<String> = keys.iter().map(|(key, is)| format!("{key}={is}")).collect();
+            format!("[{}]", keys.join(","))
+        }
+        ("v", _) => format!("[={rest}]"),
+        _ => format!(".{rest}"),
     }
 }
 
@@ -192,89 +236,6 @@ impl Delta {
     }
 }
 
-static NULL: Value = Value::Null;
-static FALSE: Value = Value::Bool(false);
-static ZERO: LazyLock<Value> = LazyLock::new(|| json!(0));
-static EMPTY_TEXT: LazyLock<Value> = LazyLock::new(|| json!(""));
-static EMPTY: LazyLock<Value> = LazyLock::new(|| json!({}));
-
-/// How a field is owned.
-#[derive(Clone, Copy, Debug)]
-enum Ownership {
-    Whole,
-    Struct(&'static Type),
-    Map(&'static Shape),
-    /// A list whose items are told apart by keys.
-    Items(&'static Field),
-    Set,
-    /// Of unknown type: maps by member, all else as a whole.
-    Open,
-}
-
-impl Ownership {
-    fn of_field(field: &'static Field) -> Self {
-        let atomic = field.map_type == Some("atomic");
-        match (&field.shape, field.list_type) {
-            (Shape::Struct(_) | Shape::Map(_), _) if atomic => Self::Whole,
-            (Shape::List(_), Some("map")) => Self::Items(field),
-            (Shape::List(_), Some("set")) => Self::Set,
-            (Shape::List(_), _) => Self::Whole,
-            (shape, _) => Self::of_shape(shape),
-        }
-    }
-
-    /// Of a value, or of the items of a list, that no field annotates.
-    fn of_shape(shape: &'static Shape) -> Self {
-        match shape {
-            Shape::Struct(at) if at.get().map_type == Some("atomic") => Self::Whole,
-            Shape::Struct(at) => Self::Struct(at.get()),
-            Shape::Map(inner) => Self::Map(inner),
-            Shape::List(inner) => Self::of_shape(inner),
-            _ => Self::Whole,
-        }
-    }
-
-    /// How a member is owned, and what it counts as where it is absent: Go writes struct values
-    /// always, and what has no `omitempty` also when it is zero, so these were there before.
-    fn member(self, key: &str) -> (Self, Option<&'static Value>) {
-        match self {
-            Self::Struct(of) => of.field(key).map_or((Self::Open, None), |field| {
-                let absent = match &field.shape {
-                    Shape::Struct(_) if !field.pointer && !field.omitzero => Some(&*EMPTY),
-                    _ if field.omitempty || field.pointer => None,
-                    Shape::List(_) | Shape::Map(_) => Some(&NULL),
-                    Shape::String => Some(&*EMPTY_TEXT),
-                    Shape::Int32 | Shape::Int64 => Some(&*ZERO),
-                    Shape::Bool => Some(&FALSE),
-                    _ => None,
-                };
-                (Self::of_field(field), absent)
-            }),
-            Self::Map(shape) => (Self::of_shape(shape), None),
-            _ => (Self::Open, None),
-        }
-    }
-
-    /// Whether the parts of these values are owned one by one: they are of the right form, and not
-    /// both empty.
-    fn has_parts(self, old: Option<&Value>, new: Option<&Value>) -> bool {
-        let is_list = matches!(self, Self::Items(_) | Self::Set);
-        if matches!(self, Self::Whole) {
-            return false;
-        }
-        let mut any = false;
-        for value in [old, new].into_iter().flatten() {
-            match value {
-                Value::Null => {}
-                Value::Array(items) if is_list => any |= !items.is_empty(),
-                Value::Object(map) if !is_list => any |= !map.is_empty(),
-                _ => return false,
-            }
-        }
-        any
-    }
-}
-
 type Member<'a> = (&'a str, Option<&'a Value>, Option<&'a Value>, Ownership);
 
 /// The members of either object that differ. What an absent member counts as holds only inside an
@@ -300,24 +261,4 @@ fn members<'a>(old: Option<&'a Value>, new: Option<&'a Value>, as_: Ownership) -
         }
     }
     found
-}
-
-/// The items of a keyed list by path element; of doubles the last counts.
-fn items<'a>(list: Option<&'a Value>, field: &Field) -> BTreeMap<String, &'a Value> {
-    let mut keys = field.list_map_keys.clone();
-    keys.sort_unstable();
-    let element = |item: &Value| {
-        let key: Map<String, Value> = keys
-            .iter()
-            .filter(|key| tree::has(item, key))
-            .map(|key| ((*key).to_owned(), item[*key].clone()))
-            .collect();
-        format!("k:{}", Value::Object(key))
-    };
-    let list = list.and_then(Value::as_array);
-    list.into_iter().flatten().map(|item| (element(item), item)).collect()
-}
-
-fn set_items(list: Option<&Value>) -> Vec<String> {
-    list.and_then(Value::as_array).into_iter().flatten().map(|one| format!("v:{one}")).collect()
 }

@@ -2,6 +2,7 @@
 //! stages of a write, field ownership, patches, printed columns. Works on JSON trees that live only
 //! inside a verb. Knows no HTTP, no store, no async runtime; time and chance come in.
 
+mod apply;
 mod binding;
 mod cause;
 mod computed;
@@ -11,6 +12,7 @@ mod kind;
 mod managed;
 mod metadata;
 mod names;
+mod ownership;
 mod patch;
 mod registry;
 mod rows;
@@ -20,7 +22,9 @@ mod strategies;
 mod strategy;
 mod table;
 mod tree;
+mod typed;
 
+pub use apply::apply;
 pub use binding::bind;
 pub use cause::{Causes, Path};
 pub use computed::{Computed, Summary};

@@ -24,6 +24,8 @@ const MAX_MANAGER_BYTES: usize = 128;
 pub struct Manager<'a> {
     pub name: &'a str,
     pub subresource: &'a str,
+    /// By server-side apply: what it owns is then in the object already.
+    pub applies: bool,
 }
 
 /// Records what a write changes between `old` (None on create) and `object`.
@@ -38,10 +40,16 @@ pub fn record(
         // The scheduler's answer is nobody's field.
         return;
     }
+    if by.applies {
+        if let Some(old) = old {
+            keep_if_same(object, old);
+        }
+        return;
+    }
     let mut entries = entries(object, old);
     let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
     if !delta.is_empty() {
-        let api_version = kind.storage().api_version();
+        let api_version = api_version_of(kind);
         take(&mut entries, &delta, by, &api_version, &format_time(now));
         merge_oldest(&mut entries);
         entries.sort_by(order);
@@ -51,6 +59,26 @@ pub fn record(
         tree::remove(metadata, "managedFields");
     } else {
         tree::set(metadata, "managedFields", entries);
+    }
+}
+
+/// An apply that changes nothing is no write: times stay.
+fn keep_if_same(object: &mut Value, old: &Value) {
+    let timeless = |of: &Value| {
+        let mut entries = tree::list(&of["metadata"], "managedFields").to_vec();
+        entries.iter_mut().for_each(|entry| drop(tree::remove(entry, "time")));
+        entries.sort_by(order);
+        entries
+    };
+    if timeless(object) != timeless(old) {
+        return;
+    }
+    let new = tree::remove(&mut object["metadata"], "managedFields");
+    let mut before = old.clone();
+    let kept = tree::remove(&mut before["metadata"], "managedFields");
+    let entries = if *object == before { kept } else { new };
+    if let Some(entries) = entries {
+        tree::set(&mut object["metadata"], "managedFields", entries);
     }
 }
 
@@ -121,9 +149,15 @@ fn take(entries: &mut Vec<Value>, delta: &Delta, by: Manager<'_>, api_version: &
     entries.push(entry);
 }
 
-fn is_of(entry: &Value, by: Manager<'_>) -> bool {
+/// The version in which sets are written.
+pub fn api_version_of(kind: &Kind) -> String {
+    kind.storage().api_version().into_owned()
+}
+
+/// The entry is of this manager and its way to write.
+pub fn is_of(entry: &Value, by: Manager<'_>) -> bool {
     tree::text(entry, "manager") == by.name
-        && tree::text(entry, "operation") == "Update"
+        && tree::text(entry, "operation") == if by.applies { "Apply" } else { "Update" }
         && tree::text(entry, "subresource") == by.subresource
 }
 
@@ -157,7 +191,7 @@ fn merge_oldest(entries: &mut Vec<Value>) {
 }
 
 /// Upstream's order of entries; times are text that sorts as time does.
-fn order(a: &Value, b: &Value) -> Ordering {
+pub fn order(a: &Value, b: &Value) -> Ordering {
     let key = |entry: &Value, of: &str| tree::text(entry, of).to_owned();
     ["operation", "time", "manager", "apiVersion", "subresource"]
         .iter()

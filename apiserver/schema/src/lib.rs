@@ -11,7 +11,9 @@ pub mod openapi;
 pub mod protobuf;
 pub mod strategic;
 
-pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_value};
+pub use decode::{
+    DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_config, decode_value,
+};
 pub use defaults::apply_defaults;
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
 pub use openapi::{Descriptions, NoDescriptions, ResourcePath, openapi_v3};

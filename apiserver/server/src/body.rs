@@ -4,7 +4,7 @@
 use serde_json::Value;
 use windlass_apiserver_registry::{GroupVersion, Kind};
 use windlass_apiserver_schema::{
-    FieldValidation, Format, Target, decode, decode_protobuf, decode_value,
+    FieldValidation, Format, Target, decode, decode_config, decode_protobuf, decode_value,
 };
 use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
 
@@ -16,9 +16,34 @@ pub(crate) struct WriteOptions {
     pub dry_run: bool,
     pub validation: FieldValidation,
     pub field_manager: String,
+    /// Server-side apply may take what others own.
+    pub force: Option<bool>,
 }
 
 impl WriteOptions {
+    /// What holds only for a patch that is, or is no, server-side apply. Errors: 422.
+    pub fn check_apply(&self, applies: bool) -> Result<(), Status> {
+        let cause = if applies && self.field_manager.is_empty() {
+            let message = "Required value: is required for apply patch";
+            Cause {
+                reason: "FieldValueRequired".into(),
+                message: message.into(),
+                field: "fieldManager".into(),
+            }
+        } else if !applies && self.force.is_some() {
+            let message = "Forbidden: may not be specified for non-apply patch";
+            Cause {
+                reason: "FieldValueForbidden".into(),
+                message: message.into(),
+                field: "force".into(),
+            }
+        } else {
+            return Ok(());
+        };
+        let kind = GroupVersionKind::new("meta.k8s.io", "v1", "PatchOptions");
+        Err(Status::invalid(&kind, "", vec![cause]))
+    }
+
     /// Reads the query; `kind` names the options in errors (`CreateOptions` ...). Errors: 422.
     pub fn parse(query: &Query, kind: &str) -> Result<Self, Status> {
         let mut causes = Vec::new();
@@ -49,8 +74,9 @@ impl WriteOptions {
                 field: "fieldManager".into(),
             });
         }
+        let force = query.get("force").filter(|said| !said.is_empty()).map(|said| said == "true");
         match causes.is_empty() {
-            true => Ok(Self { dry_run, validation, field_manager }),
+            true => Ok(Self { dry_run, validation, field_manager, force }),
             false => {
                 let kind = GroupVersionKind::new("meta.k8s.io", "v1", kind);
                 Err(Status::invalid(&kind, "", causes))
@@ -72,6 +98,17 @@ pub(crate) fn read(
         BodyType::Yaml => decode(bytes, Format::Yaml, &target, validation)?,
         BodyType::Protobuf => return Ok((decode_protobuf(bytes, &target)?, Vec::new())),
     };
+    Ok((decoded.value, decoded.warnings))
+}
+
+/// Reads what a client applies, which is only what it names. Errors: 400.
+pub(crate) fn read_config(
+    bytes: &[u8],
+    kind: &GroupVersionKind,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let target = Target::new(&kind.group, &kind.version, &kind.kind);
+    let decoded = decode_config(bytes, &target, validation)?;
     Ok((decoded.value, decoded.warnings))
 }
 

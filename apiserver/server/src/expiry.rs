@@ -70,6 +70,7 @@ async fn remove(server: &ApiServer, kind: &Kind, object: &Object, cutoff: u64) {
         name: &object.name,
         dry_run: false,
         manager: "",
+        applies: false,
     };
     let gone = || windlass_sdk_meta::Status::not_found(&kind.group_resource(), &object.name);
     let outcome = write

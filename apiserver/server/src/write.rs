@@ -64,6 +64,8 @@ pub(crate) struct Write<'a> {
     pub name: &'a str,
     pub dry_run: bool,
     pub manager: &'a str,
+    /// By server-side apply.
+    pub applies: bool,
 }
 
 /// What a write wants, given what is stored.
@@ -174,6 +176,11 @@ impl Write<'_> {
             (Proposal::Delete(options), Some(stored)) => run.delete(&options, &stored).await,
             (_, None) => Err(Status::not_found(&self.kind.group_resource(), self.name)),
         }
+    }
+
+    /// Who writes.
+    pub fn by(&self) -> Manager<'_> {
+        Manager { name: self.manager, subresource: self.subresource, applies: self.applies }
     }
 
     fn key(&self, name: &str) -> Arc<str> {
@@ -401,7 +408,7 @@ impl Run<'_> {
 
     fn record(&mut self, object: &mut Value, old: Option<&Value>) {
         let write = self.write;
-        let by = Manager { name: write.manager, subresource: write.subresource };
+        let by = write.by();
         record_manager(write.kind, object, old, by, self.now);
         self.ran(Stage::ManagedFields);
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     sync::mpsc,
     task::JoinHandle,
 };
@@ -20,10 +20,14 @@ use crate::{
     conn::Conn,
     namespace::Namespace,
     podnet::{ListenError, PodNet, Scope},
+    relay::{Back, Relay},
+    udp::UdpPort,
 };
 
 /// Connections that the kernel queues for a listener.
 pub(crate) const BACKLOG: u32 = 1024;
+/// UDP ports of a pod's processes that are open on the pod's address.
+const UDP_PORTS: usize = 64;
 /// How long to wait when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -96,7 +100,8 @@ impl Inside {
     /// Connects to a port as `from` does. Like the pod's address anywhere, it leads to what listens
     /// on that address, and not to what only the pod's localhost has.
     pub(crate) async fn connect(&self, from: IpAddr, port: u16) -> io::Result<TcpStream> {
-        // All of 127.0.0.0/8 is the namespace's own, so callers keep their addresses.
+        // All of 127.0.0.0/8 is the namespace's own, so callers keep their addresses. The host's
+        // processes have the pod's: what trusts its localhost must not trust them.
         let own = from.is_loopback() && from != IpAddr::V4(Ipv4Addr::LOCALHOST);
         let socket = self.namespace.tcp(own.then_some((from, 0).into())).await?;
         socket.connect(SocketAddr::new(self.address, port)).await
@@ -112,6 +117,75 @@ impl Inside {
         match self.connect_localhost(port).await {
             Ok(stream) => Ok(stream),
             Err(_) => self.connect(IpAddr::V4(Ipv4Addr::LOCALHOST), port).await,
+        }
+    }
+
+    /// Opens a UDP port that a guest of the pod has for the pod's processes too.
+    pub(crate) fn show_udp(&self, net: &PodNet, address: SocketAddr) -> Result<(), ListenError> {
+        let scope = net.0.local.lock().udp.get(&address).map(|port| port.scope);
+        let Some(scope) = scope else { return Ok(()) };
+        let at = SocketAddr::new(bound_to(scope).into(), address.port());
+        let front = self.namespace.udp_now(at).map_err(|e| self.refused(address.port(), &e))?;
+        let ip = self.address;
+        let open = move |_peer| async move {
+            let back = UdpSocket::bind((ip, 0)).await.ok()?;
+            back.connect(address).await.ok()?;
+            Some(Back::Connected(back))
+        };
+        let relay = Relay::start(front, Box::new(move |peer| Box::pin(open(peer))));
+        if let Some(port) = net.0.local.lock().udp.get_mut(&address) {
+            port.relay = Some(relay);
+        }
+        Ok(())
+    }
+
+    /// Opens a UDP port of a process of the pod on the pod's address, because somebody calls it.
+    /// Returns whether a process has the port.
+    pub(crate) fn lead_udp(&self, net: &PodNet, port: u16) -> bool {
+        let at = SocketAddr::new(self.address, port);
+        // A port that can be had is nobody's.
+        let is_used = match self.namespace.udp_now(at) {
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::AddrInUse,
+        };
+        let opened = is_used.then(|| self.open_udp(net, port));
+        if let Some(Err(error)) = &opened {
+            tracing::debug!(pod = %self.caller.pod.name, %error, "a UDP port of a container");
+        }
+        opened.is_some_and(|opened| opened.is_ok())
+    }
+
+    /// Opens a UDP port of a process of the pod on the pod's address. Returns its serial.
+    pub(crate) fn open_udp(&self, net: &PodNet, port: u16) -> Result<u64, ListenError> {
+        self.forget_idle_udp(net)?;
+        let address = SocketAddr::new(self.address, port);
+        let (front, _, serial) = net.take_udp(&self.caller.pod, address, Scope::Everyone, true)?;
+        let (namespace, ip) = (self.namespace.clone(), self.address);
+        let open = move |peer: SocketAddr| {
+            let namespace = namespace.clone();
+            async move { udp_inside(&namespace, peer, ip, port).await.ok() }
+        };
+        let relay = Relay::start(front, Box::new(move |peer| Box::pin(open(peer))));
+        if let Some(port) = net.0.local.lock().udp.get_mut(&address) {
+            port.relay = Some(relay);
+        }
+        Ok(serial)
+    }
+
+    /// Keeps the ports that were opened because somebody called them within their bound.
+    fn forget_idle_udp(&self, net: &PodNet) -> Result<(), ListenError> {
+        let mut local = net.0.local.lock();
+        let own = |address: &SocketAddr, port: &UdpPort| {
+            address.ip() == self.address && port.of_container
+        };
+        if local.udp.iter().filter(|(address, port)| own(address, port)).count() < UDP_PORTS {
+            return Ok(());
+        }
+        let is_idle = |port: &UdpPort| port.relay.as_ref().is_none_or(Relay::is_idle);
+        local.udp.retain(|address, port| !(own(address, port) && is_idle(port)));
+        match local.udp.iter().filter(|(address, port)| own(address, port)).count() < UDP_PORTS {
+            true => Ok(()),
+            false => Err(ListenError::Exhausted(self.address)),
         }
     }
 
@@ -140,6 +214,29 @@ fn wanting(net: &PodNet, address: SocketAddr) -> Option<(Scope, mpsc::Sender<Con
     let local = net.0.local.lock();
     let entry = local.listeners.get(&address).filter(|entry| entry.inside.is_none())?;
     Some((entry.scope, entry.handed.clone()?))
+}
+
+/// The inner side of a session: a socket that writes to the port as `peer`, as far as that is an
+/// address that the namespace has.
+async fn udp_inside(
+    namespace: &Namespace,
+    peer: SocketAddr,
+    ip: IpAddr,
+    port: u16,
+) -> io::Result<Back> {
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let (from, to) = match peer.ip() {
+        // The pod's own guests may call what only its localhost has.
+        own if own == ip => (localhost, localhost),
+        caller if caller.is_loopback() && caller != localhost => (caller, ip),
+        // The host: the pod calls itself, because answers to 127.0.0.1 come from there.
+        _ => (ip, ip),
+    };
+    let to = Some(SocketAddr::new(to, port));
+    match namespace.udp((from, peer.port()).into(), to).await {
+        Ok(socket) => Ok(Back::Connected(socket)),
+        Err(_) => Ok(Back::Connected(namespace.udp((from, 0).into(), to).await?)),
+    }
 }
 
 async fn hand_over(listener: TcpListener, handed: mpsc::Sender<Conn>, address: SocketAddr) {

@@ -3,18 +3,29 @@
 //! would end in their own namespace: one redirect leads it to a listener of ours, which dials on
 //! the pod's behalf; and what is meant for the pod is dialled inside.
 
-use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
-use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::Handle,
+    task::JoinHandle,
+};
 use windlass_runtime_api::Protocol;
 
 use crate::{
     caller::{Caller, PodRef},
+    dns::{self, Dns},
     holder::{self, Sort},
     inside::{BACKLOG, Inside},
     namespace::Namespace,
     podnet::{ListenError, PodNet},
     redirect,
+    relay::Relay,
     rules::{self, Redirects, RulesError},
 };
 
@@ -44,14 +55,34 @@ pub enum JoinError {
 pub struct JoinedPod {
     net: PodNet,
     inside: Arc<Inside>,
-    redirect: Option<JoinHandle<()>>,
+    tasks: Vec<Task>,
     runtime: Handle,
+}
+
+/// What serves the pod's processes; it ends when dropped.
+enum Task {
+    Loop(JoinHandle<()>),
+    Relay(#[expect(dead_code, reason = "held for as long as it is to run")] Relay),
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Self::Loop(task) = self {
+            task.abort();
+        }
+    }
 }
 
 /// A port of a joined pod that is open on the host. It is closed when this is dropped.
 pub struct Published {
     address: SocketAddr,
-    task: JoinHandle<()>,
+    open: Open,
+}
+
+enum Open {
+    Tcp(JoinHandle<()>),
+    /// A row of the net's UDP ports, with its serial.
+    Udp(PodNet, u64),
 }
 
 impl PodNet {
@@ -76,17 +107,35 @@ impl PodNet {
         }
         let socket = |source| JoinError::Socket { pod: pod.clone(), source };
         let (listener, tcp_port) = own_listener(&namespace).await.map_err(socket)?;
+        let (datagrams, udp_port) = own_udp(&namespace).await.map_err(socket)?;
+        let (questions, dns_port) = own_udp(&namespace).await.map_err(socket)?;
+        let conntrack = namespace.conntrack().await.map_err(socket)?;
         let inside = Arc::new(Inside { caller, address, namespace });
         let mut joined = self.enlist(inside.clone()).ok_or(JoinError::Joined(pod.clone()))?;
-        let redirects = Redirects { own: address, ranges: self.redirected(), tcp_port };
+        let redirects = Redirects {
+            own: address,
+            ranges: self.redirected(),
+            tcp_port,
+            udp_port,
+            dns: self.cluster_dns().map(|address| (address, dns_port)),
+        };
         // From here on dropping `joined` undoes what was done.
         rules::install(&inside.namespace, &redirects)
             .await
             .map_err(|source| JoinError::Rules { pod, source })?;
-        let serving = redirect::serve(self.clone(), inside.caller.clone(), listener);
-        joined.redirect = Some(tokio::spawn(serving));
+        let dns = Arc::new(Dns::new(self.clone(), inside.caller.clone()));
+        let serving = redirect::serve(self.clone(), inside.caller.clone(), dns.clone(), listener);
+        joined.tasks.push(Task::Loop(tokio::spawn(serving)));
+        joined.tasks.push(Task::Loop(tokio::spawn(dns::serve_udp(dns, questions))));
+        let relay = redirect::serve_udp(self.clone(), inside.caller.clone(), datagrams, conntrack);
+        joined.tasks.push(Task::Relay(relay));
         joined.open_existing().await;
         Ok(joined)
+    }
+
+    /// Where containers of this cluster find their DNS server.
+    pub fn cluster_dns(&self) -> Option<Ipv4Addr> {
+        self.0.ranges.last().copied().map(dns::dns_address)
     }
 
     fn enlist(&self, inside: Arc<Inside>) -> Option<JoinedPod> {
@@ -96,7 +145,7 @@ impl PodNet {
         }
         local.joined.insert(inside.address, inside.clone());
         let runtime = Handle::current();
-        Some(JoinedPod { net: self.clone(), inside, redirect: None, runtime })
+        Some(JoinedPod { net: self.clone(), inside, tasks: Vec::new(), runtime })
     }
 }
 
@@ -123,16 +172,19 @@ impl JoinedPod {
                     listener,
                     port,
                 ));
-                Ok(Published { address, task })
+                Ok(Published { address, open: Open::Tcp(task) })
             }
-            Protocol::Udp => Err(ListenError::Host("UDP isn't published yet".into())),
+            Protocol::Udp => {
+                let serial = self.inside.open_udp(&self.net, port)?;
+                Ok(Published { address, open: Open::Udp(self.net.clone(), serial) })
+            }
         }
     }
 
     /// Undoes everything, and returns when it is done.
     pub async fn leave(mut self) {
         self.stop();
-        rules::remove(&self.inside.namespace).await;
+        rules::remove(&self.inside.namespace, &self.net.redirected()).await;
     }
 
     /// Ports that WASM containers opened before the pod was joined.
@@ -147,13 +199,21 @@ impl JoinedPod {
                 tracing::warn!(%address, %error, "a WASM container's port is not open inside");
             }
         }
+        let open: Vec<SocketAddr> = {
+            let local = self.net.0.local.lock();
+            let of_pod = |address: &&SocketAddr| address.ip() == self.inside.address;
+            local.udp.keys().filter(of_pod).copied().collect()
+        };
+        for address in open {
+            if let Err(error) = self.inside.show_udp(&self.net, address) {
+                tracing::warn!(%address, %error, "a WASM container's port is not open inside");
+            }
+        }
     }
 
     /// Returns false where it had been called before.
     fn stop(&mut self) -> bool {
-        if let Some(task) = self.redirect.take() {
-            task.abort();
-        }
+        self.tasks.clear();
         let mut local = self.net.0.local.lock();
         let known = local.joined.get(&self.inside.address);
         if !known.is_some_and(|known| Arc::ptr_eq(known, &self.inside)) {
@@ -165,6 +225,13 @@ impl JoinedPod {
                 entry.inside = None;
             }
         }
+        local.udp.retain(|address, port| {
+            let own = address.ip() == self.inside.address;
+            if own {
+                port.relay = None;
+            }
+            !(own && port.of_container)
+        });
         true
     }
 }
@@ -173,7 +240,8 @@ impl Drop for JoinedPod {
     fn drop(&mut self) {
         if self.stop() {
             let namespace = self.inside.namespace.clone();
-            self.runtime.spawn(async move { rules::remove(&namespace).await });
+            let ranges = self.net.redirected();
+            self.runtime.spawn(async move { rules::remove(&namespace, &ranges).await });
         }
     }
 }
@@ -186,7 +254,15 @@ impl Published {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        self.task.abort();
+        match &self.open {
+            Open::Tcp(task) => task.abort(),
+            Open::Udp(net, serial) => {
+                let mut local = net.0.local.lock();
+                if local.udp.get(&self.address).is_some_and(|port| port.serial == *serial) {
+                    local.udp.remove(&self.address);
+                }
+            }
+        }
     }
 }
 
@@ -198,6 +274,19 @@ async fn own_listener(namespace: &Namespace) -> io::Result<(TcpListener, u16)> {
         let socket = namespace.tcp(Some(([127, 0, 0, 1], port).into())).await;
         match socket.and_then(|socket| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok((listener, port)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// The same for datagrams.
+async fn own_udp(namespace: &Namespace) -> io::Result<(UdpSocket, u16)> {
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for port in OWN_PORTS {
+        match namespace.udp(([127, 0, 0, 1], port).into(), None).await {
+            Ok(socket) => return Ok((socket, port)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
             Err(error) => return Err(error),
         }

@@ -1,6 +1,12 @@
 //! What the machine tells: the addresses of its interfaces, and the names its resolver knows.
 
-use std::{collections::BTreeSet, fs, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -9,6 +15,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::dns::{self, nameservers};
+
 /// The seam to the machine, so that tests answer as they like.
 pub trait Machine: Send + Sync {
     /// The addresses of a name that isn't the cluster's, in the order to try them.
@@ -16,6 +24,11 @@ pub trait Machine: Send + Sync {
 
     /// The addresses of all interfaces, and the broadcast addresses of their networks.
     fn addresses(&self) -> Arc<[IpAddr]>;
+
+    /// The DNS servers that the machine asks.
+    fn resolvers(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +96,12 @@ impl Machine for Linux {
         let addresses: Arc<[IpAddr]> = found.into_iter().collect();
         *known = Some((Instant::now(), addresses.clone()));
         addresses
+    }
+
+    fn resolvers(&self) -> Vec<SocketAddr> {
+        // Read each time: who joins a network finds other servers there.
+        let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        nameservers(&text).into_iter().map(|ip| SocketAddr::new(ip, dns::PORT)).collect()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     process::{Command, Output, Stdio},
     sync::{Arc, mpsc as std_mpsc},
@@ -20,6 +20,8 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
+
+use crate::{blocks::Block, conntrack::Conntrack, netlink};
 
 /// Sockets that wait to be made.
 const QUEUE: usize = 1024;
@@ -89,30 +91,54 @@ impl Namespace {
 
     /// As [`Self::tcp`], for callers that can't wait in the runtime's way. It takes microseconds.
     pub(crate) fn tcp_now(&self, bind: SocketAddr) -> io::Result<TcpSocket> {
-        let (done, result) = std_mpsc::sync_channel(1);
-        let work: Work = Box::new(move |entered| {
-            let _ = done.send(entered.and_then(|()| tcp(Some(bind))));
-        });
-        let job = Job { namespace: self.fd.clone(), work };
-        self.visitor.sender()?.try_send(job).map_err(|_| busy())?;
-        result.recv_timeout(SOCKET_TIMEOUT).unwrap_or_else(|_| Err(busy()))
+        self.run_now(move || tcp(Some(bind)))
     }
 
-    /// A bound UDP socket of the namespace.
-    pub(crate) async fn udp(&self, bind: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
-        let socket = self
-            .run(move || {
-                let socket = UdpSocket::bind(bind)?;
-                socket.set_nonblocking(true)?;
-                Ok(socket)
-            })
-            .await?;
-        tokio::net::UdpSocket::from_std(socket)
+    /// A bound UDP socket of the namespace, connected where `to` is given.
+    pub(crate) async fn udp(
+        &self,
+        bind: SocketAddr,
+        to: Option<SocketAddr>,
+    ) -> io::Result<tokio::net::UdpSocket> {
+        tokio::net::UdpSocket::from_std(self.run(move || udp(bind, to)).await?)
+    }
+
+    /// As [`Self::udp`], for callers that can't wait in the runtime's way.
+    pub(crate) fn udp_now(&self, bind: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
+        tokio::net::UdpSocket::from_std(self.run_now(move || udp(bind, None))?)
+    }
+
+    /// The table of the namespace's connections.
+    pub(crate) async fn conntrack(&self) -> io::Result<Conntrack> {
+        self.run(Conntrack::open).await
+    }
+
+    /// Gives the namespace a range as its own; who calls it from there has `source`.
+    pub(crate) async fn local_range(&self, range: Block, source: Ipv4Addr) -> io::Result<()> {
+        self.run(move || netlink::add_local_range(range, Some(source))).await
+    }
+
+    /// Undoes [`Self::local_range`].
+    pub(crate) async fn no_local_range(&self, range: Block) -> io::Result<()> {
+        self.run(move || netlink::remove_local_range(range)).await
     }
 
     /// Whether the namespace may be entered.
     pub(crate) async fn enter(&self) -> io::Result<()> {
         self.run(|| Ok(())).await
+    }
+
+    fn run_now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (done, result) = std_mpsc::sync_channel(1);
+        let work: Work = Box::new(move |entered| {
+            let _ = done.send(entered.and_then(|()| work()));
+        });
+        let job = Job { namespace: self.fd.clone(), work };
+        self.visitor.sender()?.try_send(job).map_err(|_| busy())?;
+        result.recv_timeout(SOCKET_TIMEOUT).unwrap_or_else(|_| Err(busy()))
     }
 
     async fn run<T: Send + 'static>(
@@ -185,6 +211,15 @@ fn tcp(bind: Option<SocketAddr>) -> io::Result<TcpSocket> {
             socket.set_reuseaddr(true)?;
         }
         socket.bind(address)?;
+    }
+    Ok(socket)
+}
+
+fn udp(bind: SocketAddr, to: Option<SocketAddr>) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(bind)?;
+    socket.set_nonblocking(true)?;
+    if let Some(to) = to {
+        socket.connect(to)?;
     }
     Ok(socket)
 }

@@ -36,7 +36,8 @@ use crate::{
 pub struct PodNet(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    /// The cluster's own ranges: the only loopback addresses a pod may dial.
+    /// The cluster's own ranges: the only loopback addresses a pod may dial. The last is the
+    /// services'.
     pub ranges: Vec<Block>,
     pub limits: Limits,
     pub table: RwLock<Arc<Table>>,
@@ -116,7 +117,8 @@ pub(crate) const EPHEMERAL: std::ops::Range<u16> = 32_768..61_000;
 pub(crate) const PORTS_TRIED: usize = 64;
 
 impl PodNet {
-    /// Loopback mode. `ranges` are the cluster's pod and service ranges (see [`Block::PODS`]).
+    /// Loopback mode. `ranges` are the cluster's pod ranges (see [`Block::PODS`]), and last its
+    /// service range.
     pub fn loopback(ranges: Vec<Block>, limits: Limits, rng: Rng) -> Self {
         Self::on(Arc::new(Linux::default()), ranges, limits, rng)
     }

@@ -5,12 +5,21 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
     time::timeout,
 };
 
-use crate::{caller::Caller, conn::Conn, dial::ConnectError, inside::Inside, podnet::PodNet};
+use crate::{
+    caller::Caller,
+    conn::Conn,
+    conntrack::Conntrack,
+    dial::ConnectError,
+    dns::{self, Dns},
+    inside::Inside,
+    podnet::{PodNet, Scope},
+    relay::{Back, Relay},
+};
 
 /// Connections of one pod that are copied at once, a direction.
 const CONNECTIONS: usize = 4096;
@@ -19,16 +28,21 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Dials on the pod's behalf what its processes connected to. All connections end with it.
-pub(crate) async fn serve(net: PodNet, caller: Arc<Caller>, listener: TcpListener) {
+/// Dials on the pod's behalf what its processes connected to, and answers what they ask the
+/// cluster's DNS server. All connections end with it.
+pub(crate) async fn serve(net: PodNet, caller: Arc<Caller>, dns: Arc<Dns>, listener: TcpListener) {
+    let dns_at = net.cluster_dns().map(|address| SocketAddr::from((address, dns::PORT)));
     accept(&listener, |stream| {
-        let (net, caller) = (net.clone(), caller.clone());
+        let (net, caller, dns) = (net.clone(), caller.clone(), dns.clone());
         async move {
             let target = match original(&stream) {
                 Ok(target) if Ok(target) != stream.local_addr().map_err(drop) => target,
                 // Somebody called the listener itself.
                 _ => return reset(&stream),
             };
+            if Some(target) == dns_at {
+                return dns::serve_tcp(dns, stream).await;
+            }
             let dialling = net.connect_address(&caller, "tcp", target);
             let conn = timeout(DIAL_TIMEOUT, dialling).await.unwrap_or_else(|_| {
                 Err(ConnectError::Io {
@@ -46,6 +60,42 @@ pub(crate) async fn serve(net: PodNet, caller: Arc<Caller>, listener: TcpListene
         }
     })
     .await;
+}
+
+/// Sends on the pod's behalf what its processes wrote.
+pub(crate) fn serve_udp(
+    net: PodNet,
+    caller: Arc<Caller>,
+    front: UdpSocket,
+    mut conntrack: Conntrack,
+) -> Relay {
+    let own = front.local_addr();
+    let mut open = move |peer: SocketAddr| {
+        let (SocketAddr::V4(sender), Ok(SocketAddr::V4(own))) = (peer, &own) else { return None };
+        let to = match conntrack.original(sender, *own) {
+            // Somebody wrote to the socket itself.
+            Ok(to) if to == *own => return None,
+            Ok(to) => to,
+            Err(error) => {
+                tracing::warn!(
+                    pod = %caller.pod.name,
+                    %error,
+                    "the kernel doesn't tell where a container's datagram was sent to: the module \
+                     nf_conntrack_netlink may be missing"
+                );
+                return None;
+            }
+        };
+        let from = SocketAddr::new(caller.pod.address?, 0);
+        match net.bind_udp_outside(&caller, from, Scope::Everyone) {
+            Ok(port) => Some(Back::Pod(port, to.into())),
+            Err(error) => {
+                tracing::debug!(pod = %caller.pod.name, %error, "redirected datagram");
+                None
+            }
+        }
+    };
+    Relay::start(front, Box::new(move |peer| Box::pin(std::future::ready(open(peer)))))
 }
 
 /// Leads who connects to a published port inside.

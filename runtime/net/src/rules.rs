@@ -1,11 +1,13 @@
 //! The rules in a sandbox's namespace that lead what its processes send to pods and services to
 //! listeners of ours: their text, and the program that sets them. They are in a chain of their own,
-//! so that Docker's and the containers' own rules are left alone.
+//! so that Docker's and the containers' own rules are left alone. A route sees to it that processes
+//! which choose no address call and answer pods under their pod's: answers to datagrams would
+//! otherwise come from 127.0.0.1, and be nobody's.
 
 use std::{
     fmt::Write as _,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     process::{Command, Output},
 };
 
@@ -26,6 +28,11 @@ pub(crate) struct Redirects {
     pub ranges: Vec<Block>,
     /// Our listener at localhost of the namespace.
     pub tcp_port: u16,
+    /// Our socket there, for datagrams.
+    pub udp_port: u16,
+    /// The DNS server's address, and our socket for it. Nothing is bound to its own port: that
+    /// would take the port from containers that are DNS servers themselves.
+    pub dns: Option<(Ipv4Addr, u16)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,8 @@ pub enum RulesError {
     Refused(String),
     #[error("iptables cannot be run: {0}")]
     Io(#[from] io::Error),
+    #[error("the kernel refuses a route: {0}")]
+    Route(#[source] io::Error),
 }
 
 /// Sets the rules, in place of those that an earlier process may have left.
@@ -43,7 +52,12 @@ pub(crate) async fn install(
     namespace: &Namespace,
     redirects: &Redirects,
 ) -> Result<(), RulesError> {
-    remove(namespace).await;
+    remove(namespace, &redirects.ranges).await;
+    if let IpAddr::V4(own) = redirects.own {
+        for range in &redirects.ranges {
+            namespace.local_range(*range, own).await.map_err(RulesError::Route)?;
+        }
+    }
     let rules = text(redirects);
     let mut refusal = RulesError::NoProgram;
     for program in PROGRAMS {
@@ -61,7 +75,11 @@ pub(crate) async fn install(
 }
 
 /// Takes the rules away, where there are any.
-pub(crate) async fn remove(namespace: &Namespace) {
+pub(crate) async fn remove(namespace: &Namespace, ranges: &[Block]) {
+    for range in ranges {
+        // Refused where there is none, which is what is wanted.
+        let _ = namespace.no_local_range(*range).await;
+    }
     let rules = format!("*nat\n-D OUTPUT -j {CHAIN}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n");
     for program in PROGRAMS {
         // Refused where there are none, which is what is wanted.
@@ -75,13 +93,18 @@ pub(crate) async fn remove(namespace: &Namespace) {
 
 fn text(redirects: &Redirects) -> String {
     let mut rules = format!("*nat\n:{CHAIN} - [0:0]\n-A {CHAIN} -d {} -j RETURN\n", redirects.own);
+    if let Some((address, port)) = redirects.dns {
+        rules +=
+            &format!("-A {CHAIN} -p udp -d {address} --dport 53 -j REDIRECT --to-ports {port}\n");
+    }
     for range in &redirects.ranges {
-        // Writing to a string can't fail.
-        let _ = writeln!(
-            rules,
-            "-A {CHAIN} -p tcp -d {range} -j REDIRECT --to-ports {}",
-            redirects.tcp_port
-        );
+        for (protocol, port) in [("tcp", redirects.tcp_port), ("udp", redirects.udp_port)] {
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                rules,
+                "-A {CHAIN} -p {protocol} -d {range} -j REDIRECT --to-ports {port}"
+            );
+        }
     }
     rules + &format!("-A OUTPUT -j {CHAIN}\nCOMMIT\n")
 }
@@ -118,12 +141,16 @@ mod tests {
             own: [127, 64, 0, 5].into(),
             ranges: vec!["127.64.0.0/10".parse().expect("a range")],
             tcp_port: 61001,
+            udp_port: 61002,
+            dns: Some(([127, 96, 0, 10].into(), 61003)),
         };
         expect![[r#"
             *nat
             :WINDLASS - [0:0]
             -A WINDLASS -d 127.64.0.5 -j RETURN
+            -A WINDLASS -p udp -d 127.96.0.10 --dport 53 -j REDIRECT --to-ports 61003
             -A WINDLASS -p tcp -d 127.64.0.0/10 -j REDIRECT --to-ports 61001
+            -A WINDLASS -p udp -d 127.64.0.0/10 -j REDIRECT --to-ports 61002
             -A OUTPUT -j WINDLASS
             COMMIT
         "#]]

@@ -21,6 +21,7 @@ use crate::{
     dial::{ConnectError, is_localhost},
     holder::{self, Sort},
     podnet::{ListenError, PORTS_TRIED, PodNet, Scope},
+    relay::Relay,
 };
 
 /// Peers that a socket remembers; the oldest is forgotten first.
@@ -30,9 +31,13 @@ const SESSION_IDLE: Duration = Duration::from_secs(30);
 
 /// A UDP port that a pod has.
 pub(crate) struct UdpPort {
-    serial: u64,
+    pub serial: u64,
     pub pod: PodRef,
     pub scope: Scope,
+    /// Leads datagrams between this port and the pod's namespace.
+    pub relay: Option<Relay>,
+    /// It is a port of a process in that namespace.
+    pub of_container: bool,
 }
 
 /// An open UDP port of a pod.
@@ -80,6 +85,41 @@ impl PodNet {
         address: SocketAddr,
         scope: Scope,
     ) -> Result<PodUdp, ListenError> {
+        let port = self.bind_udp_outside(from, address, scope)?;
+        if let Some(joined) = self.joined_pod(&from.pod) {
+            joined.show_udp(self, port.address)?;
+        }
+        Ok(port)
+    }
+
+    /// As [`Self::bind_udp`], but a pod's namespace doesn't see the port.
+    pub(crate) fn bind_udp_outside(
+        &self,
+        from: &Arc<Caller>,
+        address: SocketAddr,
+        scope: Scope,
+    ) -> Result<PodUdp, ListenError> {
+        let (inside, address, serial) = self.take_udp(&from.pod, address, scope, false)?;
+        Ok(PodUdp {
+            net: self.clone(),
+            from: from.clone(),
+            address,
+            scope,
+            serial,
+            inside,
+            outside: Default::default(),
+            sessions: Mutex::default(),
+        })
+    }
+
+    /// Takes a UDP port of a pod, and makes the host's socket for it.
+    pub(crate) fn take_udp(
+        &self,
+        pod: &PodRef,
+        address: SocketAddr,
+        scope: Scope,
+        of_container: bool,
+    ) -> Result<(UdpSocket, SocketAddr, u64), ListenError> {
         let mut local = self.0.local.lock();
         let taken = |port: u16| local.udp.contains_key(&SocketAddr::new(address.ip(), port));
         // What the host has given to somebody else is passed over, where the pod didn't ask for it.
@@ -103,23 +143,14 @@ impl PodNet {
         }
         let host =
             |error: io::Error| ListenError::Host(holder::explain(Sort::Udp, address, &error));
-        let inside = match opened {
+        let socket = match opened {
             Some(socket) => socket,
             None => open(address).map_err(host)?,
         };
         local.serial += 1;
-        let serial = local.serial;
-        local.udp.insert(address, UdpPort { serial, pod: from.pod.clone(), scope });
-        Ok(PodUdp {
-            net: self.clone(),
-            from: from.clone(),
-            address,
-            scope,
-            serial,
-            inside,
-            outside: Default::default(),
-            sessions: Mutex::default(),
-        })
+        let (serial, pod) = (local.serial, pod.clone());
+        local.udp.insert(address, UdpPort { serial, pod, scope, relay: None, of_container });
+        Ok((socket, address, serial))
     }
 
     /// A pod of this node has this UDP port, and the pod may write to it.
@@ -282,6 +313,11 @@ impl PodUdp {
 
     fn to_pod(&self, to: SocketAddr) -> Result<Via, ConnectError> {
         if self.net.has_udp(to, &self.from.pod) {
+            return Ok(Via::Inside(to));
+        }
+        if let Some(joined) = self.net.joined(to.ip())
+            && joined.lead_udp(&self.net, to.port())
+        {
             return Ok(Via::Inside(to));
         }
         let source = io::ErrorKind::ConnectionRefused.into();

@@ -1,6 +1,7 @@
 //! The registry as the server uses it: bodies in YAML go through the stages of a write, and what
 //! comes out (or why it was refused) is compared as text.
 
+mod apply;
 mod create;
 mod delete;
 mod managed;
@@ -81,7 +82,13 @@ pub fn create(text: &str) -> Result<Value, Status> {
     kind.allocate(&mut object, None, &OneAddress)?;
     kind.validate_create(&object)?;
     object["metadata"]["uid"] = Value::from("u");
-    record_manager(&kind, &mut object, None, Manager { name: "test", subresource: "" }, now());
+    record_manager(
+        &kind,
+        &mut object,
+        None,
+        Manager { name: "test", subresource: "", applies: false },
+        now(),
+    );
     Ok(object)
 }
 
@@ -103,7 +110,7 @@ pub fn update(sub: &str, old: &Value, change: impl FnOnce(&mut Value)) -> Result
     kind.prepare_update(sub, &mut object, old, &cx)?;
     kind.allocate(&mut object, Some(old), &OneAddress)?;
     kind.validate_update(sub, &object, old)?;
-    let by = Manager { name: "test", subresource: sub };
+    let by = Manager { name: "test", subresource: sub, applies: false };
     record_manager(&kind, &mut object, Some(old), by, cx.now);
     Ok(object)
 }

@@ -28,7 +28,7 @@ fn check(object: &Value, expected: Expect) {
 fn write(old: &Value, by: &str, sub: &str, time: &str, change: impl FnOnce(&mut Value)) -> Value {
     let mut new = old.clone();
     change(&mut new);
-    let by = Manager { name: by, subresource: sub };
+    let by = Manager { name: by, subresource: sub, applies: false };
     record_manager(&kind_of(old), &mut new, Some(old), by, at(time));
     new
 }

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
 use windlass_apiserver_access::Operation;
-use windlass_apiserver_registry::{bind as bind_pod, json_patch, merge_patch};
+use windlass_apiserver_registry::{
+    apply as apply_config, bind as bind_pod, json_patch, merge_patch,
+};
 use windlass_apiserver_schema::{FieldValidation, strategic_merge};
 use windlass_sdk_meta::{GroupVersionKind, Status};
 
@@ -19,6 +21,7 @@ use crate::{
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// A body that is read once, and again only where an attempt used it up.
 struct Source {
@@ -80,7 +83,10 @@ impl Patch {
             JSON_PATCH => PatchType::Json,
             MERGE_PATCH => PatchType::Merge,
             STRATEGIC_PATCH => PatchType::Strategic,
-            _ => return Err(content::unsupported(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH])),
+            _ => {
+                let known = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
+                return Err(content::unsupported(&known));
+            }
         };
         let bytes = content::read_body(body).await?;
         let patch = serde_json::from_slice(&bytes)
@@ -167,6 +173,11 @@ pub(super) async fn patch(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(&call.info.query, "PatchOptions")?;
+    let applies = content::media_type(&call.parts.headers) == APPLY_PATCH;
+    options.check_apply(applies)?;
+    if applies {
+        return apply(call, target, body, &options).await;
+    }
     let renderer = target.renderer(call, true)?;
     let patch = Patch::read(call, body, options.validation).await?;
     let manager = call.manager(&options.field_manager);
@@ -179,6 +190,42 @@ pub(super) async fn patch(
             let (tree, found) = patched(target, &patch, old, name)?;
             warnings = found;
             Ok(Proposal::Update(tree))
+        })
+        .await?;
+    Ok(answer(written, &renderer, warnings))
+}
+
+/// Server-side apply: the body is what its manager wants, and makes the object where there is none.
+async fn apply(
+    call: &Call,
+    target: &Target,
+    body: Body,
+    options: &WriteOptions,
+) -> Result<Response<Body>, Status> {
+    let renderer = target.renderer(call, true)?;
+    let bytes = content::read_body(body).await?;
+    let (kind, name) = (&target.kind, call.info.name.as_str());
+    let (mut config, warnings) =
+        body::read_config(&bytes, &kind.gvk_in(&target.at), options.validation)?;
+    kind.identify(&mut config, &target.at, &target.namespace, Some(name))?;
+    kind.convert(&mut config, kind.storage());
+    let manager = &options.field_manager;
+    let mut write = call.write(target, Operation::Update, name, manager, options.dry_run);
+    write.applies = true;
+    let (by, force) = (write.by(), options.force == Some(true));
+    let now = call.server.clock().now();
+    let may_make = kind.has_verb("create") && call.info.subresource.is_empty();
+    let written = write
+        .run(&mut |old| {
+            if old.is_none() {
+                if !may_make {
+                    return Err(Status::not_found(&kind.group_resource(), name));
+                }
+                call.may_create()?;
+            }
+            let object = apply_config(kind, old, &config, by, force, now)?;
+            let (object, _) = body::check(&object, kind, kind.storage(), FieldValidation::Ignore)?;
+            Ok(if old.is_some() { Proposal::Update(object) } else { Proposal::Create(object) })
         })
         .await?;
     Ok(answer(written, &renderer, warnings))

@@ -162,6 +162,7 @@ impl Call {
             name,
             dry_run,
             manager,
+            applies: false,
         }
     }
 }

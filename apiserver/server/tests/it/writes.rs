@@ -56,7 +56,7 @@ async fn config_map_life() {
                 PATCH /api/v1/namespaces/default/configmaps/a strategic {"metadata":{"labels":{"x":null,"y
                     200 ConfigMap a +5
                 PATCH /api/v1/namespaces/default/configmaps/a apply {}
-                    415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json
+                    422 Invalid: PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch
                 PATCH /api/v1/namespaces/default/configmaps/a merge {"metadata":{"name":"b"}}
                     400 BadRequest: the name of the object (b) does not match the name on the URL (a)
                 DELETE /api/v1/namespaces/default/configmaps/a?dryRun=All
@@ -70,6 +70,55 @@ async fn config_map_life() {
             "#]],
         )
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn applies() {
+    let cluster = Cluster::new().await;
+    let map = "/api/v1/namespaces/default/configmaps/a";
+    let lines = [
+        format!(
+            r#"PATCH {map}?fieldManager=m apply {{"apiVersion":"v1","kind":"ConfigMap","data":{{"k":"v"}}}}"#
+        ),
+        format!(r#"PATCH {map}?fieldManager=m apply {{"data":{{"k":"v"}}}}"#),
+        format!(r#"PATCH {map}?fieldManager=n apply {{"data":{{"k":"w"}}}}"#),
+        format!(r#"PATCH {map}?fieldManager=n&dryRun=All&force=true apply {{"data":{{"k":"w"}}}}"#),
+        format!(r#"PATCH {map}?fieldManager=n&force=true apply {{"data":{{"k":"w"}}}}"#),
+        format!(r#"PATCH {map}?fieldManager=n apply {{"metadata":{{"name":"b"}}}}"#),
+        format!(r#"PATCH {map}?fieldManager=n apply {{"metadata":{{"resourceVersion":"1"}}}}"#),
+        format!(r#"PATCH {map}?fieldManager=n apply {{"metadata":"#),
+        format!(r#"PATCH {map} apply {{}}"#),
+        format!(r#"PATCH {map}?force=true merge {{}}"#),
+        r#"PATCH /api/v1/nodes/n/status?fieldManager=n apply {"status":{}}"#.into(),
+        format!("GET {map}"),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    cluster.session(&lines, expect![[r#"
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=m apply {"apiVersion":"v1","kin
+            201 ConfigMap a +1
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=m apply {"data":{"k":"v"}}
+            200 ConfigMap a +1
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=n apply {"data":{"k":"w"}}
+            409 Conflict: Apply failed with 1 conflict: conflict with "m": .data.k
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=n&dryRun=All&force=true apply {
+            200 ConfigMap a +1
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=n&force=true apply {"data":{"k"
+            200 ConfigMap a +2
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=n apply {"metadata":{"name":"b"
+            400 BadRequest: the name of the object (b) does not match the name on the URL (a)
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=n apply {"metadata":{"resourceV
+            409 Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again
+        PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=n apply {"metadata":
+            400 BadRequest: the object provided is unrecognized (must be of type ConfigMap): error converting YAML to JSON: yaml: did not find expected node content at line 2 column 1, while parsing a flow node ({"metadata":)
+        PATCH /api/v1/namespaces/default/configmaps/a apply {}
+            422 Invalid: PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch
+        PATCH /api/v1/namespaces/default/configmaps/a?force=true merge {}
+            422 Invalid: PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for non-apply patch
+        PATCH /api/v1/nodes/n/status?fieldManager=n apply {"status":{}}
+            404 NotFound: nodes "n" not found
+        GET /api/v1/namespaces/default/configmaps/a
+            200 ConfigMap a +2
+    "#]]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Listeners, hand-over and claims with real sockets, all on loopback.
 
+mod dns;
 mod join;
 mod netns;
 mod reach;

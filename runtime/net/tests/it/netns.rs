@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -56,6 +56,28 @@ impl Netns {
         at
     }
 
+    /// A UDP socket inside that answers each datagram with it, after this word. Returns its port.
+    pub async fn echo(&self, address: &'static str, word: &'static str) -> u16 {
+        let socket = self.run(move || UdpSocket::bind(address)).await.expect("a port inside");
+        let port = socket.local_addr().expect("bound").port();
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                if buffer.starts_with(b"end") {
+                    return;
+                }
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                let _ = socket.send_to(format!("{word} {} {text}", peer.ip()).as_bytes(), peer);
+            }
+        });
+        port
+    }
+
+    /// Sends a datagram from inside, and returns the answer and who gave it.
+    pub async fn ask(&self, to: SocketAddr, say: &'static str) -> std::io::Result<String> {
+        self.run(move || ask(to, say)).await
+    }
+
     /// Calls from inside, and returns the answer.
     pub async fn call(&self, to: SocketAddr, say: &'static str) -> std::io::Result<String> {
         self.run(move || call(to, say)).await
@@ -103,6 +125,15 @@ pub fn call(to: SocketAddr, say: &str) -> std::io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
+}
+
+pub fn ask(to: SocketAddr, say: &str) -> std::io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.send_to(say.as_bytes(), to)?;
+    let mut buffer = [0; 2048];
+    let (length, sender) = socket.recv_from(&mut buffer)?;
+    Ok(format!("{} from {sender}", String::from_utf8_lossy(&buffer[..length])))
 }
 
 fn answer(mut stream: TcpStream, word: &str) {

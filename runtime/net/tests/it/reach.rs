@@ -27,6 +27,7 @@ pub struct Scripted {
     pub names: Mutex<BTreeMap<String, Vec<Vec<IpAddr>>>>,
     pub asked: Mutex<Vec<String>>,
     pub own: Vec<IpAddr>,
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl Scripted {
@@ -52,6 +53,10 @@ impl Machine for Scripted {
 
     fn addresses(&self) -> Arc<[IpAddr]> {
         self.own.clone().into()
+    }
+
+    fn resolvers(&self) -> Vec<SocketAddr> {
+        self.resolvers.clone()
     }
 }
 

@@ -12,19 +12,19 @@ use windlass_runtime_net::{Caller, ListenError, PodNet, PodUdp, Scope, SendError
 
 use crate::reach::{container, net_on, pod_ip};
 
-struct Port(PodUdp);
+pub struct Port(pub PodUdp);
 
 impl Port {
-    fn open(net: &PodNet, of: &Arc<Caller>, port: u16, scope: Scope) -> Self {
+    pub fn open(net: &PodNet, of: &Arc<Caller>, port: u16, scope: Scope) -> Self {
         let ip = of.pod.address.expect("an address");
         Self(net.bind_udp(of, SocketAddr::new(ip, port), scope).expect("free"))
     }
 
-    async fn send(&self, text: &str, to: SocketAddr) -> Result<(), SendError> {
+    pub async fn send(&self, text: &str, to: SocketAddr) -> Result<(), SendError> {
         self.0.send(text.as_bytes(), to).await
     }
 
-    async fn receive(&self) -> (String, SocketAddr) {
+    pub async fn receive(&self) -> (String, SocketAddr) {
         let mut buffer = [0; 2048];
         let received = poll_fn(|cx| self.0.poll_receive(cx, &mut buffer));
         let received = tokio::time::timeout(Duration::from_secs(5), received).await;

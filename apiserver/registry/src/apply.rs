@@ -1,0 +1,248 @@
+//! Server-side apply (KEP-555): a client says which fields it wants, and owns exactly these. What it
+//! named before and names no more goes, unless somebody else owns it; what somebody else owns with
+//! another value is a conflict, unless the client forces it. The other writes' side of ownership is
+//! in `managed`.
+
+use serde_json::{Value, json};
+use windlass_sdk_meta::{Reason, Status, Timestamp, format_time};
+
+use crate::{
+    fieldset::{Delta, FieldSet, SYSTEM_METADATA},
+    kind::Kind,
+    managed::{Manager, api_version_of, is_of, order},
+    ownership::Ownership,
+    strategy::Separation,
+    tree,
+    typed::{Untyped, check, fields_of, merge, with_named, without},
+};
+
+/// The annotation of `kubectl apply` without `--server-side`, and the manager that hands over.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const KUBECTL: &str = "kubectl";
+const CONFLICT: &str = "FieldManagerConflict";
+
+/// What `config` (in the stored version, identified) makes of `live`; None where there is nothing
+/// yet. The result carries the new `managedFields`. Errors: 400 for a config that can't be one, 409
+/// with a cause for each field that somebody else owns.
+pub fn apply(
+    kind: &Kind,
+    live: Option<&Value>,
+    config: &Value,
+    by: Manager<'_>,
+    force: bool,
+    now: Timestamp,
+) -> Result<Value, Status> {
+    if tree::has(&config["metadata"], "managedFields") {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let root = root_of(kind);
+    check(config, root, "").map_err(|Untyped(why)| {
+        let metadata = &config["metadata"];
+        let (namespace, name) = (tree::text(metadata, "namespace"), tree::text(metadata, "name"));
+        let of = format!("{namespace}/{name}; {}", kind.gvk());
+        Status::bad_request(format!("failed to create typed patch object ({of}): {why}"))
+    })?;
+    let Some(live) = live else {
+        let mut object = config.clone();
+        own(&mut object, Vec::new(), wanted_by(kind, config, by), kind, by, now);
+        return Ok(object);
+    };
+    let mut others = tree::list(&live["metadata"], "managedFields").to_vec();
+    let at = others.iter().position(|entry| is_of(entry, by));
+    let last = at.map(|at| FieldSet::from_json(&others.remove(at)["fieldsV1"]));
+    let wanted = wanted_by(kind, config, by);
+    let merged = merge(live, config, root);
+    let mut object = match last {
+        Some(last) => prune(&merged, &last, &wanted, &others, root),
+        None => merged,
+    };
+    drop_nulls(&mut object);
+    let delta = Delta::between(kind, live, &object, by.subresource);
+    settle(kind, live, &mut others, &delta, by, force)?;
+    if by.name == KUBECTL {
+        renew_last_applied(&mut object, config);
+    }
+    own(&mut object, others, wanted, kind, by, now);
+    Ok(object)
+}
+
+fn root_of(kind: &Kind) -> Ownership {
+    kind.schema().map_or(Ownership::Open, Ownership::Struct)
+}
+
+/// The fields that a config asks for, without what no client owns and what this subresource doesn't
+/// write.
+fn wanted_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
+    let mut wanted = fields_of(config, root_of(kind));
+    let separation = kind.strategy.separation();
+    let has_status = matches!(separation, Separation::Status | Separation::StatusAndGeneration);
+    wanted.children.retain(|key, _| match (key.as_str(), by.subresource) {
+        ("f:apiVersion" | "f:kind", _) => false,
+        ("f:status", "") => !has_status,
+        ("f:metadata" | "f:status", _) => true,
+        (_, sub) => sub != "status",
+    });
+    if let Some(metadata) = wanted.children.get_mut("f:metadata") {
+        let is_system =
+            |path: &str| path.strip_prefix("f:").is_some_and(|key| SYSTEM_METADATA.contains(&key));
+        metadata.children.retain(|path, _| !is_system(path));
+        if metadata.children.is_empty() {
+            wanted.children.remove("f:metadata");
+        }
+    }
+    wanted
+}
+
+/// Takes out what this applier named last time and nobody owns now. What is left inside of it goes
+/// with it, unless it is somebody's.
+fn prune(
+    merged: &Value,
+    last: &FieldSet,
+    wanted: &FieldSet,
+    others: &[Value],
+    root: Ownership,
+) -> Value {
+    let last = with_named(last, root);
+    let all = with_named(&fields_of(merged, root), root);
+    let mut owned = with_named(wanted, root);
+    for entry in others {
+        owned.add(&with_named(&FieldSet::from_json(&entry["fieldsV1"]), root));
+    }
+    let pruned = without(merged, &last, root);
+    // Back comes what somebody owns ...
+    let mut gone = all.clone();
+    gone.subtract(&with_named(&fields_of(&pruned, root), root));
+    gone.subtract(&owned);
+    let pruned = without(merged, &gone, root);
+    // ... and what went only because it stood inside of something that went.
+    let mut gone = all;
+    gone.subtract(&with_named(&fields_of(&pruned, root), root));
+    without(merged, &gone.common(&last), root)
+}
+
+/// A null in a config wants nothing there.
+fn drop_nulls(tree: &mut Value) {
+    match tree {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// Takes from the other managers what this apply changes, if it may, and what it removes.
+fn settle(
+    kind: &Kind,
+    live: &Value,
+    others: &mut Vec<Value>,
+    delta: &Delta,
+    by: Manager<'_>,
+    force: bool,
+) -> Result<(), Status> {
+    let mut changed = delta.changed.clone();
+    if by.name == KUBECTL {
+        // What kubectl applied before on its own side is not somebody else's.
+        changed.subtract(&handed_over(kind, live));
+    }
+    let mut conflicts = Vec::new();
+    for entry in others.iter() {
+        let common = FieldSet::from_json(&entry["fieldsV1"]).common(&changed);
+        conflicts.extend(common.paths().into_iter().map(|path| (manager_text(entry), path)));
+    }
+    if !force && !conflicts.is_empty() {
+        return Err(conflict(conflicts));
+    }
+    others.retain_mut(|entry| {
+        let mut set = FieldSet::from_json(&entry["fieldsV1"]);
+        set.subtract(&delta.changed);
+        set.subtract(&delta.removed);
+        entry["fieldsV1"] = set.to_json();
+        !set.is_empty()
+    });
+    Ok(())
+}
+
+/// The fields of the last configuration of client-side apply whose values still stand.
+fn handed_over(kind: &Kind, live: &Value) -> FieldSet {
+    let said = live["metadata"]["annotations"].get(LAST_APPLIED).and_then(Value::as_str);
+    let config = said.and_then(|said| serde_json::from_str::<Value>(said).ok());
+    let Some(config) = config.filter(Value::is_object) else { return FieldSet::default() };
+    let root = root_of(kind);
+    let mut fields = fields_of(&config, root);
+    let drifted = Delta::between(kind, &merge(live, &config, root), live, "");
+    fields.subtract(&drifted.changed);
+    fields.subtract(&drifted.removed);
+    fields
+}
+
+/// `kubectl apply` without `--server-side` must find what was applied last.
+fn renew_last_applied(object: &mut Value, config: &Value) {
+    let annotations = &mut object["metadata"]["annotations"];
+    if !tree::has(annotations, LAST_APPLIED) {
+        return;
+    }
+    let mut config = config.clone();
+    if let Some(annotations) = config["metadata"].get_mut("annotations") {
+        tree::remove(annotations, LAST_APPLIED);
+    }
+    tree::set(annotations, LAST_APPLIED, config.to_string());
+}
+
+/// The applier's entry beside those of the others.
+fn own(
+    object: &mut Value,
+    mut entries: Vec<Value>,
+    wanted: FieldSet,
+    kind: &Kind,
+    by: Manager<'_>,
+    now: Timestamp,
+) {
+    let mut entry = json!({
+        "manager": by.name, "operation": "Apply", "apiVersion": api_version_of(kind),
+        "time": format_time(now), "fieldsType": "FieldsV1", "fieldsV1": wanted.to_json(),
+    });
+    if !by.subresource.is_empty() {
+        tree::set(&mut entry, "subresource", by.subresource);
+    }
+    entries.push(entry);
+    entries.sort_by(order);
+    tree::set(tree::child(object, "metadata"), "managedFields", entries);
+}
+
+/// A manager as conflicts name it.
+fn manager_text(entry: &Value) -> String {
+    let mut text = format!("{:?}", tree::text(entry, "manager"));
+    let subresource = tree::text(entry, "subresource");
+    if !subresource.is_empty() {
+        text = format!("{text} with subresource {subresource:?}");
+    }
+    if tree::text(entry, "operation") == "Update" {
+        text = format!("{text} using {}", tree::text(entry, "apiVersion"));
+    }
+    text
+}
+
+fn conflict(conflicts: Vec<(String, String)>) -> Status {
+    let message = match &conflicts[..] {
+        [(manager, path)] => {
+            format!("Apply failed with 1 conflict: conflict with {manager}: {path}")
+        }
+        all => {
+            let mut managers: Vec<&String> = all.iter().map(|(manager, _)| manager).collect();
+            managers.sort();
+            managers.dedup();
+            let of = |manager: &&String| {
+                let paths = all.iter().filter(|(of, _)| of == *manager);
+                let paths: Vec<String> = paths.map(|(_, path)| format!("- {path}")).collect();
+                format!("conflicts with {manager}:\n{}", paths.join("\n"))
+            };
+            let lines: Vec<String> = managers.iter().map(of).collect();
+            format!("Apply failed with {} conflicts: {}", all.len(), lines.join("\n"))
+        }
+    };
+    conflicts.into_iter().fold(Status::new(Reason::Conflict, message), |status, (manager, path)| {
+        status.with_cause(CONFLICT, format!("conflict with {manager}"), &path)
+    })
+}

@@ -1,0 +1,113 @@
+//! How the parts of an object are owned: as a whole, member by member, or item by item under keys.
+//! The facts table says it for each field.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use serde_json::{Map, Value, json};
+use windlass_apiserver_schema::{Field, Shape, Type};
+
+static NULL: Value = Value::Null;
+static FALSE: Value = Value::Bool(false);
+static ZERO: LazyLock<Value> = LazyLock::new(|| json!(0));
+static EMPTY_TEXT: LazyLock<Value> = LazyLock::new(|| json!(""));
+pub static EMPTY: LazyLock<Value> = LazyLock::new(|| json!({}));
+
+/// How a field is owned.
+#[derive(Clone, Copy, Debug)]
+pub enum Ownership {
+    Whole,
+    Struct(&'static Type),
+    Map(&'static Shape),
+    /// A list whose items are told apart by keys.
+    Items(&'static Field),
+    Set,
+    /// Of unknown type: maps by member, all else as a whole.
+    Open,
+}
+
+impl Ownership {
+    pub fn of_field(field: &'static Field) -> Self {
+        let atomic = field.map_type == Some("atomic");
+        match (&field.shape, field.list_type) {
+            (Shape::Struct(_) | Shape::Map(_), _) if atomic => Self::Whole,
+            (Shape::List(_), Some("map")) => Self::Items(field),
+            (Shape::List(_), Some("set")) => Self::Set,
+            (Shape::List(_), _) => Self::Whole,
+            (shape, _) => Self::of_shape(shape),
+        }
+    }
+
+    /// Of a value, or of the items of a list, that no field annotates.
+    pub fn of_shape(shape: &'static Shape) -> Self {
+        match shape {
+            Shape::Struct(at) if at.get().map_type == Some("atomic") => Self::Whole,
+            Shape::Struct(at) => Self::Struct(at.get()),
+            Shape::Map(inner) => Self::Map(inner),
+            Shape::List(inner) => Self::of_shape(inner),
+            _ => Self::Whole,
+        }
+    }
+
+    /// How a member is owned, and what it counts as where it is absent: Go writes struct values
+    /// always, and what has no `omitempty` also when it is zero, so these were there before.
+    pub fn member(self, key: &str) -> (Self, Option<&'static Value>) {
+        match self {
+            Self::Struct(of) => of.field(key).map_or((Self::Open, None), |field| {
+                let absent = match &field.shape {
+                    Shape::Struct(_) if !field.pointer && !field.omitzero => Some(&*EMPTY),
+                    _ if field.omitempty || field.pointer => None,
+                    Shape::List(_) | Shape::Map(_) => Some(&NULL),
+                    Shape::String => Some(&*EMPTY_TEXT),
+                    Shape::Int32 | Shape::Int64 => Some(&*ZERO),
+                    Shape::Bool => Some(&FALSE),
+                    _ => None,
+                };
+                (Self::of_field(field), absent)
+            }),
+            Self::Map(shape) => (Self::of_shape(shape), None),
+            _ => (Self::Open, None),
+        }
+    }
+
+    /// Whether the parts of these values are owned one by one: they are of the right form, and not
+    /// both empty.
+    pub fn has_parts(self, old: Option<&Value>, new: Option<&Value>) -> bool {
+        let is_list = matches!(self, Self::Items(_) | Self::Set);
+        if matches!(self, Self::Whole) {
+            return false;
+        }
+        let mut any = false;
+        for value in [old, new].into_iter().flatten() {
+            match value {
+                Value::Null => {}
+                Value::Array(items) if is_list => any |= !items.is_empty(),
+                Value::Object(map) if !is_list => any |= !map.is_empty(),
+                _ => return false,
+            }
+        }
+        any
+    }
+}
+
+/// The items of a keyed list by path element; of doubles the last counts.
+pub fn items<'a>(list: Option<&'a Value>, field: &Field) -> BTreeMap<String, &'a Value> {
+    let list = list.and_then(Value::as_array);
+    list.into_iter().flatten().map(|item| (element(item, field), item)).collect()
+}
+
+/// What tells an item of a keyed list from the others; a key that is absent counts as its default.
+pub fn element(item: &Value, field: &Field) -> String {
+    let mut keys = field.list_map_keys.clone();
+    keys.sort_unstable();
+    let of = |key: &&str| {
+        let said = item.get(*key).filter(|value| !value.is_null()).cloned();
+        let default = || field.target()?.field(key)?.default_value();
+        said.or_else(default).map(|value| ((*key).to_owned(), value))
+    };
+    let key: Map<String, Value> = keys.iter().filter_map(of).collect();
+    format!("k:{}", Value::Object(key))
+}
+
+pub fn set_items(list: Option<&Value>) -> Vec<String> {
+    list.and_then(Value::as_array).into_iter().flatten().map(|one| format!("v:{one}")).collect()
+}
