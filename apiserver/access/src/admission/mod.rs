@@ -3,6 +3,7 @@
 
 mod namespace_lifecycle;
 mod node_restriction;
+mod runtime_class;
 mod service_account;
 mod tolerations;
 
@@ -84,6 +85,7 @@ impl Admission {
         namespace_lifecycle::validate(request, lookup)?;
         node_restriction::admit(request, lookup)?;
         service_account::mutate(request, lookup, self.options.mount_tokens.as_ref()).await?;
+        runtime_class::mutate(request, lookup)?;
         tolerations::mutate(request, &self.options);
         Ok(Vec::new())
     }
@@ -97,6 +99,7 @@ impl Admission {
         namespace_lifecycle::validate(request, lookup)?;
         node_restriction::validate(request, lookup)?;
         service_account::validate(request, lookup)?;
+        runtime_class::validate(request, lookup)?;
         escalation::check(&self.options.authorizer, request, lookup)?;
         Ok(Vec::new())
     }
