@@ -74,7 +74,11 @@ pub const TYPES: &[Type] = &[
             honoured("name"),
             refused("hostPort", When::Set, "not there yet for WASM containers"),
             honoured("containerPort"),
-            refused("protocol", When::NotOneOf(&["", "TCP"]), "only TCP is there yet"),
+            refused(
+                "protocol",
+                When::NotOneOf(&["", "TCP", "UDP"]),
+                "the interfaces of WASM guests have no other sockets",
+            ),
             without("hostIP", "it is about `hostPort`"),
         ],
     },
