@@ -41,6 +41,9 @@ pub struct UpArgs {
     /// Memory that all WASM guests of the node may hold together, such as 2Gi (else 7/8 of the machine's)
     #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
     pub guest_memory: Option<u64>,
+    /// The Docker engine that runs containers, such as unix:///var/run/docker.sock; "none" for none
+    #[arg(long, value_name = "SOCKET", env = "WINDLASS_DOCKER_HOST")]
+    pub docker_host: Option<String>,
     /// Sends traces of requests to an OTLP collector, such as http://127.0.0.1:4318
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<Endpoint>,

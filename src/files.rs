@@ -36,3 +36,18 @@ pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     };
     write().with_context(|| format!("can't write {}", path.display()))
 }
+
+/// What tells this node's containers from those of other nodes on the same engine: made at the first
+/// start, and kept.
+pub fn node_id(dir: &Path) -> anyhow::Result<String> {
+    let path = dir.join("node-id");
+    if let Ok(kept) = std::fs::read_to_string(&path)
+        && !kept.trim().is_empty()
+    {
+        return Ok(kept.trim().to_owned());
+    }
+    std::fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
+    let fresh = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    write_private(&path, fresh.as_bytes())?;
+    Ok(fresh.trim().to_owned())
+}

@@ -1,6 +1,6 @@
 //! The node of this process: images, network, WASM runtime, agent.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -10,14 +10,20 @@ use windlass_apiserver_access::{
     pki::{Authority, KUBELET_CLIENT},
 };
 use windlass_runtime_agent::{AgentConfig, Kubelet, NodeFacts, Records};
+use windlass_runtime_api::Runtime;
 use windlass_runtime_data::{SqliteFiles, Stores};
+use windlass_runtime_docker::{DockerConfig, DockerHost, DockerRuntime};
 use windlass_runtime_image::{Builtin, ImageStore};
 use windlass_runtime_net::{Blocks, PodNet};
 use windlass_runtime_wasm::{Data, TraceConfig, WasmConfig, WasmRuntime};
 use windlass_sdk_client::Informer;
 use windlass_sdk_types::Node;
 
-use crate::{cli::UpArgs, plane::ControlPlane};
+use crate::{
+    cli::{UpArgs, UsageError},
+    files,
+    plane::ControlPlane,
+};
 
 /// Present on every node from the first start.
 const IMAGES: [Builtin; 2] = [
@@ -60,7 +66,12 @@ impl NodeAgent {
             plane.rng.clone(),
         );
         let proxy = plane.cluster(User::authenticated(PROXY, &[]));
-        tasks.spawn(windlass_runtime_net::run(net.clone(), proxy.informers, shutdown.clone()));
+        tasks.spawn(windlass_runtime_net::run(
+            net.clone(),
+            args.node_name.clone(),
+            proxy.informers,
+            shutdown.clone(),
+        ));
 
         let images = ImageStore::open(&dir.join("images"), &IMAGES)?;
         let cluster = plane.private_cluster(User::node(&args.node_name));
@@ -94,6 +105,10 @@ impl NodeAgent {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .context("no port for the kubelet API")?;
+        let mut runtimes: Vec<Arc<dyn Runtime>> = vec![runtime];
+        if let Some(docker) = docker(args, plane, &dir.join("docker"))? {
+            runtimes.push(docker);
+        }
         let config = AgentConfig {
             node: NodeFacts::of_machine(
                 &args.node_name,
@@ -102,8 +117,9 @@ impl NodeAgent {
                 &format!("wasm://{}", windlass_runtime_wasm::ENGINE_VERSION),
             ),
             cluster,
-            runtimes: vec![runtime],
+            runtimes,
             images: Arc::new(images),
+            cluster_dns: None,
             pod_block: blocks.pods,
             records: Records::Dir(dir.join("records")),
             log_dir: dir.join("logs"),
@@ -132,6 +148,38 @@ impl NodeAgent {
             changes.next().await;
         }
     }
+}
+
+/// The container engine of this machine, be it there or not; None where it isn't wanted.
+fn docker(
+    args: &UpArgs,
+    plane: &ControlPlane,
+    dir: &Path,
+) -> anyhow::Result<Option<Arc<DockerRuntime>>> {
+    let host = match args.docker_host.as_deref() {
+        Some("none") => return Ok(None),
+        Some(named) => {
+            named.parse().map_err(|error| UsageError(format!("--docker-host: {error}")))?
+        }
+        None => default_docker_host(),
+    };
+    let id = files::node_id(dir)?;
+    let dir = dir.join("pods");
+    let clock = plane.clock.clone();
+    Ok(Some(DockerRuntime::start(DockerConfig { host, node: id, dir, clock })))
+}
+
+/// Docker's own variable, where it names an engine of this machine.
+fn default_docker_host() -> DockerHost {
+    let named = std::env::var("DOCKER_HOST").unwrap_or_default();
+    if named.is_empty() {
+        return DockerHost::default();
+    }
+    named.parse().unwrap_or_else(|error| {
+        let host = DockerHost::default();
+        tracing::warn!(%error, "DOCKER_HOST is not used, but {host}");
+        host
+    })
 }
 
 fn is_ready(node: &Node) -> bool {

@@ -8,7 +8,9 @@ use windlass_apiserver_schema::{ResourceFacts, Schema};
 use crate::{
     computed::Computed,
     kind::{Column, GroupVersion, Kind, Selectable, Subresource},
-    strategies::{apps, authorization, coordination, core, discovery, metrics, rbac, windlass},
+    strategies::{
+        apps, authorization, coordination, core, discovery, metrics, node, rbac, windlass,
+    },
     strategy::Strategy,
 };
 
@@ -46,6 +48,15 @@ pub fn builtin() -> Vec<Kind> {
             coordination::Lease,
         ),
         row("discovery.k8s.io", "v1", "endpointslices", &[], PLAIN, &[], discovery::EndpointSlice),
+        row(
+            "node.k8s.io",
+            "v1",
+            "runtimeclasses",
+            &[],
+            Flags { conditional_update_only: true, ..PLAIN },
+            &[],
+            node::RuntimeClass,
+        ),
         row(RBAC, "v1", "clusterroles", &[], UPSERT, &[], rbac::Role { namespaced: false }),
         row(
             RBAC,

@@ -1,5 +1,5 @@
-//! What every cluster has from the start: its namespaces, the roles of its components, and the
-//! `kubernetes` Service. All of it is created through the same door and the same write path as
+//! What every cluster has from the start: its namespaces, the roles of its components, its runtimes,
+//! and the `kubernetes` Service. All of it is created through the same door and the same write path as
 //! anything else, and only where it is missing.
 
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
     ensure_all(server, namespaces.to_vec()).await?;
     let mut rest = bootstrap_objects();
     rest.push(service(server));
+    rest.extend(runtime_classes());
     ensure_all(server, rest).await?;
     match endpoint_slice(server) {
         Some(slice) => ensure(server, slice, true).await,
@@ -91,6 +92,17 @@ async fn send(
             Err(format!("{code}: {}", String::from_utf8_lossy(&bytes)))
         }
     }
+}
+
+/// What a pod may name as its runtime where its image is not to decide. Nodes say by their labels
+/// which of them they have.
+fn runtime_classes() -> [Value; 2] {
+    ["wasm", "docker"].map(|handler| {
+        let label = format!("windlass.dev/runtime.{handler}");
+        json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+            "metadata": {"name": handler}, "handler": handler,
+            "scheduling": {"nodeSelector": {label: "true"}}})
+    })
 }
 
 /// Clients in the cluster reach the API server by this Service.

@@ -4,8 +4,8 @@
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use windlass_runtime_api::{
-    ConsoleSpec, ContainerSpec, Image, Limits, OnTrap, Port, Protocol, RuntimeError, Sandbox,
-    Started,
+    ConsoleSpec, ContainerSpec, Image, Limits, LinuxSandbox, Nature, OnTrap, Port, Protocol,
+    RuntimeError, Sandbox, Started,
 };
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_meta::Quantity;
@@ -14,8 +14,10 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
+    linux::{self, NodeDns},
     log_files, names, order,
     state::{SandboxState, Trouble},
+    unsupported::Refusals,
     volumes::FAILED_MOUNT,
 };
 
@@ -26,10 +28,12 @@ const IMAGE_RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::fr
 const START_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After a runtime failed to stop something.
 const STOP_RETRY: Duration = Duration::from_secs(1);
+const CLEAR_RETRY: Duration = Duration::from_secs(5);
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const REQUEST_TIMEOUT: &str = "windlass.dev/request-timeout";
 const INSTANCE_MEMORY: &str = "windlass.dev/instance-memory";
 const ON_TRAP: &str = "windlass.dev/on-trap";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 impl Agent {
     pub(crate) fn run_sandbox(self: &Arc<Self>, entry: &mut Entry, pod: &Arc<Pod>) {
@@ -40,10 +44,11 @@ impl Agent {
         };
         entry.state.address = Some(IpAddr::V4(address));
         entry.state.sandbox = SandboxState::Making;
-        let sandbox = Arc::new(sandbox(pod, IpAddr::V4(address)));
-        let agent = self.clone();
+        let sandbox = Arc::new(self.sandbox(pod, IpAddr::V4(address)));
+        let (agent, pod) = (self.clone(), pod.clone());
         tokio::spawn(async move {
-            let made = agent.runtime.run_sandbox(sandbox).await;
+            let with_containers = agent.has_containers(&pod).await;
+            let made = agent.runtimes.run_sandbox(&sandbox, with_containers).await;
             agent.update(&uid, |entry| match made {
                 Ok(()) => {
                     entry.state.sandbox = SandboxState::Ready;
@@ -86,7 +91,7 @@ impl Agent {
             let image = agent.image_of(&pod, &spec).await;
             // The semaphore is never closed.
             let _permit = agent.starts.acquire().await;
-            let prepared = match image {
+            let prepared = match image.and_then(|image| agent.taken(&pod, &spec, image)) {
                 Ok(image) => agent.prepare(&pod, &spec, attempt, address, image).await,
                 Err(error) => Err(error),
             };
@@ -94,7 +99,7 @@ impl Agent {
                 Ok(prepared) => {
                     agent.remove_log_before(&key, pod.uid(), &spec.name, attempt).await;
                     let image = prepared.image.clone();
-                    (Some(image), agent.runtime.start_container(prepared).await)
+                    (Some(image), agent.runtimes.start(prepared).await)
                 }
                 Err(error) => (None, Err(error)),
             };
@@ -115,11 +120,7 @@ impl Agent {
         let about = self.about(&Key::of(pod), uid, Some(name));
         match (outcome, image) {
             (Ok(started), Some(image)) => {
-                for (reason, message) in
-                    [("Created", "Container created"), ("Started", "Container started")]
-                {
-                    self.recorder.record(&about, EventType::Normal, reason, message);
-                }
+                self.say_started(&about, &started);
                 self.update(uid, |entry| {
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         memory.started(attempt, started.id, now);
@@ -162,6 +163,17 @@ impl Agent {
             }
             // A start without an image never gets to the runtime.
             (Ok(_), None) => {}
+        }
+    }
+
+    fn say_started(&self, about: &windlass_sdk_types::ObjectReference, started: &Started) {
+        self.recorder.record(about, EventType::Normal, "Created", "Container created");
+        match &started.failed {
+            None => self.recorder.record(about, EventType::Normal, "Started", "Container started"),
+            Some(why) => {
+                let said = format!("Error: failed to start container: {why}");
+                self.recorder.record(about, EventType::Warning, "Failed", said);
+            }
         }
     }
 
@@ -223,7 +235,7 @@ impl Agent {
         }
         let services = env::visible_services(pod, &services);
         let files = self.env_files(pod, container, address).await?;
-        let sandbox = Arc::new(sandbox(pod, address));
+        let sandbox = Arc::new(self.sandbox(pod, address));
         let resolved = env::resolve(&Inputs {
             pod,
             container,
@@ -259,6 +271,7 @@ impl Agent {
                 stdin_once: container.stdin_once == Some(true),
                 tty: container.tty == Some(true),
             },
+            linux: linux::container(pod, container, &self.node),
         })
     }
 
@@ -290,6 +303,7 @@ impl Agent {
         if let Some(hook) = entry.hooks.remove(&container) {
             hook.cancel();
         }
+        let runtime = self.runtimes.of_id(memory.state.id()).clone();
         let (agent, uid, address) = (self.clone(), uid.to_owned(), entry.state.address);
         let pod = pod.filter(|_| is_first).cloned().zip(address);
         tokio::spawn(async move {
@@ -299,7 +313,7 @@ impl Agent {
             {
                 grace = agent.pre_stop(&pod, address, spec, grace).await;
             }
-            match agent.runtime.stop_container(&uid, &container, grace).await {
+            match runtime.stop_container(&uid, &container, grace).await {
                 Ok(()) => agent.observe(&uid).await,
                 Err(error) => {
                     tracing::warn!(uid, container, %error, "container can't be stopped");
@@ -319,7 +333,7 @@ impl Agent {
         entry.state.sandbox = SandboxState::Removing;
         let (agent, uid) = (self.clone(), uid.to_owned());
         tokio::spawn(async move {
-            let removed = agent.runtime.remove_sandbox(&uid).await;
+            let removed = agent.runtimes.remove_sandbox(&uid).await;
             if let Err(error) = &removed {
                 tracing::warn!(uid, %error, "sandbox can't be removed");
                 tokio::time::sleep(STOP_RETRY).await;
@@ -336,7 +350,11 @@ impl Agent {
     }
 
     /// Drops what is left of a pod on this node.
-    pub(crate) fn forget(&self, uid: &str, key: &Key) {
+    pub(crate) fn forget(self: &Arc<Self>, uid: &str, key: &Key) {
+        if self.runtimes.has_containers(uid) {
+            // What a sandbox that never came about left.
+            tokio::spawn(self.clone().clear(uid.to_owned()));
+        }
         self.addresses.lock().release(uid);
         self.records.remove(uid);
         self.volumes.forget(uid);
@@ -350,6 +368,14 @@ impl Agent {
         }
     }
 
+    /// Removes what runtimes have of a pod that is forgotten, for as long as that takes.
+    async fn clear(self: Arc<Self>, uid: String) {
+        while let Err(error) = self.runtimes.remove_sandbox(&uid).await {
+            tracing::warn!(uid, %error, "what is left of a pod can't be removed yet");
+            tokio::time::sleep(CLEAR_RETRY).await;
+        }
+    }
+
     /// The log of the attempt before the last is not asked for any more.
     async fn remove_log_before(&self, key: &Key, uid: &str, container: &str, attempt: u32) {
         if let Some(old) = attempt.checked_sub(2) {
@@ -359,9 +385,59 @@ impl Agent {
     }
 }
 
-fn sandbox(pod: &Pod, address: IpAddr) -> Sandbox {
+impl Agent {
+    pub(crate) fn sandbox(&self, pod: &Pod, address: IpAddr) -> Sandbox {
+        let dns = NodeDns {
+            cluster: self.cluster_dns,
+            // Without one, names are not looked up outside.
+            resolv_conf: std::fs::read_to_string(RESOLV_CONF).unwrap_or_default(),
+        };
+        let linux = match self.node.containers {
+            true => linux::sandbox(pod, &dns),
+            false => LinuxSandbox::default(),
+        };
+        sandbox(pod, address, linux)
+    }
+
+    /// Whether the pod is known to need the container engine, by its class or by images that are
+    /// here; what has to be pulled first is not known yet.
+    async fn has_containers(&self, pod: &Pod) -> bool {
+        let Some(engine) = self.runtimes.ready_engine() else { return false };
+        match self.class_of(pod).await {
+            Ok(None) => {}
+            Ok(Some(nature)) => return nature == Nature::Container,
+            // It is said when a container is started.
+            Err(_) => return false,
+        }
+        for container in order::every(pod) {
+            let name = container.image.as_deref().unwrap_or_default();
+            let is_wasm = matches!(self.images.find(name).await, Ok(Some(_)));
+            if !is_wasm && matches!(engine.find_image(name).await, Ok(Some(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Remembers what the image is; refuses what a container of that nature can't be given.
+    fn taken(&self, pod: &Pod, container: &Container, image: Image) -> Result<Image, RuntimeError> {
+        let nature = image.nature;
+        if let Some(entry) = self.entries.lock().by_uid.get_mut(pod.uid())
+            && let Some(memory) = entry.state.containers.get_mut(&container.name)
+        {
+            memory.nature = Some(nature);
+        }
+        match Refusals::of(pod).concerning(container, &[nature]) {
+            Some(why) => Err(config_error(why.to_owned())),
+            None => Ok(image),
+        }
+    }
+}
+
+fn sandbox(pod: &Pod, address: IpAddr, linux: LinuxSandbox) -> Sandbox {
     let (hostname, names) = names::of(pod, address);
     Sandbox {
+        linux,
         uid: pod.uid().to_owned(),
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),

@@ -31,6 +31,7 @@ use crate::{
     plan::{Action, NodeView, Plan, plan_pod},
     probe::{self, Watched},
     records::Records,
+    runtimes::{Listing, NO_ENGINE, Runtimes},
     state::{Attempt, PodState, Record, SandboxState},
     stats::Meter,
     statuses::{self, StatusText},
@@ -59,7 +60,8 @@ pub enum AgentError {
 
 /// Runs a node until told to stop, then lets its containers finish their requests.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
-    let runtime = config.runtimes.first().cloned().ok_or(AgentError::NoRuntime)?;
+    let runtimes = Runtimes::new(&config.runtimes).ok_or(AgentError::NoRuntime)?;
+    let first = runtimes.first().clone();
     let stop = shutdown.child_token();
     let _stop_tasks = stop.clone().drop_guard();
     let pods: Informer<Pod> =
@@ -70,9 +72,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         name: config.node.name.clone(),
         node: NodeView {
             host_ip: config.node.address.to_string(),
-            runtime: runtime.name(),
+            runtime: first.name(),
+            containers: runtimes.engine().is_some(),
             cpu_millis: config.node.cpu_millis,
-            memory_bytes: node::allocatable_bytes(&config.node, runtime.memory_budget()),
+            memory_bytes: node::allocatable_bytes(&config.node, first.memory_budget()),
         },
         api: config.cluster.api("kubelet"),
         recorder: Recorder::on_host(
@@ -89,7 +92,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         volumes: Volumes::new(config.volume_dir.clone(), config.cluster.informers.clone()),
         pods,
         services,
-        runtime,
+        runtimes,
+        cluster_dns: config.cluster_dns,
         entries: Mutex::default(),
         queue: Queue::new(),
         statuses: Queue::new(),
@@ -102,7 +106,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let kubelet_port = config.kubelet.as_ref().and_then(|k| k.listener.local_addr().ok());
     let view = node::View {
         kubelet_port: kubelet_port.map(|address| address.port()),
-        memory_budget: agent.runtime.memory_budget(),
+        memory_budget: first.memory_budget(),
+        engine: agent.runtimes.engine().and_then(|engine| engine.availability()),
         memory_pressure: agent.evictions.pressure(),
     };
     tokio::spawn(node::run(config.node, config.cluster, config.images, view, stop.clone()));
@@ -114,12 +119,13 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         () = shutdown.cancelled() => return Ok(()),
         () = async { agent.pods.synced().await; agent.services.synced().await } => {}
     }
-    let events = agent.runtime.events();
+    let events = agent.runtimes.events();
     agent.restore().await?;
     tokio::spawn(probe::run(targets, agent.clone(), stop.clone()));
     tokio::spawn(volumes::keep_fresh(agent.clone(), stop.clone()));
     tokio::spawn(follow_runtime(agent.clone(), events, stop.clone()));
     tokio::spawn(eviction::run(agent.clone(), stop.clone()));
+    tokio::spawn(follow_engine(agent.clone(), stop.clone()));
     for _ in 0..STATUS_WRITERS {
         tokio::spawn(statuses::write(agent.clone(), stop.clone()));
     }
@@ -143,7 +149,9 @@ pub(crate) struct Agent {
     pub volumes: Volumes,
     pub pods: Informer<Pod>,
     pub services: Informer<Service>,
-    pub runtime: Arc<dyn Runtime>,
+    pub runtimes: Runtimes,
+    /// Where containers look up names of services.
+    pub cluster_dns: Option<IpAddr>,
     pub entries: Mutex<Entries>,
     /// Pods to look at, by uid.
     pub queue: Queue<String>,
@@ -186,12 +194,13 @@ impl Agent {
     /// and what the runtime still has of pods that are gone is removed.
     async fn restore(self: &Arc<Self>) -> Result<(), AgentError> {
         let records = self.records.load().map_err(AgentError::Records)?;
-        let seen = self.list().await?;
+        let listing = self.list().await?;
+        let seen = &listing.pods;
         {
             let mut entries = self.entries.lock();
             entries.records = records;
             // What runs keeps its address, whether the API had been told of it or not.
-            for (uid, sandbox) in &seen {
+            for (uid, sandbox) in seen {
                 self.keep_address(uid, sandbox.address);
             }
             let (pods, now) = (self.pods.list(), self.clock.now());
@@ -201,7 +210,7 @@ impl Agent {
             for (uid, entry) in &mut entries.by_uid {
                 let sandbox = seen.get(uid);
                 entry.state.address = sandbox.map(|s| s.address).or(entry.state.address);
-                entry.state.observe(sandbox, now);
+                entry.state.observe(listing.seen(uid), now);
             }
             for uid in std::mem::take(&mut entries.records).keys() {
                 self.records.remove(uid);
@@ -212,22 +221,48 @@ impl Agent {
         for pod in self.pods.list() {
             order::containers(&pod).for_each(|container| self.watch(&pod, &container.name));
         }
-        for uid in seen.keys().filter(|uid| !self.entries.lock().by_uid.contains_key(*uid)) {
-            match self.runtime.remove_sandbox(uid).await {
-                Ok(()) => self.addresses.lock().release(uid),
-                Err(error) => tracing::warn!(uid, %error, "left-over sandbox stays"),
-            }
-        }
+        self.resume(seen);
+        self.remove_left_over(&listing).await;
         self.remove_old_logs().await;
         let known = self.entries.lock().by_uid.keys().cloned().collect();
         self.volumes.remove_old(&known);
         Ok(())
     }
 
-    async fn list(&self) -> Result<BTreeMap<String, ObservedSandbox>, AgentError> {
-        match self.runtime.list().await {
-            Ok(seen) => Ok(seen.into_iter().map(|pod| (pod.pod_uid.clone(), pod)).collect()),
-            Err(source) => Err(AgentError::Runtime { name: self.runtime.name(), source }),
+    async fn list(&self) -> Result<Listing, AgentError> {
+        let name = self.runtimes.first().name();
+        self.runtimes.list().await.map_err(|source| AgentError::Runtime { name, source })
+    }
+
+    /// Sandboxes whose containers outlived the agent get again what ended with it: their parts in the
+    /// other runtimes, and their network.
+    fn resume(self: &Arc<Self>, seen: &BTreeMap<String, ObservedSandbox>) {
+        for pod in self.pods.list() {
+            let Some(sandbox) = seen.get(pod.uid()) else { continue };
+            if pod.is_deleting() || !self.runtimes.has_containers(pod.uid()) {
+                continue;
+            }
+            let sandbox = Arc::new(self.sandbox(&pod, sandbox.address));
+            let agent = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = agent.runtimes.run_sandbox(&sandbox, true).await {
+                    tracing::warn!(uid = sandbox.uid, %error, "sandbox not taken up");
+                }
+                agent.observe(&sandbox.uid).await;
+            });
+        }
+    }
+
+    /// Removes what runtimes have of pods that are gone.
+    async fn remove_left_over(&self, listing: &Listing) {
+        for uid in listing.pods.keys() {
+            if self.entries.lock().by_uid.contains_key(uid) {
+                continue;
+            }
+            match self.runtimes.remove_sandbox(uid).await {
+                Ok(()) => self.addresses.lock().release(uid),
+                Err(error) => tracing::warn!(uid, %error, "left-over sandbox stays"),
+            }
         }
     }
 
@@ -395,12 +430,12 @@ impl Agent {
 
     /// Asks the runtime about one pod.
     pub async fn observe(&self, uid: &str) {
-        match self.runtime.observe(uid).await {
-            Ok(seen) => {
+        match self.runtimes.observe(uid).await {
+            Ok(listing) => {
                 let now = self.clock.now();
                 let mut entries = self.entries.lock();
                 let entry = entries.by_uid.get_mut(uid);
-                if entry.is_some_and(|entry| self.take_in(uid, entry, seen.as_ref(), now)) {
+                if entry.is_some_and(|entry| self.take_in(uid, entry, listing.seen(uid), now)) {
                     self.queue.add(uid.to_owned());
                     self.log_watch.container_changed();
                 }
@@ -424,20 +459,41 @@ impl Agent {
         }
     }
 
+    /// Lets what waits for the container engine try again, because it came.
+    fn engine_came(&self) {
+        // Its store may have what no registry has.
+        let waits =
+            |reason: &str| matches!(reason, NO_ENGINE | "ErrImagePull" | "ErrImageNeverPull");
+        let now = self.clock.now();
+        let mut entries = self.entries.lock();
+        for (uid, entry) in &mut entries.by_uid {
+            let containers = entry.state.containers.values_mut().map(|memory| &mut memory.trouble);
+            let troubles = containers.chain(std::iter::once(&mut entry.state.trouble));
+            for trouble in troubles.flatten().filter(|trouble| waits(&trouble.reason)) {
+                trouble.retry_at = now;
+                self.queue.add(uid.clone());
+            }
+        }
+    }
+
     /// Lets every container finish its requests. Nothing is told to the API: for the cluster this
     /// is a node that restarts.
     async fn drain(&self, grace: Duration) {
-        let running: Vec<(String, String)> = {
+        let running: Vec<(String, String, Arc<dyn Runtime>)> = {
             let entries = self.entries.lock();
             let containers = entries.by_uid.iter().flat_map(|(uid, entry)| {
                 entry.state.containers.iter().map(move |(name, memory)| (uid, name, memory))
             });
             containers
                 .filter(|(_, _, memory)| matches!(memory.state, Attempt::Running { .. }))
-                .map(|(uid, name, _)| (uid.clone(), name.clone()))
+                .map(|(uid, name, memory)| {
+                    (uid.clone(), name.clone(), self.runtimes.of_id(memory.state.id()).clone())
+                })
+                .filter(|(_, _, runtime)| !runtime.outlives_agent())
                 .collect()
         };
-        let stops = running.iter().map(|(uid, name)| self.runtime.stop_container(uid, name, grace));
+        let stops =
+            running.iter().map(|(uid, name, runtime)| runtime.stop_container(uid, name, grace));
         let all = futures::future::join_all(stops);
         if tokio::time::timeout(grace + DRAIN_MARGIN, all).await.is_err() {
             tracing::warn!("containers were still busy at the end of the drain");
@@ -464,6 +520,20 @@ impl Agent {
     pub fn log_folder(&self, key: &Key, uid: &str) -> PathBuf {
         self.log_dir.join(format!("{}_{}_{uid}", key.namespace, key.name))
     }
+}
+
+/// Hears of the container engine's coming, until told to stop.
+async fn follow_engine(agent: Arc<Agent>, stop: CancellationToken) {
+    let engine = agent.runtimes.engine().and_then(|engine| engine.availability());
+    let Some(mut engine) = engine else { return };
+    let following = async {
+        while engine.changed().await.is_ok() {
+            if engine.borrow_and_update().is_ready() {
+                agent.engine_came();
+            }
+        }
+    };
+    let _ = stop.run_until_cancelled(following).await;
 }
 
 /// Turns what a runtime tells into looks and Events. Hints that come together are one look.
@@ -519,13 +589,14 @@ impl Agent {
     }
 
     async fn observe_all(&self) {
-        let Ok(seen) = self.list().await else { return };
+        let Ok(listing) = self.list().await else { return };
+        self.remove_left_over(&listing).await;
         let now = self.clock.now();
         let mut entries = self.entries.lock();
         for (uid, entry) in &mut entries.by_uid {
             // A sandbox that is being made or removed isn't judged by an older list.
             let settled = matches!(entry.state.sandbox, SandboxState::Ready | SandboxState::Absent);
-            if settled && self.take_in(uid, entry, seen.get(uid), now) {
+            if settled && self.take_in(uid, entry, listing.seen(uid), now) {
                 self.queue.add(uid.clone());
                 self.log_watch.container_changed();
             }

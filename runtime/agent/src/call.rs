@@ -271,7 +271,7 @@ async fn exec(
     command: &[String],
 ) -> Outcome {
     let output = Output::default();
-    let io = ExecIo { stdin: None, stdout: Box::pin(output.clone()), stderr: None };
+    let io = ExecIo { stdin: None, stdout: Box::pin(output.clone()), stderr: None, resize: None };
     let spec = ExecSpec { command: command.to_vec(), tty: false };
     match runtime.exec(pod_uid, container, spec, io).await {
         Ok(0) => Outcome::Success,

@@ -14,9 +14,11 @@ pub struct AgentConfig {
     pub node: NodeFacts,
     /// With the node's own identity (`system:node:NAME`).
     pub cluster: Cluster,
-    /// Pods run in the first.
+    /// The first runs wasm, and always answers; another may run containers.
     pub runtimes: Vec<Arc<dyn Runtime>>,
     pub images: Arc<dyn Images>,
+    /// The address of the cluster's DNS, for containers; None: they ask whom the machine asks.
+    pub cluster_dns: Option<IpAddr>,
     /// Where pods get their addresses.
     pub pod_block: Block,
     pub records: Records,

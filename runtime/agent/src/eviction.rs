@@ -143,12 +143,13 @@ pub(crate) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
 impl Agent {
     async fn keep_memory(&self) {
         loop {
-            self.runtime.low_memory().await;
+            self.runtimes.first().low_memory().await;
             self.evictions.pressure.send_replace(true);
             self.say_on_node("EvictionThresholdMet", "Attempting to reclaim memory");
             self.reclaim().await;
             // The condition goes once memory was there for a while.
-            while tokio::time::timeout(TRANSITION, self.runtime.low_memory()).await.is_ok() {
+            while tokio::time::timeout(TRANSITION, self.runtimes.first().low_memory()).await.is_ok()
+            {
                 self.reclaim().await;
             }
             self.evictions.pressure.send_replace(false);
@@ -157,7 +158,8 @@ impl Agent {
 
     /// Ends one pod after the other while memory is short.
     async fn reclaim(&self) {
-        while let Some(budget) = self.runtime.memory_budget().filter(MemoryBudget::is_low) {
+        while let Some(budget) = self.runtimes.first().memory_budget().filter(MemoryBudget::is_low)
+        {
             let mut candidates = self.candidates().await;
             rank(&mut candidates);
             let Some(first) = candidates.first() else {
@@ -179,7 +181,7 @@ impl Agent {
     }
 
     async fn candidates(&self) -> Vec<Candidate> {
-        let stats = self.runtime.stats().await;
+        let stats = self.runtimes.first().stats().await;
         let entries = self.entries.lock();
         let candidate = |of: &SandboxStats| {
             let entry = entries.by_uid.get(&of.pod_uid)?;

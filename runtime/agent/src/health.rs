@@ -5,6 +5,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
+use windlass_runtime_api::Runtime;
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_types::{
     Kind, Pod,
@@ -46,6 +47,14 @@ impl Agent {
         }
     }
 
+    /// Who does it: a program runs beside the container, a port is called through the pod's network.
+    fn runtime_for(&self, call: &Call, uid: &str, container: &str) -> Arc<dyn Runtime> {
+        match call {
+            Call::Exec(_) => self.runtime_of(uid, container),
+            _ => self.runtimes.first().clone(),
+        }
+    }
+
     fn probe_all(
         &self,
         uid: &str,
@@ -65,7 +74,8 @@ impl Agent {
                 sort,
             };
             let delay = schedule.initial_delay.saturating_sub(age);
-            let (schedule, runtime) = (Arc::new(schedule), self.runtime.clone());
+            let runtime = self.runtime_for(&schedule.call, uid, &container.name);
+            let schedule = Arc::new(schedule);
             // The receiver goes only when the agent stops.
             let _ = self.probes.send(Watched { target, schedule, runtime, delay });
         }
@@ -145,7 +155,15 @@ impl Agent {
         } else {
             Call::Wrong("the hook has no handler".to_owned())
         };
-        let outcome = call.run(&*self.runtime, uid, &container.name, address, most).await;
+        let outcome = call
+            .run(
+                &*self.runtime_for(&call, uid, &container.name),
+                uid,
+                &container.name,
+                address,
+                most,
+            )
+            .await;
         match outcome {
             // Upstream looks at nothing but whether an answer came.
             Outcome::Failure(why) if why.starts_with("HTTP probe failed") => Outcome::Success,

@@ -6,19 +6,24 @@ use std::{pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
-use windlass_runtime_api::{Image, RuntimeError};
+use windlass_runtime_api::{Availability, Image, Nature, RuntimeError};
 use windlass_runtime_image::{
     Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
 };
 use windlass_sdk_client::{EventType, Key};
-use windlass_sdk_types::{Kind, ObjectReference, Pod, Secret, api::core::v1::Container};
+use windlass_sdk_package::PackageError;
+use windlass_sdk_types::{
+    Kind, ObjectReference, Pod, RuntimeClass, Secret, api::core::v1::Container,
+};
 
-use crate::agent::Agent;
+use crate::{agent::Agent, runtimes::NO_ENGINE};
 
 /// An image on its way in.
 pub type Upload = Pin<Box<dyn AsyncRead + Send>>;
 
 const PULL_ERROR: &str = "ErrImagePull";
+/// The image is no wasm, but one for the container engine.
+const IS_CONTAINER: &str = "ContainerImage";
 /// Where a Secret keeps Docker's configuration: `kubernetes.io/dockerconfigjson` and `.../dockercfg`.
 const PULL_SECRET_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
@@ -112,13 +117,18 @@ impl Images for ImageStore {
     ) -> Result<Pulled, RuntimeError> {
         credentials.extend(Credentials::of_node(reference).await);
         let pulled = ImageStore::pull(self, reference, &credentials).await;
-        pulled.map_err(|error| RuntimeError::new(PULL_ERROR, error.to_string()))
+        pulled.map_err(|error| match &error {
+            ImageError::Package(PackageError::Container(_)) => {
+                RuntimeError::new(IS_CONTAINER, error.to_string())
+            }
+            _ => RuntimeError::new(PULL_ERROR, error.to_string()),
+        })
     }
 }
 
 impl Agent {
-    /// The image of a container, pulled where its policy asks for that. What a person imported has
-    /// no registry to be asked, so `Always` takes it as it is.
+    /// The image of a container, pulled where its policy asks for that. What a person imported, or
+    /// built in the engine, has no registry to be asked, so `Always` takes it as it is.
     pub(crate) async fn image_of(
         &self,
         pod: &Pod,
@@ -130,14 +140,9 @@ impl Agent {
         let say = |reason: &str, message: String| {
             self.recorder.record(&about, EventType::Normal, reason, message);
         };
-        let again = self.images.was_pulled(name);
-        let found = match self.images.find(name).await {
-            // A pulled image that is damaged is pulled again.
-            Err(error) if again && error.reason == PULL_ERROR => None,
-            found => found?,
-        };
-        match found {
-            Some(image) if policy != Some("Always") || !again => {
+        let class = self.class_of(pod).await?;
+        match self.found(name, class).await? {
+            Some((image, again)) if policy != Some("Always") || !again => {
                 let what = format!("Container image {name:?} already present on machine");
                 let message = format!("{what} and can be accessed by the pod");
                 say("Pulled", with_reason(message, &image));
@@ -146,6 +151,7 @@ impl Agent {
             None if policy == Some("Never") => {
                 let message =
                     format!("Container image {name:?} is not present with pull policy of Never");
+                let message = format!("{message}{}", self.engine_hint(class));
                 return Err(RuntimeError::new("ErrImageNeverPull", message));
             }
             _ => {}
@@ -153,19 +159,122 @@ impl Agent {
         say("Pulling", format!("Pulling image {name:?}"));
         let begun = self.clock.now();
         let credentials = self.pull_secrets(pod, &about).await;
-        let pulled = self.images.pull(name, credentials).await.map_err(|error| {
-            let hint = format!("a file of yours comes by: windlass image import {name} FILE");
-            RuntimeError::new(error.reason, format!("{} ({hint})", error.message))
-        })?;
+        let (image, size_bytes) = self.pull(name, class, credentials).await?;
         let took: Duration = self.clock.now().duration_since(begun).try_into().unwrap_or_default();
         let took = duration(took);
         let message = format!(
             "Successfully pulled image {name:?} in {took} ({took} including waiting). Image size: \
-             {} bytes.",
-            pulled.size_bytes
+             {size_bytes} bytes."
         );
-        say("Pulled", with_reason(message, &pulled.image));
-        Ok(pulled.image)
+        say("Pulled", with_reason(message, &image));
+        Ok(image)
+    }
+
+    /// The image where it is on this node, in one store or the other, and whether it came from a
+    /// registry, which can be asked again.
+    async fn found(
+        &self,
+        name: &str,
+        class: Option<Nature>,
+    ) -> Result<Option<(Image, bool)>, RuntimeError> {
+        if class != Some(Nature::Container) {
+            let again = self.images.was_pulled(name);
+            match self.images.find(name).await {
+                // A pulled image that is damaged is pulled again.
+                Err(error) if again && error.reason == PULL_ERROR => {}
+                Err(error) => return Err(error),
+                Ok(Some(image)) => return Ok(Some((image, again))),
+                Ok(None) => {}
+            }
+        }
+        let engine = match class {
+            Some(Nature::Wasm) => None,
+            Some(Nature::Container) => Some(self.runtimes.of(Nature::Container)?),
+            // Without its answer the image may be there; a pull then says what is missing.
+            None => self.runtimes.ready_engine(),
+        };
+        let Some(engine) = engine else { return Ok(None) };
+        let found = engine.find_image(name).await?;
+        Ok(found.map(|found| (found.image, found.pulled)))
+    }
+
+    /// From its registry; which store takes it is told by what it is.
+    async fn pull(
+        &self,
+        name: &str,
+        class: Option<Nature>,
+        credentials: Credentials,
+    ) -> Result<(Image, u64), RuntimeError> {
+        let hint = |error: RuntimeError| {
+            let hint = format!("a file of yours comes by: windlass image import {name} FILE");
+            let engine = self.engine_hint(class);
+            RuntimeError::new(error.reason, format!("{} ({hint}){engine}", error.message))
+        };
+        if class != Some(Nature::Container) {
+            match self.images.pull(name, credentials.clone()).await {
+                Ok(pulled) => return Ok((pulled.image, pulled.size_bytes)),
+                Err(error) if error.reason != IS_CONTAINER => return Err(hint(error)),
+                Err(error) if class.is_some() => {
+                    return Err(RuntimeError::new(PULL_ERROR, error.message));
+                }
+                Err(error) => {
+                    if let Some(why) = self.engine_absent() {
+                        return Err(RuntimeError::new(
+                            NO_ENGINE,
+                            format!("{}; {why}", error.message),
+                        ));
+                    }
+                }
+            }
+        }
+        let engine = self.runtimes.of(Nature::Container)?;
+        let mut credentials = credentials;
+        credentials.extend(Credentials::of_node(name).await);
+        let pulled = engine.pull_image(name, credentials.for_image(name)).await?;
+        Ok((pulled.image, pulled.size_bytes))
+    }
+
+    /// Why no container can run here now; None where one can.
+    fn engine_absent(&self) -> Option<String> {
+        let needs = "containers need a container engine";
+        match self.runtimes.engine().and_then(|engine| engine.availability()) {
+            None if self.runtimes.engine().is_some() => None,
+            None => Some(format!("{needs}, and this node has none")),
+            Some(availability) => match &*availability.borrow() {
+                Availability::Ready { .. } => None,
+                Availability::Absent { why } => Some(format!("{needs}: {why}")),
+            },
+        }
+    }
+
+    /// What is to be said beside "not found" while the engine's store can't be looked into.
+    fn engine_hint(&self, class: Option<Nature>) -> String {
+        let silent = self.runtimes.engine().is_some() && class != Some(Nature::Wasm);
+        match self.engine_absent().filter(|_| silent) {
+            Some(why) => format!("; {why}"),
+            None => String::new(),
+        }
+    }
+
+    /// What the pod's RuntimeClass asks for; None where it has none, and the image decides.
+    pub(crate) async fn class_of(&self, pod: &Pod) -> Result<Option<Nature>, RuntimeError> {
+        let name = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let failed = |why: String| RuntimeError::new("CreateContainerConfigError", why);
+        let class = self.api.get::<RuntimeClass>("", name).await.map_err(|error| {
+            failed(match error.is_not_found() {
+                true => format!("RuntimeClass {name:?} not found"),
+                false => format!("RuntimeClass {name:?}: {error}"),
+            })
+        })?;
+        let natures = [Nature::Wasm, Nature::Container];
+        let nature = natures.into_iter().find(|nature| nature.runtime() == class.handler);
+        nature.map(Some).ok_or_else(|| {
+            failed(format!(
+                "RuntimeClass {name:?} has the handler {:?}; this node knows wasm and docker",
+                class.handler
+            ))
+        })
     }
 
     /// The credentials of the pod's `imagePullSecrets`. One that can't be had is told and left out:

@@ -75,7 +75,7 @@ async fn exec(
     };
     let wanted = wanted(&query);
     let spec = ExecSpec { command, tty: wanted.tty };
-    let runtime = streams.agent.runtime.clone();
+    let runtime = streams.agent.runtime_of(&uid, &container);
     streams.session(request, wanted, move |mut session: Session| async move {
         let io = io(&mut session, wanted);
         tokio::select! {
@@ -107,7 +107,7 @@ async fn attach(
     streams.session(request, wanted, move |mut session: Session| async move {
         let io = io(&mut session, wanted);
         let attaching = async {
-            match agent.runtime.attach(&uid, &container, io).await {
+            match agent.runtime_of(&uid, &container).attach(&uid, &container, io).await {
                 Ok(Attached::Ended) => success(),
                 Ok(Attached::ByLog(io)) => log.attach(&agent, &uid, &container, io).await,
                 Err(error) => failure("InternalError", error.message, json!({})),
@@ -130,7 +130,7 @@ struct Log {
 impl Log {
     /// Passes on what is written from now on, until the attempt ends.
     async fn attach(self, agent: &Arc<Agent>, uid: &str, container: &str, io: ExecIo) -> Outcome {
-        let ExecIo { stdin, stdout, stderr } = io;
+        let ExecIo { stdin, stdout, stderr, .. } = io;
         // As far as it goes to one of the container's streams.
         let follow = |stream: Option<&str>| {
             let options = LogOptions {
@@ -337,6 +337,7 @@ fn io(session: &mut Session, wanted: Wanted) -> ExecIo {
         stdin: session.stdin.take(),
         stdout: session.stdout.take().unwrap_or_else(sink),
         stderr: (!wanted.tty).then(|| session.stderr.take().unwrap_or_else(sink)),
+        resize: session.resize.take(),
     }
 }
 

@@ -4,9 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::watch::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
-use windlass_runtime_api::MemoryBudget;
+use windlass_runtime_api::{Availability, MemoryBudget};
 use windlass_sdk_client::{Api, Cluster, Error, Patch};
 use windlass_sdk_meta::{Backoff, Clock, Quantity, Timestamp, format_micro_time, format_time};
 use windlass_sdk_types::{Kind, Lease, Node, path};
@@ -17,6 +17,8 @@ use crate::{config::NodeFacts, images::Images};
 const LEASE_SECONDS: i64 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+/// The label of nodes that run containers now, as the RuntimeClass `docker` selects them.
+const DOCKER: &str = "windlass.dev/runtime.docker";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Images that the status lists, as upstream bounds it.
 const IMAGES_TOLD: usize = 50;
@@ -29,6 +31,8 @@ pub(crate) struct View {
     pub memory_budget: Option<MemoryBudget>,
     /// Pods are being evicted for want of memory, or were until a moment ago.
     pub memory_pressure: watch::Receiver<bool>,
+    /// Of the container engine; None where the node is to run no containers.
+    pub engine: Option<watch::Receiver<Availability>>,
 }
 
 /// Keeps Node and Lease until told to stop. Failures are said and tried again.
@@ -49,6 +53,7 @@ pub(crate) async fn run(
         told: Value::Null,
         told_at: Timestamp::UNIX_EPOCH,
         uid: String::new(),
+        labelled: None,
     };
     let mut backoff = RETRY;
     loop {
@@ -67,8 +72,16 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             // An agent that is gone has cancelled `stop`.
             Ok(()) = keeper.view.memory_pressure.changed() => {}
+            Ok(()) = changed(keeper.view.engine.as_mut()) => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+async fn changed(engine: Option<&mut watch::Receiver<Availability>>) -> Result<(), RecvError> {
+    match engine {
+        Some(engine) => engine.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -83,6 +96,14 @@ struct Keeper {
     told_at: Timestamp,
     /// Of the Node; empty before it is registered.
     uid: String,
+    /// What the label says.
+    labelled: Option<bool>,
+}
+
+impl View {
+    fn engine_ready(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.borrow().is_ready())
+    }
 }
 
 impl Keeper {
@@ -102,6 +123,7 @@ impl Keeper {
         if self.uid.is_empty() {
             self.register(now, &images).await?;
         }
+        self.label().await?;
         let status = status(&self.facts, &self.view, &images, &self.told, now);
         let is_due = now.duration_since(self.told_at) >= STATUS_EVERY;
         if is_due || without_heartbeat(&status) != without_heartbeat(&self.told) {
@@ -119,10 +141,24 @@ impl Keeper {
         self.renew(now).await
     }
 
+    /// Says by the label whether containers run here, where that changed.
+    async fn label(&mut self) -> Result<(), Error> {
+        let ready = self.view.engine_ready();
+        if self.labelled == Some(ready) {
+            return Ok(());
+        }
+        let value = if ready { Value::from("true") } else { Value::Null };
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { DOCKER: value } } }));
+        self.api.patch::<Node>("", &self.facts.name, &patch).await?;
+        self.labelled = Some(ready);
+        Ok(())
+    }
+
     async fn register(&mut self, now: Timestamp, images: &[Value]) -> Result<(), Error> {
         self.told = Value::Null;
         let status = status(&self.facts, &self.view, images, &Value::Null, now);
-        let labels = labels(&self.facts);
+        let ready = self.view.engine_ready();
+        let labels = labels(&self.facts, ready);
         let node = json!({
             "apiVersion": "v1",
             "kind": "Node",
@@ -136,12 +172,17 @@ impl Keeper {
         let node = match created {
             Ok(answer) => Node::decode(&answer)?,
             Err(error) if error.is_already_exists() => {
+                let mut labels = labels;
+                if !ready {
+                    labels[DOCKER] = Value::Null;
+                }
                 let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
                 self.api.patch::<Node>("", &self.facts.name, &patch).await?
             }
             Err(error) => return Err(error),
         };
         self.uid = node.uid().to_owned();
+        self.labelled = Some(ready);
         let ready = node.status.as_ref().and_then(|status| status.conditions.as_deref());
         let is_told = ready.unwrap_or_default().iter().any(|condition| {
             condition.type_ == "Ready"
@@ -187,13 +228,16 @@ fn without_tag(name: &str) -> &str {
     name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name)
 }
 
-fn labels(facts: &NodeFacts) -> Value {
+fn labels(facts: &NodeFacts, containers: bool) -> Value {
     let mut labels = json!({
         "kubernetes.io/arch": facts.architecture,
         "kubernetes.io/hostname": facts.name,
         "kubernetes.io/os": "linux",
         "windlass.dev/runtime.wasm": "true",
     });
+    if containers {
+        labels[DOCKER] = "true".into();
+    }
     for (key, value) in &facts.labels {
         labels[key] = value.as_str().into();
     }
@@ -234,7 +278,14 @@ fn status(
         ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
     ];
-    let conditions = rows.map(|(sort, status, reason, message)| {
+    let engine = view.engine.as_ref().map(|engine| engine.borrow().clone());
+    let docker = engine.as_ref().map(|engine| match engine {
+        Availability::Ready { .. } => {
+            ("DockerReady", "True", "DockerAnswers", "containers run in the Docker engine")
+        }
+        Availability::Absent { why } => ("DockerReady", "False", "DockerAbsent", why.as_str()),
+    });
+    let conditions = rows.into_iter().chain(docker).map(|(sort, status, reason, message)| {
         let known = before["conditions"].as_array().map_or(&[][..], Vec::as_slice);
         let same = known.iter().find(|c| c["type"] == sort && c["status"] == status);
         json!({
@@ -249,6 +300,13 @@ fn status(
             "message": message,
         })
     });
+    let conditions: Vec<Value> = conditions.collect();
+    let runtime_version = match &engine {
+        Some(Availability::Ready { version }) => {
+            format!("{},docker://{version}", facts.runtime_version)
+        }
+        _ => facts.runtime_version.clone(),
+    };
     json!({
         "capacity": resources,
         "allocatable": allocatable,
@@ -264,7 +322,7 @@ fn status(
             "bootID": facts.boot_id,
             "kernelVersion": facts.kernel,
             "osImage": facts.os_image,
-            "containerRuntimeVersion": facts.runtime_version,
+            "containerRuntimeVersion": runtime_version,
             "kubeletVersion": facts.version,
             "kubeProxyVersion": "",
             "operatingSystem": "linux",

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use windlass_runtime_api::Nature;
 use windlass_sdk_client::EventType;
 use windlass_sdk_meta::Timestamp;
 use windlass_sdk_types::{
@@ -37,6 +38,8 @@ pub struct NodeView {
     pub host_ip: String,
     /// `wasm`: the prefix of container ids.
     pub runtime: &'static str,
+    /// The node has a runtime for containers, be it reachable now or not.
+    pub containers: bool,
     /// Allocatable: what a container without limits may use.
     pub cpu_millis: i64,
     pub memory_bytes: u64,
@@ -115,9 +118,9 @@ pub fn plan_pod(
         };
         let waits = !open && !begun && matches!(memory.state, Attempt::Never);
         let view = if deleting || ended || is_left || waits {
-            at_rest(&memory, &refused, container, waits)
+            at_rest(&memory, &refused, container, node, waits)
         } else {
-            plan.container(pod, (role, container), &memory, state, &refused, now)
+            plan.container(pod, (role, container), &memory, state, (&refused, node), now)
         };
         open &= is_done || role == Role::Main;
         let rows = if role == Role::Main { &mut main } else { &mut init };
@@ -128,9 +131,10 @@ pub fn plan_pod(
     for container in &ephemeral {
         let memory = state.containers.get(&container.name).cloned().unwrap_or_default();
         let view = if deleting || ended {
-            at_rest(&memory, &refused, container, false)
+            at_rest(&memory, &refused, container, node, false)
         } else {
-            plan.container(pod, (Role::Ephemeral, container), &memory, state, &refused, now)
+            let role = (Role::Ephemeral, container);
+            plan.container(pod, role, &memory, state, (&refused, node), now)
         };
         late.push((container, memory, view));
     }
@@ -201,6 +205,16 @@ fn is_changed(container: &Container, memory: &ContainerMemory) -> bool {
     !memory.image.is_empty() && container.image.as_deref().is_some_and(|name| name != memory.image)
 }
 
+/// What the container's image may be: both, before it was found.
+fn natures(container: &Container, memory: &ContainerMemory, node: &NodeView) -> &'static [Nature] {
+    match memory.nature.filter(|_| !is_changed(container, memory)) {
+        _ if !node.containers => &[Nature::Wasm],
+        Some(Nature::Wasm) => &[Nature::Wasm],
+        Some(Nature::Container) => &[Nature::Container],
+        None => &[Nature::Wasm, Nature::Container],
+    }
+}
+
 /// How long the pod's containers may take to end.
 pub(crate) fn grace(pod: &Pod) -> Duration {
     let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
@@ -219,6 +233,7 @@ fn at_rest(
     memory: &ContainerMemory,
     refused: &Refusals<'_>,
     container: &Container,
+    node: &NodeView,
     waits: bool,
 ) -> Shown {
     match &memory.state {
@@ -226,12 +241,15 @@ fn at_rest(
             Shown::Running { id: id.clone(), started_at: *started_at }
         }
         Attempt::Ended(ended) => Shown::Terminated(ended.clone()),
-        Attempt::Never => match (refused.concerning(container), &memory.trouble) {
-            (Some(message), _) => Shown::waiting("CreateContainerConfigError", message),
-            (None, Some(trouble)) => Shown::waiting(&trouble.reason, &trouble.message),
-            (None, None) if waits => Shown::waiting("PodInitializing", ""),
-            (None, None) => Shown::waiting("ContainerCreating", ""),
-        },
+        Attempt::Never => {
+            match (refused.concerning(container, natures(container, memory, node)), &memory.trouble)
+            {
+                (Some(message), _) => Shown::waiting("CreateContainerConfigError", message),
+                (None, Some(trouble)) => Shown::waiting(&trouble.reason, &trouble.message),
+                (None, None) if waits => Shown::waiting("PodInitializing", ""),
+                (None, None) => Shown::waiting("ContainerCreating", ""),
+            }
+        }
     }
 }
 
@@ -301,11 +319,12 @@ impl Plan {
         (role, container): (Role, &Container),
         memory: &ContainerMemory,
         state: &PodState,
-        refused: &Refusals<'_>,
+        (refused, node): (&Refusals<'_>, &NodeView),
         now: Timestamp,
     ) -> Shown {
         let runs = matches!(memory.state, Attempt::Running { .. });
-        if let Some(message) = (!runs).then(|| refused.concerning(container)).flatten() {
+        let natures = natures(container, memory, node);
+        if let Some(message) = (!runs).then(|| refused.concerning(container, natures)).flatten() {
             self.say(&container.name, EventType::Warning, "Failed", format!("Error: {message}"));
             return Shown::waiting("CreateContainerConfigError", message);
         }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use windlass_runtime_api::{ContainerState, ObservedSandbox};
+use windlass_runtime_api::{ContainerState, Nature, ObservedSandbox};
 use windlass_sdk_meta::Timestamp;
 use windlass_sdk_types::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
@@ -71,6 +71,8 @@ pub struct ContainerMemory {
     pub doom: Option<Doom>,
     /// The attempt whose termination message was looked for.
     pub message_of: Option<u32>,
+    /// What the image is that was found last for this container.
+    pub nature: Option<Nature>,
     /// The image of the newest attempt, as the pod named it, and its digest.
     pub image: String,
     pub image_digest: String,
@@ -88,10 +90,18 @@ pub enum Attempt {
     Ended(Terminated),
 }
 
+/// What the runtimes say of one pod.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen<'a> {
+    pub sandbox: Option<&'a ObservedSandbox>,
+    /// Those that didn't answer: what they had they may have still.
+    pub silent: &'a [&'static str],
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terminated {
-    /// Without the runtime's prefix.
+    /// With its runtime's name, as `containerID` has it.
     pub id: String,
     pub exit_code: i32,
     pub reason: String,
@@ -230,10 +240,15 @@ impl PodState {
         state
     }
 
-    /// Takes in what the runtime says of the pod. True where something changed.
-    pub fn observe(&mut self, seen: Option<&ObservedSandbox>, now: Timestamp) -> bool {
+    /// Takes in what the runtimes say of the pod. True where something changed.
+    pub fn observe(&mut self, seen: Seen<'_>, now: Timestamp) -> bool {
         let before = self.clone();
-        if seen.is_none() && self.sandbox == SandboxState::Ready {
+        let Seen { sandbox: seen, silent } = seen;
+        let is_silent = |id: &str| {
+            let name = id.split_once("://").map_or("", |(name, _)| name);
+            silent.contains(&name)
+        };
+        if seen.is_none() && silent.is_empty() && self.sandbox == SandboxState::Ready {
             self.sandbox = SandboxState::Absent;
         } else if seen.is_some() && self.sandbox == SandboxState::Absent {
             self.sandbox = SandboxState::Ready;
@@ -245,6 +260,8 @@ impl PodState {
             let found = found.filter(|found| memory.starting.is_none_or(|at| at != found.attempt));
             match found {
                 Some(found) => take_in(memory, found),
+                // Who doesn't answer may have it still.
+                None if is_silent(memory.state.id()) => {}
                 None if memory.starting.is_none() => lose(memory, now),
                 None => {}
             }
@@ -380,7 +397,7 @@ fn terminated(ended: &ContainerStateTerminated) -> Terminated {
 }
 
 fn id_of(container_id: Option<&str>) -> String {
-    container_id.map(|id| id.rsplit("://").next().unwrap_or(id)).unwrap_or_default().to_owned()
+    container_id.unwrap_or_default().to_owned()
 }
 
 /// The record is written before the API hears of it, so where it is newer it wins.

@@ -306,6 +306,7 @@ fn container_status(row: &Row<'_>, runtime: &str) -> Value {
     let (container, memory, shown) = row;
     let id = |id: &str| match id {
         "" => Value::Null,
+        id if id.contains("://") => id.into(),
         id => format!("{runtime}://{id}").into(),
     };
     let (state, container_id) = match shown {

@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 
 use serde_json::Value;
+use windlass_runtime_api::Nature;
 use windlass_sdk_types::api::core::v1::{Container, Pod};
 
 use crate::{
@@ -22,25 +23,35 @@ pub struct Unsupported {
 /// The refusals of a pod, found when somebody asks first: a pod that runs has none.
 pub struct Refusals<'a> {
     pod: &'a Pod,
-    found: OnceCell<Vec<Unsupported>>,
+    wasm: OnceCell<Vec<Unsupported>>,
+    container: OnceCell<Vec<Unsupported>>,
 }
 
 impl<'a> Refusals<'a> {
     pub fn of(pod: &'a Pod) -> Self {
-        Self { pod, found: OnceCell::new() }
+        Self { pod, wasm: OnceCell::new(), container: OnceCell::new() }
     }
 
-    /// Why a container can't be started; None where it can.
-    pub fn concerning(&self, container: &Container) -> Option<&str> {
-        let found = self.found.get_or_init(|| unsupported(self.pod));
+    /// Why a container can't be started, whichever of the natures its image has; None where it can.
+    pub fn concerning(&self, container: &Container, natures: &[Nature]) -> Option<&str> {
         let concerns =
             |row: &&Unsupported| row.container.as_ref().is_none_or(|name| *name == container.name);
-        found.iter().find(concerns).map(|row| row.message.as_str())
+        let mut found = None;
+        for nature in natures {
+            let all = match nature {
+                Nature::Wasm => &self.wasm,
+                Nature::Container => &self.container,
+            };
+            let all = all.get_or_init(|| unsupported(self.pod, *nature));
+            found = Some(all.iter().find(concerns)?.message.as_str());
+        }
+        found
     }
 }
 
-/// Everything of this pod that can't be honoured; empty for a pod that can run.
-pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
+/// Everything of this pod that can't be honoured where its containers have this nature; empty for a
+/// pod that can run.
+pub fn unsupported(pod: &Pod, nature: Nature) -> Vec<Unsupported> {
     // A specification that was decoded can be encoded.
     let mut spec =
         pod.spec.as_ref().and_then(|spec| serde_json::to_value(spec).ok()).unwrap_or_default();
@@ -49,12 +60,13 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
         spec["ephemeralContainers"] =
             serde_json::to_value(order::ephemeral(pod)).unwrap_or_default();
     }
-    let mut walk = Walk { container: None, found: Vec::new() };
+    let mut walk = Walk { nature, container: None, found: Vec::new() };
     walk.value("PodSpec", &spec, "spec");
     walk.found
 }
 
 struct Walk {
+    nature: Nature,
     /// The container that is being looked at.
     container: Option<String>,
     found: Vec<Unsupported>,
@@ -77,7 +89,7 @@ impl Walk {
         for (name, value) in members {
             let Some(row) = rows.iter().find(|row| row.name == name) else { continue };
             let path = format!("{path}.{name}");
-            match row.verdict {
+            match row.verdict_for(self.nature) {
                 Verdict::Refused(when, why) if when.holds(value) => {
                     let message = format!("{path} is not supported: {why}");
                     self.found.push(Unsupported { container: self.container.clone(), message });
@@ -103,7 +115,7 @@ mod tests {
     fn check(spec: Value, expected: Expect) {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": spec});
         let pod: Pod = serde_json::from_value(pod).expect("pod");
-        let lines: Vec<String> = unsupported(&pod)
+        let lines: Vec<String> = unsupported(&pod, Nature::Wasm)
             .into_iter()
             .map(|row| format!("{}: {}\n", row.container.unwrap_or_default(), row.message))
             .collect();
@@ -142,7 +154,7 @@ mod tests {
             ]}),
             expect![[r#"
                 b: spec.containers[1].livenessProbe.httpGet.scheme is not supported: probes and hooks speak plain HTTP
-                b: spec.containers[1].ports[1].hostPort is not supported: not there yet for WASM containers
+                b: spec.containers[1].ports[1].hostPort is not supported: not there yet
                 b: spec.containers[1].securityContext.privileged is not supported: a WASM container has no kernel interface that could hold it
                 i: spec.initContainers[0].lifecycle.preStop.tcpSocket is not supported: a hook has to do something
                 : spec.volumes[0].persistentVolumeClaim is not supported: this node has no such storage

@@ -14,7 +14,7 @@ use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use windlass_runtime_api::{Mount, ObservedSandbox};
+use windlass_runtime_api::Mount;
 use windlass_runtime_volume::{self as volume, Content, Data, Facts, Inputs, Needs, TokenAsk};
 use windlass_sdk_client::{Informers, Key, Queue};
 use windlass_sdk_meta::{Quantity, Timestamp, parse_time};
@@ -26,7 +26,7 @@ use windlass_sdk_types::{
 use crate::{
     agent::{Agent, Entry},
     env, logs, mounts, order,
-    state::{Attempt, Failure},
+    state::{Attempt, Failure, Seen},
 };
 
 /// The reason of upstream's Event about a volume that can't be made.
@@ -175,7 +175,7 @@ impl Agent {
         &self,
         uid: &str,
         entry: &mut Entry,
-        seen: Option<&ObservedSandbox>,
+        seen: Seen<'_>,
         now: Timestamp,
     ) -> bool {
         let changed = entry.state.observe(seen, now);

@@ -2,7 +2,9 @@
 //! that a runtime can be in this process, behind a socket (Docker), or a child process. Knows
 //! neither wasmtime nor Docker nor the Kubernetes API.
 
+mod engine;
 mod keyvalue;
+mod linux;
 mod reach;
 mod spin;
 mod sql;
@@ -11,13 +13,18 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc
 
 use async_trait::async_trait;
 use futures::{future::BoxFuture, stream::BoxStream};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
 use windlass_sdk_meta::Timestamp;
 
+pub use engine::{Availability, EngineImage, PulledImage, RegistryAuth};
 pub use keyvalue::{
     BATCH_LIMIT, BATCH_LIMIT_BYTES, DEFAULT_STORE, Entry, KEY_LIMIT_BYTES, KeyValueError,
     KeyValueStore, KeyValues, Keys, VALUE_LIMIT_BYTES, add, check_key, check_value,
 };
+pub use linux::{Dns, LinuxContainer, LinuxSandbox};
 pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
 pub use spin::{SpinApp, SpinComponent, SpinRoute, SpinVariable};
 pub use sql::{Database, Databases, SqlError, SqlRows, SqlValue};
@@ -48,6 +55,39 @@ pub trait Runtime: Send + Sync {
 
     /// Everything this runtime knows: the agent decides from this, never from memory.
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError>;
+
+    /// What runs in it goes on when the agent ends, and is found again by `list`.
+    fn outlives_agent(&self) -> bool {
+        false
+    }
+
+    /// Whether the runtime can be asked now, and each change of that. None: always.
+    fn availability(&self) -> Option<watch::Receiver<Availability>> {
+        None
+    }
+
+    /// The image of this name in the runtime's own store, without asking a registry.
+    async fn find_image(&self, reference: &str) -> Result<Option<EngineImage>, RuntimeError> {
+        let _ = reference;
+        Ok(None)
+    }
+
+    /// Gets an image from its registry into the runtime's own store; the credentials are tried one
+    /// after the other, nobody's where there is none.
+    async fn pull_image(
+        &self,
+        reference: &str,
+        credentials: Vec<RegistryAuth>,
+    ) -> Result<PulledImage, RuntimeError> {
+        let _ = credentials;
+        let why = format!("the {} runtime pulls no images ({reference:?})", self.name());
+        Err(RuntimeError::new("ErrImagePull", why))
+    }
+
+    /// The images of the runtime's own store.
+    async fn list_images(&self) -> Vec<EngineImage> {
+        Vec::new()
+    }
 
     /// What `list` says of one pod. A runtime that can look it up does so: the agent asks after each
     /// of its own actions.
@@ -142,6 +182,8 @@ pub struct ExecIo {
     pub stdout: BoxAsyncWrite,
     /// None: stderr goes to `stdout`.
     pub stderr: Option<BoxAsyncWrite>,
+    /// Sizes of the caller's terminal, columns and rows, as they change.
+    pub resize: Option<mpsc::Receiver<(u16, u16)>>,
 }
 
 /// One pod on this node.
@@ -154,6 +196,7 @@ pub struct Sandbox {
     pub hostname: String,
     pub names: Arc<PodNames>,
     pub annotations: BTreeMap<String, String>,
+    pub linux: LinuxSandbox,
 }
 
 /// How guests of a pod look up names: what other systems keep in `/etc/hosts` and
@@ -202,6 +245,7 @@ pub struct ContainerSpec {
     /// Which hosts it may call.
     pub reach: Reach,
     pub console: ConsoleSpec,
+    pub linux: LinuxContainer,
 }
 
 /// `stdin`, `stdinOnce` and `tty` of a container: what those who attach may do.
@@ -254,14 +298,34 @@ impl std::fmt::Debug for LateMounts {
     }
 }
 
+/// What an image holds, and so which runtime it needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nature {
+    #[default]
+    Wasm,
+    /// An ordinary container; it is in the container engine's store, not in the node's.
+    Container,
+}
+
+impl Nature {
+    /// The name of the runtime, which is also that of the RuntimeClass and its handler.
+    pub fn runtime(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Container => "docker",
+        }
+    }
+}
+
 /// An image that is on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
+    pub nature: Nature,
     /// As the pod names it.
     pub reference: String,
     /// `sha256:...` of the manifest: `imageID`.
     pub digest: String,
-    /// `sha256:...` of the wasm bytes: the key of the compile cache.
+    /// `sha256:...` of the wasm bytes: the key of the compile cache. Empty for a container.
     pub wasm_digest: String,
     /// The file with the wasm bytes.
     pub wasm_path: PathBuf,
@@ -327,6 +391,14 @@ pub enum OnTrap {
 pub struct Started {
     /// Unique for this attempt, without the runtime's prefix.
     pub id: String,
+    /// Its program could not be started: the attempt has ended already, and `observe` says how.
+    pub failed: Option<String>,
+}
+
+impl Started {
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), failed: None }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -121,6 +121,7 @@ mod tests {
                 hostname: "p".into(),
                 names: Default::default(),
                 annotations: annotations.into_iter().collect(),
+                linux: Default::default(),
             };
             let said = backend(&pod).map(drop).err().unwrap_or_default();
             let right = if expected.is_empty() { said.is_empty() } else { said.contains(expected) };

@@ -25,6 +25,7 @@ fn pod(namespace: &str, backend: &str) -> Sandbox {
         hostname: "p".into(),
         names: Default::default(),
         annotations: [(BACKEND.to_owned(), backend.to_owned())].into(),
+        linux: Default::default(),
     }
 }
 

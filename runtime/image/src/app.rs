@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
-use windlass_runtime_api::{self as api, Image, ImageConfig};
+use windlass_runtime_api::{self as api, Image, ImageConfig, Nature};
 use windlass_sdk_package::{SpinApp, SpinComponent, SpinFile};
 
 use crate::{
@@ -26,6 +26,7 @@ impl ImageStore {
         let app = decision.spin.as_ref().map(|app| self.spin_app(app, settled)).transpose()?;
         Ok(Image {
             reference: reference.to_owned(),
+            nature: Nature::Wasm,
             digest: digest.to_owned(),
             wasm_digest: settled.wasm_digest.clone(),
             wasm_path: self.blob(&settled.wasm_digest),

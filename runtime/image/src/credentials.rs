@@ -18,6 +18,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
 };
+use windlass_runtime_api::RegistryAuth;
 
 /// Docker Hub, as Docker's file calls it, and as images do.
 const HUB: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
@@ -105,6 +106,17 @@ impl Credentials {
 
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// Those for an image by its name, as a runtime takes them.
+    pub fn for_image(&self, image: &str) -> Vec<RegistryAuth> {
+        let Ok(remote) = image.parse::<Remote>() else { return Vec::new() };
+        let own = self.matching(remote.resolve_registry(), remote.repository()).into_iter();
+        own.map(|credential| match credential {
+            Credential::Basic { username, password } => RegistryAuth::Basic { username, password },
+            Credential::Token(token) => RegistryAuth::Token(token),
+        })
+        .collect()
     }
 
     /// Those for an image (`registry/repository`), the most specific place first.

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BUFFER_BYTES, FLUSH, LINGER, Session, Wanted, Wire,
+    resize::{SIZES, size},
     session::{End, Outcome, Told},
     websocket::goodbye,
 };
@@ -21,6 +22,7 @@ const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
 /// Followed by the number of a stream that the client won't write to any more; from version 5 on.
 const CLOSE: u8 = 255;
 const READ_BYTES: usize = 16 * 1024;
@@ -107,16 +109,18 @@ pub fn session_over_websocket<W: Wire>(
     let (stdout, stderr) = (output(STDOUT, wanted.stdout), output(STDERR, wanted.stderr));
     let (near, far) = tokio::io::duplex(BUFFER_BYTES);
     let (outcome, told) = oneshot::channel();
+    let (sizes, resize) = mpsc::channel(SIZES);
     let session = Session {
         stdin: wanted.stdin.then(|| -> std::pin::Pin<Box<_>> { Box::pin(near) }).map(|s| s as _),
         stdout: stdout.map(|stream| Box::pin(stream) as _),
         stderr: stderr.map(|stream| Box::pin(stream) as _),
+        resize: wanted.tty.then_some(resize),
         gone: gone.clone(),
         end: End(outcome),
     };
     let over = gone.clone();
     tokio::spawn(async move {
-        from_client(protocol, messages, far).await;
+        from_client(protocol, messages, far, sizes).await;
         over.cancel();
     });
     let over = gone.clone();
@@ -155,9 +159,13 @@ async fn end(
     drop(over);
 }
 
-/// What the client writes: only stdin is of use; sizes of a terminal are passed over.
-async fn from_client<S>(protocol: ChannelProtocol, mut messages: S, stdin: DuplexStream)
-where
+/// What the client writes.
+async fn from_client<S>(
+    protocol: ChannelProtocol,
+    mut messages: S,
+    stdin: DuplexStream,
+    sizes: mpsc::Sender<(u16, u16)>,
+) where
     S: futures::Stream<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
 {
     let mut stdin = Some(stdin);
@@ -169,6 +177,10 @@ where
                 {
                     stdin = None;
                 }
+            }
+            Some((RESIZE, bytes)) => {
+                // Nobody may be interested.
+                let _ = size(&bytes).map(|size| sizes.try_send(size));
             }
             Some((CLOSE, bytes)) if protocol == ChannelProtocol::V5 && *bytes == [STDIN] => {
                 stdin = None;

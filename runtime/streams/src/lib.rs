@@ -5,6 +5,7 @@
 
 mod channels;
 mod port_forward;
+mod resize;
 mod session;
 pub mod spdy;
 mod websocket;

@@ -5,12 +5,13 @@ use std::{pin::Pin, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     Wire,
+    resize::{SIZES, read_sizes},
     spdy::{Connection, Stream, header},
 };
 
@@ -32,6 +33,8 @@ pub struct Session {
     pub stdin: Option<Pin<Box<dyn AsyncRead + Send>>>,
     pub stdout: Option<Pin<Box<dyn AsyncWrite + Send>>>,
     pub stderr: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    /// Sizes of the client's terminal, columns and rows, where it has one.
+    pub resize: Option<mpsc::Receiver<(u16, u16)>>,
     /// Told when the client has hung up.
     pub gone: CancellationToken,
     pub end: End,
@@ -82,15 +85,19 @@ pub async fn session_over_spdy(wire: impl Wire, wanted: Wanted) -> Result<Sessio
     let opened = opened.map_err(|_| SessionError::TooLate)??;
     let gone = connection.gone();
     let (outcome, told) = oneshot::channel::<Told>();
-    let (error, resize) = (opened.error, opened.resize);
+    let error = opened.error;
+    let (send, sizes) = mpsc::channel(SIZES);
+    let resizing =
+        opened.resize.map(|stream| AbortOnDropHandle::new(tokio::spawn(read_sizes(stream, send))));
+    let resize = resizing.is_some().then_some(sizes);
     tokio::spawn(async move {
-        // Sizes aren't used; the stream is open for as long as the session is.
+        // The stream of sizes is open for as long as the session is.
         if let Ok((outcome, done)) = told.await {
             if let Some(mut error) = error {
                 // A client that is gone doesn't need to know.
                 let _ = error.write_all(outcome.status.as_bytes()).await;
             }
-            drop(resize);
+            drop(resizing);
             connection.finish().await;
             drop(done);
         }
@@ -100,6 +107,7 @@ pub async fn session_over_spdy(wire: impl Wire, wanted: Wanted) -> Result<Sessio
         stdin: opened.stdin.map(|stream| -> Pin<Box<dyn AsyncRead + Send>> { Box::pin(stream) }),
         stdout: opened.stdout.map(writer),
         stderr: opened.stderr.map(writer),
+        resize,
         gone,
         end: End(outcome),
     })

@@ -105,7 +105,7 @@ impl Console {
 
     /// Connects a caller until it is cut off or the program ends. Dropping the future detaches.
     pub async fn attach(&self, io: ExecIo) -> Detached {
-        let ExecIo { stdin, stdout, stderr } = io;
+        let ExecIo { stdin, stdout, stderr, .. } = io;
         let (chunks, received) = mpsc::channel(QUEUED_CHUNKS);
         let cut = CancellationToken::new();
         let backlog = {

@@ -20,7 +20,6 @@ mod guest;
 mod http;
 mod interfaces;
 mod keyvalue;
-mod log_file;
 mod log_rate;
 mod logs;
 mod memory;

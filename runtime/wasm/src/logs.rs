@@ -8,7 +8,7 @@
 
 use std::{
     future::Future,
-    io::{self, Write},
+    io,
     path::PathBuf,
     pin::Pin,
     sync::{
@@ -27,15 +27,12 @@ use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
+pub use windlass_runtime_logs::Stream;
+use windlass_runtime_logs::{LogBounds, MAX_LINE_BYTES, put_line};
 use windlass_sdk_meta::{Clock, Timestamp};
 
-use crate::{
-    log_file::LogBounds,
-    log_rate::{Allowance, Lost},
-};
+use crate::log_rate::{Allowance, Lost};
 
-/// A longer line is written in parts, all but the last tagged `P`.
-const MAX_LINE_BYTES: usize = 16 << 10;
 /// What stands around a line's text in the file: time, stream, tag, blanks and the line's end.
 const AROUND_BYTES: usize = 41;
 /// What a container may have written that is not yet in its file.
@@ -46,12 +43,6 @@ const WRITE_BYTES: usize = 64 << 10;
 const BATCH: Duration = Duration::from_millis(2);
 const TOO_FAST: &str = "a container may write 8 MiB to its log at once and 1 MiB a second";
 const NO_DISK: &str = "the node's disk did not take them";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
 
 /// Writes the logs of all containers of a node.
 #[derive(Clone)]
@@ -149,16 +140,7 @@ struct Pending {
 
 impl Pending {
     fn put(&mut self, now: Timestamp, stream: Stream, tag: &[u8], text: &[u8]) {
-        let stream = match stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        // Writing to a Vec can't fail.
-        let _ = write!(self.text, "{now:.9} {stream} ");
-        self.text.extend_from_slice(tag);
-        self.text.push(b' ');
-        self.text.extend_from_slice(text);
-        self.text.push(b'\n');
+        put_line(&mut self.text, format_args!("{now:.9}"), stream, tag == b"F", text);
         self.lines += 1;
     }
 

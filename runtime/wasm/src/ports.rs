@@ -53,10 +53,12 @@ mod tests {
                 hostname: "web".into(),
                 names: Default::default(),
                 annotations: annotations.into_iter().collect(),
+                linux: Default::default(),
             }),
             name: "web".into(),
             attempt: 0,
             image: Image {
+                nature: Default::default(),
                 reference: "web:v1".into(),
                 digest: String::new(),
                 wasm_digest: String::new(),
@@ -75,6 +77,7 @@ mod tests {
             on_trap: OnTrap::Continue,
             reach: Default::default(),
             console: Default::default(),
+            linux: Default::default(),
         };
         let chosen = http_ports(&spec).unwrap_or_default();
         assert_eq!(chosen, expected, "{ports:?} {annotation:?}");

@@ -24,6 +24,7 @@ use windlass_runtime_api::{
     ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started,
     TcpProbe,
 };
+use windlass_runtime_logs::LogBounds;
 use windlass_runtime_net::{ListenError, PodListener, PodNet};
 use windlass_sdk_meta::Clock;
 
@@ -40,7 +41,6 @@ use crate::{
     guest::Linkers,
     http::Handler,
     keyvalue::Data,
-    log_file::LogBounds,
     logs::LogWriter,
     memory::NodeMemory,
     ports::http_ports,
@@ -297,7 +297,7 @@ impl Inner {
         if let Some(present) = self.running(&uid, &name) {
             let container = present.container();
             if container.spec.attempt == spec.attempt && container.is_running() {
-                return Ok(Started { id: container.id.clone() });
+                return Ok(Started::new(container.id.clone()));
             }
             present.stop(Duration::ZERO).await;
         }
@@ -315,7 +315,7 @@ impl Inner {
             return Err(RuntimeError::new(CREATE_ERROR, "the pod's sandbox is gone"));
         }
         container.changed();
-        Ok(Started { id: container.id.clone() })
+        Ok(Started::new(container.id.clone()))
     }
 
     /// Makes a container that runs and that nobody knows yet.

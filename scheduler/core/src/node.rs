@@ -6,6 +6,8 @@ use std::sync::Arc;
 use windlass_sdk_meta::{Labels, Quantity};
 use windlass_sdk_types::{Kind, Node, api::core::v1};
 
+use crate::plugins::ENGINE_LABEL;
+
 /// A node, and what is used of it.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
@@ -16,6 +18,8 @@ pub struct NodeInfo {
     pub has_hard_taints: bool,
     /// Some taint only makes the node less liked.
     pub has_soft_taints: bool,
+    /// Its container engine answers.
+    pub has_engine: bool,
     pub name: Arc<str>,
     pub details: Box<Details>,
 }
@@ -98,6 +102,7 @@ impl NodeInfo {
             .flatten()
             .filter_map(Taint::new)
             .collect();
+        let engine = node.label(ENGINE_LABEL) == Some("true");
         let labels = node.metadata.labels.iter().flatten();
         let labels = Labels::from_pairs(labels.map(|(key, value)| (key.as_str(), value.as_str())));
         let (allocatable, extended) = allocatable(node);
@@ -108,6 +113,7 @@ impl NodeInfo {
             unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or_default(),
             has_hard_taints: taints.iter().any(|taint| !soft(taint)),
             has_soft_taints: taints.iter().any(soft),
+            has_engine: engine,
             name: node.name().into(),
             details: Box::new(Details { taints, labels, extended }),
         }

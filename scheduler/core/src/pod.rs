@@ -13,7 +13,10 @@ use windlass_sdk_types::{
     },
 };
 
-use crate::node::{Effect, Load, NodeInfo, Port, Taint};
+use crate::{
+    node::{Effect, Load, NodeInfo, Port, Taint},
+    plugins::ENGINE_LABEL,
+};
 
 /// What scores assume for a container that asks for nothing: upstream's numbers.
 const SCORED_MILLI_CPU: i64 = 100;
@@ -36,6 +39,10 @@ pub struct PodInfo {
     pub required: Option<Vec<NodeTerm>>,
     /// (weight, term)
     pub preferred: Vec<(i64, NodeTerm)>,
+    /// It says which runtime it wants; else its images decide on the node.
+    pub names_runtime: bool,
+    /// It may only go where a container engine answers.
+    pub needs_engine: bool,
     /// The only node it may go to; empty for any.
     pub node_name: Arc<str>,
 }
@@ -95,6 +102,10 @@ impl PodInfo {
                 .flatten()
                 .filter_map(|one| Some((i64::from(one.weight), NodeTerm::new(&one.preference)?)))
                 .collect(),
+            names_runtime: spec.runtime_class_name.is_some(),
+            needs_engine: spec.node_selector.as_ref().is_some_and(|labels| {
+                labels.get(ENGINE_LABEL).is_some_and(|value| value == "true")
+            }),
             node_name: spec.node_name.as_deref().unwrap_or_default().into(),
         }
     }

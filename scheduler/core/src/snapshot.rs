@@ -20,6 +20,8 @@ pub struct Snapshot {
     elsewhere: BTreeMap<Arc<str>, Usage>,
     pods: BTreeMap<Arc<str>, Placed>,
     soft_taints: usize,
+    /// Nodes whose container engine answers.
+    engines: usize,
 }
 
 struct Placed {
@@ -42,12 +44,18 @@ impl Snapshot {
         self.soft_taints > 0
     }
 
+    /// Some nodes have a container engine, and some have none.
+    pub fn is_partly_equipped(&self) -> bool {
+        self.engines > 0 && self.engines < self.nodes.len()
+    }
+
     /// Takes a node as it is now; returns what about the change may help a waiting pod.
     pub fn set_node(&mut self, node: &Node) -> Causes {
         let Some(at) = self.index.get(node.name()).copied() else {
             let used = self.elsewhere.remove(node.name()).unwrap_or_default();
             let info = NodeInfo::new(node, used);
             self.soft_taints += usize::from(info.has_soft_taints);
+            self.engines += usize::from(info.has_engine);
             self.index.insert(info.name.clone(), self.nodes.len());
             self.nodes.push(info);
             return Causes::NODE_ADDED;
@@ -56,6 +64,8 @@ impl Snapshot {
         let fresh = NodeInfo::new(node, std::mem::take(&mut known.used));
         self.soft_taints += usize::from(fresh.has_soft_taints);
         self.soft_taints -= usize::from(known.has_soft_taints);
+        self.engines += usize::from(fresh.has_engine);
+        self.engines -= usize::from(known.has_engine);
         let old = std::mem::replace(known, fresh);
         changes(&old, known)
     }
@@ -64,6 +74,7 @@ impl Snapshot {
         let Some(at) = self.index.remove(name) else { return };
         let gone = self.nodes.swap_remove(at);
         self.soft_taints -= usize::from(gone.has_soft_taints);
+        self.engines -= usize::from(gone.has_engine);
         if let Some(moved) = self.nodes.get(at) {
             self.index.insert(moved.name.clone(), at);
         }

@@ -37,6 +37,9 @@ pub enum PackageError {
     /// It is an image, but nothing of it runs on this node.
     #[error("not an image that runs here: {0}")]
     Refused(String),
+    /// It is an image of the ordinary sort: a container engine runs it.
+    #[error("not an image that holds wasm: {0}")]
+    Container(String),
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }

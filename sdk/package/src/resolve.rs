@@ -242,12 +242,15 @@ fn file_tree(manifest: &Manifest, image: &ImageConfig) -> Result<Decision, Packa
         format!("its platform is {}/{}", image.os, image.architecture)
     } else {
         let tree = manifest.layers.iter().find(|layer| !is_tree(layer));
-        return refused(match tree {
-            Some(layer) => format!("its layer {:?} holds neither wasm nor files", layer.media_type),
-            None => format!(
-                "it is a container image for {}/{} (entrypoint {path:?}); containers need a container engine, and this node has none",
+        return Err(match tree {
+            Some(layer) => PackageError::Refused(format!(
+                "its layer {:?} holds neither wasm nor files",
+                layer.media_type
+            )),
+            None => PackageError::Container(format!(
+                "it is a container image for {}/{} (entrypoint {path:?})",
                 image.os, image.architecture
-            ),
+            )),
         });
     };
     if path.is_empty() {

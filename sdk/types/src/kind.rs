@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::{
     Metadata,
-    api::{apps, coordination, core, discovery, rbac},
+    api::{apps, coordination, core, discovery, node, rbac},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use serde::Deserialize;
@@ -224,6 +224,7 @@ kinds! {
     namespaced "rolebindings" rbac::v1::RoleBinding;
     cluster "clusterroles" rbac::v1::ClusterRole;
     cluster "clusterrolebindings" rbac::v1::ClusterRoleBinding;
+    cluster "runtimeclasses" node::v1::RuntimeClass;
 }
 
 /// `/api/v1/namespaces/{ns}/pods/{name}/{subresource}`; parts that are empty are left out.

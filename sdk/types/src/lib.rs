@@ -24,6 +24,7 @@ pub use k8s_openapi::{
             ServiceAccount,
         },
         discovery::v1::EndpointSlice,
+        node::v1::RuntimeClass,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, ObjectMeta, Time},

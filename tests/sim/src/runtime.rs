@@ -214,7 +214,7 @@ impl Runtime for Session {
                 runtime.end(&uid, &id, exit_code);
             });
         }
-        Ok(Started { id })
+        Ok(Started::new(id))
     }
 
     async fn stop_container(
@@ -290,6 +290,7 @@ impl Images for FakeImages {
         let image = Image {
             reference: reference.to_owned(),
             digest: digest.clone(),
+            nature: Default::default(),
             wasm_digest: digest,
             wasm_path: PathBuf::new(),
             config: Default::default(),

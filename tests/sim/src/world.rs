@@ -231,6 +231,7 @@ impl World {
             cluster,
             runtimes: vec![machine.runtime.session(process.dead.clone())],
             images: Arc::new(FakeImages),
+            cluster_dns: None,
             pod_block: machine.block,
             records: Records::Memory(machine.records.clone()),
             log_dir: PathBuf::from("no-logs-in-the-simulation"),

@@ -4,6 +4,7 @@
 mod key_values;
 mod namespace_lifecycle;
 mod node_restriction;
+mod runtime_class;
 mod service_account;
 mod tolerations;
 
@@ -85,6 +86,7 @@ impl Admission {
         namespace_lifecycle::validate(request, lookup)?;
         node_restriction::admit(request, lookup)?;
         service_account::mutate(request, lookup, self.options.mount_tokens.as_ref()).await?;
+        runtime_class::mutate(request, lookup)?;
         tolerations::mutate(request, &self.options);
         Ok(Vec::new())
     }
@@ -99,6 +101,7 @@ impl Admission {
         node_restriction::validate(request, lookup)?;
         service_account::validate(request, lookup)?;
         key_values::validate(request, lookup)?;
+        runtime_class::validate(request, lookup)?;
         escalation::check(&self.options.authorizer, request, lookup)?;
         Ok(Vec::new())
     }

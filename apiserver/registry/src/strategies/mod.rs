@@ -6,5 +6,6 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod metrics;
+pub mod node;
 pub mod rbac;
 pub mod windlass;

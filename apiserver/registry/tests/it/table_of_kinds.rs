@@ -41,6 +41,7 @@ fn every_row_is_there() {
         apps/v1 replicasets ReplicaSet rs [scale,status] 8 namespaced
         coordination.k8s.io/v1 leases Lease  [] 3 namespaced
         discovery.k8s.io/v1 endpointslices EndpointSlice  [] 5 namespaced
+        node.k8s.io/v1 runtimeclasses RuntimeClass  [] 3 cluster
         rbac.authorization.k8s.io/v1 clusterroles ClusterRole  [] 2 cluster
         rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding  [] 6 cluster
         rbac.authorization.k8s.io/v1 roles Role  [] 2 namespaced

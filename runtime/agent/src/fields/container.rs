@@ -5,6 +5,8 @@ use super::{Type, When, honoured, into, refused, so, without};
 const NO_KERNEL: &str = "a WASM container has no kernel interface that could hold it";
 const NO_USERS: &str = "a guest has no users and groups";
 const NO_CALLS: &str = "a guest makes no system calls";
+const NO_SELINUX: &str = "this node labels nothing for SELinux";
+const NO_WINDOWS: &str = "this node runs linux containers";
 
 pub const TYPES: &[Type] = &[
     Type {
@@ -23,14 +25,16 @@ pub const TYPES: &[Type] = &[
             honoured("restartPolicy"),
             into("restartPolicyRules", "ContainerRestartRule"),
             into("volumeMounts", "VolumeMount"),
-            refused("volumeDevices", When::Set, NO_KERNEL),
+            refused("volumeDevices", When::Set, NO_KERNEL)
+                .but_containers_refuse(When::Set, "this node has no such storage"),
             into("livenessProbe", "Probe"),
             into("readinessProbe", "Probe"),
             into("startupProbe", "Probe"),
             into("lifecycle", "Lifecycle"),
             honoured("terminationMessagePath"),
             honoured("terminationMessagePolicy"),
-            so("imagePullPolicy", "`Always` takes an imported image as it is"),
+            so("imagePullPolicy", "`Always` takes an imported image as it is")
+                .but_containers_so("`Always` takes an image that was built here as it is"),
             into("securityContext", "SecurityContext"),
             honoured("stdin"),
             honoured("stdinOnce"),
@@ -53,32 +57,31 @@ pub const TYPES: &[Type] = &[
             honoured("restartPolicy"),
             into("restartPolicyRules", "ContainerRestartRule"),
             into("volumeMounts", "VolumeMount"),
-            refused("volumeDevices", When::Set, NO_KERNEL),
+            refused("volumeDevices", When::Set, NO_KERNEL)
+                .but_containers_refuse(When::Set, "this node has no such storage"),
             into("livenessProbe", "Probe"),
             into("readinessProbe", "Probe"),
             into("startupProbe", "Probe"),
             into("lifecycle", "Lifecycle"),
             honoured("terminationMessagePath"),
             honoured("terminationMessagePolicy"),
-            so("imagePullPolicy", "`Always` takes an imported image as it is"),
+            so("imagePullPolicy", "`Always` takes an imported image as it is")
+                .but_containers_so("`Always` takes an image that was built here as it is"),
             into("securityContext", "SecurityContext"),
             honoured("stdin"),
             honoured("stdinOnce"),
             honoured("tty"),
-            so("targetContainerName", "its mounts are seen; a guest has no processes to see"),
+            so("targetContainerName", "its mounts are seen; a guest has no processes to see")
+                .but_containers_so("its mounts and its processes are seen"),
         ],
     },
     Type {
         name: "ContainerPort",
         fields: &[
             honoured("name"),
-            refused("hostPort", When::Set, "not there yet for WASM containers"),
+            refused("hostPort", When::Set, "not there yet"),
             honoured("containerPort"),
-            refused(
-                "protocol",
-                When::NotOneOf(&["", "TCP", "UDP"]),
-                "the interfaces of WASM guests have no other sockets",
-            ),
+            refused("protocol", When::NotOneOf(&["", "TCP", "UDP"]), "no pod has SCTP here"),
             without("hostIP", "it is about `hostPort`"),
         ],
     },
@@ -153,8 +156,11 @@ pub const TYPES: &[Type] = &[
         name: "Probe",
         fields: &[
             so("exec", "runs the component's command anew in the container's sandbox")
-                .to("ExecAction"),
-            so("httpGet", "calls a handler in process").to("HTTPGetAction"),
+                .to("ExecAction")
+                .but_containers_so("runs in the container"),
+            so("httpGet", "calls a handler in process")
+                .to("HTTPGetAction")
+                .but_containers_so("over the pod's network"),
             into("tcpSocket", "TCPSocketAction"),
             into("grpc", "GRPCAction"),
             honoured("initialDelaySeconds"),
@@ -195,7 +201,7 @@ pub const TYPES: &[Type] = &[
         fields: &[
             into("postStart", "LifecycleHandler"),
             into("preStop", "LifecycleHandler"),
-            without("stopSignal", "WASI has no signals"),
+            without("stopSignal", "WASI has no signals").but_containers(),
         ],
     },
     Type {
@@ -212,21 +218,49 @@ pub const TYPES: &[Type] = &[
         name: "SecurityContext",
         fields: &[
             into("capabilities", "Capabilities"),
-            refused("privileged", When::True, NO_KERNEL),
-            refused("seLinuxOptions", When::Set, NO_KERNEL),
-            refused("windowsOptions", When::Set, NO_KERNEL),
-            without("runAsUser", NO_USERS),
-            without("runAsGroup", NO_USERS),
-            without("runAsNonRoot", NO_USERS),
-            without("readOnlyRootFilesystem", "a guest has no root file system, only its mounts"),
-            without("allowPrivilegeEscalation", "a guest has no privileges"),
-            refused("procMount", When::OneOf(&["Unmasked"]), NO_KERNEL),
-            without("seccompProfile", NO_CALLS),
-            without("appArmorProfile", NO_CALLS),
+            refused("privileged", When::True, NO_KERNEL).but_containers(),
+            refused("seLinuxOptions", When::Set, NO_KERNEL)
+                .but_containers_refuse(When::Set, NO_SELINUX),
+            refused("windowsOptions", When::Set, NO_KERNEL)
+                .but_containers_refuse(When::Set, NO_WINDOWS),
+            without("runAsUser", NO_USERS).but_containers(),
+            without("runAsGroup", NO_USERS).but_containers(),
+            without("runAsNonRoot", NO_USERS).but_containers(),
+            without("readOnlyRootFilesystem", "a guest has no root file system, only its mounts")
+                .but_containers(),
+            without("allowPrivilegeEscalation", "a guest has no privileges").but_containers(),
+            refused("procMount", When::OneOf(&["Unmasked"]), NO_KERNEL).but_containers_refuse(
+                When::OneOf(&["Unmasked"]),
+                "it needs user namespaces of the pod's own",
+            ),
+            without("seccompProfile", NO_CALLS)
+                .to("SeccompProfile")
+                .but_containers_so("none: the engine's own profile"),
+            without("appArmorProfile", NO_CALLS).to("AppArmorProfile").but_containers(),
+        ],
+    },
+    Type {
+        name: "SeccompProfile",
+        fields: &[
+            without("type", NO_CALLS).but_containers_refuse(
+                When::OneOf(&["Localhost"]),
+                "profiles are the engine's own",
+            ),
+            without("localhostProfile", "it is about the type `Localhost`"),
+        ],
+    },
+    Type {
+        name: "AppArmorProfile",
+        fields: &[
+            without("type", NO_CALLS).but_containers(),
+            without("localhostProfile", NO_CALLS).but_containers(),
         ],
     },
     Type {
         name: "Capabilities",
-        fields: &[refused("add", When::Set, NO_KERNEL), without("drop", "a guest has none")],
+        fields: &[
+            refused("add", When::Set, NO_KERNEL).but_containers(),
+            without("drop", "a guest has none").but_containers(),
+        ],
     },
 ];

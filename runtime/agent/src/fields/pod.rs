@@ -20,25 +20,28 @@ pub const TYPES: &[Type] = &[
             so(
                 "terminationGracePeriodSeconds",
                 "handlers drain; a command may end by itself, since WASI has no signals, and is ended then",
-            ),
+            )
+            .but_containers(),
             honoured("activeDeadlineSeconds"),
             refused(
                 "dnsPolicy",
                 When::OneOf(&["None"]),
                 "names are answered in the node's process, which asks no other nameserver",
-            ),
+            )
+            .but_containers(),
             honoured("nodeSelector"),
             honoured("serviceAccountName"),
             honoured("serviceAccount"),
             honoured("automountServiceAccountToken"),
             honoured("nodeName"),
-            refused("hostNetwork", When::True, "WASM containers have addresses of their own"),
-            refused("hostPID", When::True, NO_KERNEL),
-            refused("hostIPC", When::True, NO_KERNEL),
-            refused("shareProcessNamespace", When::True, NO_KERNEL),
+            refused("hostNetwork", When::True, "WASM containers have addresses of their own")
+                .but_containers(),
+            refused("hostPID", When::True, NO_KERNEL).but_containers(),
+            refused("hostIPC", When::True, NO_KERNEL).but_containers(),
+            refused("shareProcessNamespace", When::True, NO_KERNEL).but_containers(),
             into("securityContext", "PodSecurityContext"),
             into("imagePullSecrets", "LocalObjectReference"),
-            so("hostname", "in the variable `HOSTNAME` and in names"),
+            so("hostname", "in the variable `HOSTNAME` and in names").but_containers(),
             so("subdomain", "in the pod's own name; other pods don't find it yet"),
             into("affinity", "Affinity"),
             honoured("schedulerName"),
@@ -48,14 +51,16 @@ pub const TYPES: &[Type] = &[
             so("priority", "in the order of scheduling"),
             into("dnsConfig", "PodDNSConfig"),
             into("readinessGates", "PodReadinessGate"),
-            refused("runtimeClassName", When::Set, "no RuntimeClass is known here"),
+            so("runtimeClassName", "with the handler `wasm`; `docker` is for containers")
+                .but_containers_so("with the handler `docker`; `wasm` is for WASM"),
             honoured("enableServiceLinks"),
             without("preemptionPolicy", "nothing is preempted"),
             honoured("overhead"),
             into("topologySpreadConstraints", "TopologySpreadConstraint"),
             honoured("setHostnameAsFQDN"),
             into("os", "PodOS"),
-            without("hostUsers", NO_USERS),
+            without("hostUsers", NO_USERS)
+                .but_containers_refuse(When::False, "containers have the host's users"),
             into("schedulingGates", "PodSchedulingGate"),
             refused("resourceClaims", When::Set, "this node has no such devices"),
             refused("resources", When::Set, "limits hold for each container"),
@@ -67,19 +72,38 @@ pub const TYPES: &[Type] = &[
     Type {
         name: "PodSecurityContext",
         fields: &[
-            refused("seLinuxOptions", When::Set, NO_KERNEL),
-            refused("windowsOptions", When::Set, NO_KERNEL),
-            without("runAsUser", NO_USERS),
-            without("runAsGroup", NO_USERS),
-            without("runAsNonRoot", NO_USERS),
-            without("supplementalGroups", NO_USERS),
-            without("supplementalGroupsPolicy", NO_USERS),
-            without("fsGroup", NO_USERS),
-            refused("sysctls", When::Set, NO_KERNEL),
-            without("fsGroupChangePolicy", NO_USERS),
-            without("seccompProfile", NO_CALLS),
-            without("appArmorProfile", NO_CALLS),
-            without("seLinuxChangePolicy", NO_CALLS),
+            refused("seLinuxOptions", When::Set, NO_KERNEL)
+                .but_containers_refuse(When::Set, "this node labels nothing for SELinux"),
+            refused("windowsOptions", When::Set, NO_KERNEL)
+                .but_containers_refuse(When::Set, "this node runs linux containers"),
+            without("runAsUser", NO_USERS).but_containers(),
+            without("runAsGroup", NO_USERS).but_containers(),
+            without("runAsNonRoot", NO_USERS).but_containers(),
+            without("supplementalGroups", NO_USERS).but_containers(),
+            without("supplementalGroupsPolicy", NO_USERS).but_containers_refuse(
+                When::OneOf(&["Strict"]),
+                "the engine adds the groups that the image names",
+            ),
+            without("fsGroup", NO_USERS).but_containers(),
+            refused("sysctls", When::Set, NO_KERNEL)
+                .to("Sysctl")
+                .but_containers_so("those that hold for one pod alone"),
+            without("fsGroupChangePolicy", NO_USERS).but_for_containers_without(
+                "volumes are given to the group when they are made, and are new then",
+            ),
+            without("seccompProfile", NO_CALLS)
+                .to("SeccompProfile")
+                .but_containers_so("none: the engine's own profile"),
+            without("appArmorProfile", NO_CALLS).to("AppArmorProfile").but_containers(),
+            without("seLinuxChangePolicy", NO_CALLS)
+                .but_for_containers_without("this node labels nothing for SELinux"),
+        ],
+    },
+    Type {
+        name: "Sysctl",
+        fields: &[
+            without("name", NO_KERNEL).but_containers(),
+            without("value", NO_KERNEL).but_containers(),
         ],
     },
     Type { name: "LocalObjectReference", fields: &[honoured("name")] },
@@ -159,7 +183,8 @@ pub const TYPES: &[Type] = &[
                 "nameservers",
                 When::Set,
                 "names are answered in the node's process, which asks no other nameserver",
-            ),
+            )
+            .but_containers(),
             honoured("searches"),
             into("options", "PodDNSConfigOption"),
         ],
@@ -167,7 +192,8 @@ pub const TYPES: &[Type] = &[
     Type {
         name: "PodDNSConfigOption",
         fields: &[
-            so("name", "`ndots`; the others are about asking nameservers, which no guest does"),
+            so("name", "`ndots`; the others are about asking nameservers, which no guest does")
+                .but_containers(),
             honoured("value"),
         ],
     },

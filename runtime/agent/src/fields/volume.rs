@@ -4,6 +4,7 @@ use super::{Type, When, honoured, into, refused, so, without};
 
 const NO_STORAGE: &str = "this node has no such storage";
 const NO_USERS: &str = "a guest has no users and groups";
+const NO_OWNERS: &str = "files of volumes belong to root, and to the group that fsGroup names";
 
 pub const TYPES: &[Type] = &[
     Type {
@@ -46,7 +47,7 @@ pub const TYPES: &[Type] = &[
     Type {
         name: "EmptyDirVolumeSource",
         fields: &[
-            refused("medium", When::NotOneOf(&["", "Memory"]), "WASM has no huge pages"),
+            refused("medium", When::NotOneOf(&["", "Memory"]), "no huge pages are kept here"),
             so(
                 "sizeLimit",
                 "measured every 10 seconds, in memory every 2; past it the pod is evicted",
@@ -61,7 +62,7 @@ pub const TYPES: &[Type] = &[
             into("items", "KeyToPath"),
             honoured("defaultMode"),
             honoured("optional"),
-            without("defaultUser", NO_USERS),
+            without("defaultUser", NO_USERS).but_containers_refuse(When::Set, NO_OWNERS),
         ],
     },
     Type {
@@ -71,19 +72,24 @@ pub const TYPES: &[Type] = &[
             into("items", "KeyToPath"),
             honoured("defaultMode"),
             honoured("optional"),
-            without("defaultUser", NO_USERS),
+            without("defaultUser", NO_USERS).but_containers_refuse(When::Set, NO_OWNERS),
         ],
     },
     Type {
         name: "KeyToPath",
-        fields: &[honoured("key"), honoured("path"), honoured("mode"), without("user", NO_USERS)],
+        fields: &[
+            honoured("key"),
+            honoured("path"),
+            honoured("mode"),
+            without("user", NO_USERS).but_containers_refuse(When::Set, NO_OWNERS),
+        ],
     },
     Type {
         name: "DownwardAPIVolumeSource",
         fields: &[
             into("items", "DownwardAPIVolumeFile"),
             honoured("defaultMode"),
-            without("defaultUser", NO_USERS),
+            without("defaultUser", NO_USERS).but_containers_refuse(When::Set, NO_OWNERS),
         ],
     },
     Type {
@@ -93,7 +99,7 @@ pub const TYPES: &[Type] = &[
             into("fieldRef", "ObjectFieldSelector"),
             into("resourceFieldRef", "ResourceFieldSelector"),
             honoured("mode"),
-            without("user", NO_USERS),
+            without("user", NO_USERS).but_containers_refuse(When::Set, NO_OWNERS),
         ],
     },
     Type {
@@ -101,7 +107,7 @@ pub const TYPES: &[Type] = &[
         fields: &[
             into("sources", "VolumeProjection"),
             honoured("defaultMode"),
-            without("defaultUser", NO_USERS),
+            without("defaultUser", NO_USERS).but_containers_refuse(When::Set, NO_OWNERS),
         ],
     },
     Type {
@@ -130,7 +136,7 @@ pub const TYPES: &[Type] = &[
             honoured("audience"),
             honoured("expirationSeconds"),
             honoured("path"),
-            without("user", NO_USERS),
+            without("user", NO_USERS).but_containers_refuse(When::Set, NO_OWNERS),
         ],
     },
     Type {
@@ -145,9 +151,14 @@ pub const TYPES: &[Type] = &[
                 "mountPropagation",
                 When::OneOf(&["Bidirectional"]),
                 "a WASM container has no kernel interface that could hold it",
+            )
+            .but_containers_refuse(
+                When::OneOf(&["Bidirectional", "HostToContainer"]),
+                "what is mounted later is not passed on",
             ),
             honoured("subPathExpr"),
-            without("bindMountOptions", "a guest executes nothing from a mount"),
+            without("bindMountOptions", "a guest executes nothing from a mount")
+                .but_containers_refuse(When::Set, "the engine's mounts have no such options"),
         ],
     },
 ];

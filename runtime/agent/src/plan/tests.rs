@@ -90,6 +90,7 @@ fn node() -> NodeView {
     NodeView {
         host_ip: "127.0.0.1".into(),
         runtime: "wasm",
+        containers: false,
         cpu_millis: 2000,
         memory_bytes: 1 << 30,
     }
@@ -418,7 +419,7 @@ fn restored(policy: &str, status: Value, record: Option<ContainerRecord>) -> Cas
         containers: [("c".to_owned(), record)].into(),
     });
     case.state = PodState::restore(&pod, record.as_ref());
-    case.state.observe(None, at(10));
+    case.state.observe(Default::default(), at(10));
     case.status = status;
     case
 }

@@ -109,7 +109,7 @@ impl Meter {
 
 impl Agent {
     async fn sample(&self) -> Sample {
-        let pods = self.runtime.stats().await;
+        let pods = self.runtimes.stats().await;
         Sample { at: self.clock.now(), machine: Machine::of_this(), pods }
     }
 
@@ -134,7 +134,7 @@ impl Agent {
 
     /// The page `/metrics`.
     pub(crate) async fn kubelet_metrics(&self) -> String {
-        let budget = self.runtime.memory_budget();
+        let budget = self.runtimes.first().memory_budget();
         metrics::text(&self.name, self.sample().await, budget, self.evictions.count())
     }
 }

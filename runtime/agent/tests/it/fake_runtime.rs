@@ -161,7 +161,7 @@ impl Runtime for FakeRuntime {
         };
         containers.insert(spec.name.clone(), container);
         state.started.push(spec);
-        Ok(Started { id })
+        Ok(Started::new(id))
     }
 
     async fn stop_container(
@@ -274,6 +274,7 @@ impl Images for FakeImages {
         Ok((reference != "missing" || imported).then(|| Image {
             reference: reference.to_owned(),
             digest: "sha256:1".into(),
+            nature: Default::default(),
             wasm_digest: "sha256:2".into(),
             wasm_path: "/nowhere".into(),
             config: Default::default(),

@@ -110,6 +110,7 @@ pub fn config(api: &FakeApi, runtime: &FakeRuntime) -> AgentConfig {
         },
         runtimes: vec![Arc::new(runtime.clone())],
         images: Arc::new(FakeImages::default()),
+        cluster_dns: None,
         pod_block: "127.64.0.0/18".parse().expect("block"),
         records: Records::Memory(Arc::default()),
         log_dir: "/nowhere".into(),

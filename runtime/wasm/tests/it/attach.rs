@@ -21,6 +21,7 @@ fn caller() -> (Caller, ExecIo) {
         stdin: Some(Box::pin(theirs)),
         stdout: Box::pin(out),
         stderr: Some(Box::pin(err)),
+        resize: None,
     };
     (Caller { stdin, stdout, stderr }, io)
 }

@@ -23,8 +23,12 @@ pub async fn exec(
     let (stdout, mut out) = duplex(1024);
     let (stderr, mut err) = duplex(1024);
     let stdin = stdin.map(|bytes| Box::pin(std::io::Cursor::new(bytes.to_vec())) as _);
-    let io =
-        ExecIo { stdin, stdout: Box::pin(stdout), stderr: (!tty).then(|| Box::pin(stderr) as _) };
+    let io = ExecIo {
+        stdin,
+        stdout: Box::pin(stdout),
+        stderr: (!tty).then(|| Box::pin(stderr) as _),
+        resize: None,
+    };
     let command = command.iter().map(|word| word.to_string()).collect();
     let mut ran = Ran::default();
     let (code, _, _) = tokio::join!(

@@ -100,6 +100,7 @@ impl Node {
             hostname: name.into(),
             names: Arc::new(names),
             annotations: BTreeMap::new(),
+            linux: Default::default(),
         });
         ContainerSpec {
             log_path: self.folder.path().join("logs").join(name).join("main/0.log"),
@@ -118,6 +119,7 @@ impl Node {
             on_trap: OnTrap::Continue,
             reach: Reach::default(),
             console: Default::default(),
+            linux: Default::default(),
         }
     }
 
@@ -263,6 +265,7 @@ pub fn image(wasm: &Path) -> Image {
     let digest = format!("sha256:{}", digest.collect::<String>());
     let name = wasm.file_stem().and_then(|name| name.to_str()).expect("a name");
     Image {
+        nature: Default::default(),
         reference: format!("test/{name}:v1"),
         digest: digest.clone(),
         wasm_digest: digest,

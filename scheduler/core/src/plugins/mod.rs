@@ -3,6 +3,7 @@
 
 mod affinity;
 mod balanced;
+mod engine;
 mod fit;
 mod name;
 mod ports;
@@ -10,6 +11,8 @@ mod taints;
 mod unschedulable;
 
 use std::{borrow::Cow, ops::BitOr};
+
+pub use engine::LABEL as ENGINE_LABEL;
 
 use crate::{node::NodeInfo, pod::PodInfo, snapshot::Snapshot};
 
@@ -90,13 +93,14 @@ impl BitOr for Causes {
     }
 }
 
-pub const COUNT: usize = 7;
+pub const COUNT: usize = 8;
 
 /// All rules, in the order in which nodes are asked.
 pub static PLUGINS: [Plugin; COUNT] = [
     name::PLUGIN,
     unschedulable::PLUGIN,
     taints::PLUGIN,
+    engine::PLUGIN,
     affinity::PLUGIN,
     ports::PLUGIN,
     fit::PLUGIN,

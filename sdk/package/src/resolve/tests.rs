@@ -190,7 +190,7 @@ fn a_file_tree_holds_wasm_where_something_says_so() {
         none.clone(),
         config(&["/bin/sh"], &[], "amd64"),
         expect![[
-            r#"not an image that runs here: it is a container image for linux/amd64 (entrypoint "/bin/sh"); containers need a container engine, and this node has none"#
+            r#"not an image that holds wasm: it is a container image for linux/amd64 (entrypoint "/bin/sh")"#
         ]],
     );
     check(

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
 pub use defaults::default_spec;
-pub use spec::validate_template;
+pub use spec::{validate_template, validate_tolerations};
 
 use crate::{
     cause::{Causes, Path},

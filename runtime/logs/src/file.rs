@@ -70,7 +70,7 @@ fn rotated(path: &Path, at: Timestamp) -> PathBuf {
 }
 
 /// Files that were renamed, the oldest first.
-fn rotations(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn rotations(path: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
     let prefix = format!("{}.", name.to_string_lossy());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

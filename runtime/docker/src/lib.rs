@@ -1,0 +1,20 @@
+//! Ordinary containers, run by the Docker engine of this machine. What exists is what the engine says
+//! exists: containers carry labels that say whose they are, and an agent that comes back finds them
+//! by these. Knows no Kubernetes object; the only crate that knows bollard.
+
+mod container;
+mod create;
+mod engine;
+mod exec;
+mod files;
+mod images;
+mod labels;
+mod logs;
+mod observe;
+mod pause;
+mod runtime;
+mod sandbox;
+mod stats;
+
+pub use engine::{DockerHost, HostError};
+pub use runtime::{DockerConfig, DockerRuntime};

@@ -1,0 +1,255 @@
+//! From the engine's copy of a container's output into the node's log files. One task a container
+//! follows it; one that begins anew, after a restart of the agent or of the engine, goes on behind
+//! the last line that is in the file.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bollard::{container::LogOutput, errors::Error, query_parameters::LogsOptionsBuilder};
+use futures::{Stream as Items, StreamExt};
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::AbortHandle};
+use windlass_runtime_logs::{LogBounds, Position, Stream, last_position, put_line};
+use windlass_sdk_meta::{Clock, Timestamp};
+
+use crate::{
+    engine::{Engine, is_not_found},
+    sandbox::is_running,
+};
+
+/// Lines that are written together, at most.
+const BATCH: usize = 512;
+/// Who is told that a container ended doesn't wait longer for its log.
+const SETTLE: Duration = Duration::from_secs(3);
+/// Before a log is asked for again that ended although its container runs.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// The logs of all containers of a node.
+pub struct Logs {
+    engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
+    bounds: LogBounds,
+    followed: Mutex<HashMap<String, Followed>>,
+}
+
+struct Followed {
+    /// All that will ever come is in the file.
+    done: watch::Receiver<bool>,
+    task: AbortHandle,
+}
+
+impl Logs {
+    pub fn new(engine: Arc<Engine>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let bounds = LogBounds::default();
+        Arc::new(Self { engine, clock, bounds, followed: Mutex::default() })
+    }
+
+    /// Follows a container's output, if that isn't done already.
+    pub fn follow(self: &Arc<Self>, id: &str, path: &Path, tty: bool) {
+        let mut followed = self.followed.lock();
+        if followed.contains_key(id) {
+            return;
+        }
+        let (done, is_done) = watch::channel(false);
+        let (logs, of, path) = (self.clone(), id.to_owned(), path.to_owned());
+        let task = tokio::spawn(async move {
+            logs.run(&of, path, tty).await;
+            done.send_replace(true);
+        });
+        followed.insert(id.to_owned(), Followed { done: is_done, task: task.abort_handle() });
+    }
+
+    /// Returns once everything that an ended container wrote is in its file, or can't be had soon.
+    pub async fn settled(&self, id: &str) {
+        let done = self.followed.lock().get(id).map(|followed| followed.done.clone());
+        if let Some(mut done) = done {
+            let _ = tokio::time::timeout(SETTLE, done.wait_for(|done| *done)).await;
+        }
+    }
+
+    /// The container is gone.
+    pub fn forget(&self, id: &str) {
+        if let Some(followed) = self.followed.lock().remove(id) {
+            followed.task.abort();
+        }
+    }
+
+    async fn run(&self, id: &str, path: PathBuf, tty: bool) {
+        let from = path.clone();
+        let last = tokio::task::spawn_blocking(move || last_position(&from)).await;
+        let last = match last {
+            Ok(Ok(last)) => last,
+            Ok(Err(error)) => {
+                tracing::warn!(path = %path.display(), %error, "log is begun anew");
+                None
+            }
+            Err(_) => None,
+        };
+        let mut written = Written { last, passed: 0 };
+        let mut availability = self.engine.availability();
+        loop {
+            // The sender lives as long as the engine.
+            let _ = availability.wait_for(windlass_runtime_api::Availability::is_ready).await;
+            if let Ok(docker) = self.engine.docker() {
+                let since = written.last.map_or(0, |last| last.at.as_second());
+                let options = LogsOptionsBuilder::default()
+                    .follow(true)
+                    .stdout(true)
+                    .stderr(true)
+                    .timestamps(true)
+                    .since(i32::try_from(since).unwrap_or(i32::MAX))
+                    .build();
+                written.passed = 0;
+                self.copy(docker.logs(id, Some(options)), &path, tty, &mut written).await;
+                match docker.inspect_container(id, None).await {
+                    Ok(found) if !is_running(&found) => return,
+                    Err(error) if is_not_found(&error) => return,
+                    _ => {}
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn copy(
+        &self,
+        output: impl Items<Item = Result<LogOutput, Error>>,
+        path: &Path,
+        tty: bool,
+        written: &mut Written,
+    ) {
+        let mut output = std::pin::pin!(output.ready_chunks(BATCH));
+        while let Some(batch) = output.next().await {
+            let mut text = Vec::new();
+            for piece in batch.into_iter().flatten() {
+                if let Some(line) = Line::read(&piece, tty) {
+                    written.put(&line, &mut text);
+                }
+            }
+            if text.is_empty() {
+                continue;
+            }
+            let (bounds, to, now) = (self.bounds, path.to_owned(), self.clock.now());
+            let done = tokio::task::spawn_blocking(move || bounds.append(&to, &text, now)).await;
+            if let Ok(Err(error)) = done {
+                tracing::warn!(path = %path.display(), %error, "log lines are lost");
+            }
+        }
+    }
+}
+
+/// One line, or a part of one, as the engine has it.
+#[derive(Debug, PartialEq)]
+struct Line<'a> {
+    at: Timestamp,
+    stream: Stream,
+    whole: bool,
+    text: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// None for what has no time, which the engine doesn't send.
+    fn read(piece: &'a LogOutput, tty: bool) -> Option<Self> {
+        let (stream, message) = match piece {
+            LogOutput::StdErr { message } => (Stream::Stderr, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                (Stream::Stdout, message)
+            }
+            LogOutput::StdIn { .. } => return None,
+        };
+        let blank = message.iter().position(|byte| *byte == b' ')?;
+        let at = std::str::from_utf8(&message[..blank]).ok()?.parse().ok()?;
+        let text = &message[blank + 1..];
+        match text.strip_suffix(b"\n") {
+            Some(text) => Some(Self { at, stream, whole: true, text }),
+            // The last output of a terminal may have no end.
+            None => Some(Self { at, stream, whole: tty, text }),
+        }
+    }
+}
+
+/// How far the file has come.
+struct Written {
+    last: Option<Position>,
+    /// Lines of its last moment that this reading has passed over.
+    passed: u64,
+}
+
+impl Written {
+    /// Appends a line that is not in the file yet.
+    fn put(&mut self, line: &Line<'_>, text: &mut Vec<u8>) {
+        match &mut self.last {
+            Some(last) if line.at < last.at => return,
+            Some(last) if line.at == last.at => {
+                self.passed += 1;
+                if self.passed <= last.lines {
+                    return;
+                }
+                last.lines += 1;
+            }
+            _ => {
+                self.last = Some(Position { at: line.at, lines: 1 });
+                self.passed = 1;
+            }
+        }
+        put_line(text, format_args!("{:.9}", line.at), line.stream, line.whole, line.text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn out(text: &str) -> LogOutput {
+        LogOutput::StdOut { message: text.to_owned().into() }
+    }
+
+    fn all(written: &mut Written, pieces: &[&str]) -> String {
+        let mut text = Vec::new();
+        written.passed = 0;
+        for piece in pieces {
+            let piece = out(piece);
+            written.put(&Line::read(&piece, false).expect("a line"), &mut text);
+        }
+        String::from_utf8(text).expect("text")
+    }
+
+    #[test]
+    fn a_reading_that_begins_anew_loses_and_doubles_nothing() {
+        let lines = [
+            "2026-01-01T00:00:01.000000001Z a\n",
+            "2026-01-01T00:00:01.000000002Z b\n",
+            "2026-01-01T00:00:01.000000002Z b\n",
+            "2026-01-01T00:00:01.000000002Z part",
+            "2026-01-01T00:00:01.000000002Z end\n",
+            "2026-01-01T00:00:02.000000000Z \n",
+        ];
+        let whole = all(&mut Written { last: None, passed: 0 }, &lines);
+        expect![[r#"
+            2026-01-01T00:00:01.000000001Z stdout F a
+            2026-01-01T00:00:01.000000002Z stdout F b
+            2026-01-01T00:00:01.000000002Z stdout F b
+            2026-01-01T00:00:01.000000002Z stdout P part
+            2026-01-01T00:00:01.000000002Z stdout F end
+            2026-01-01T00:00:02.000000000Z stdout F 
+        "#]]
+        .assert_eq(&whole);
+        for cut in 0..=lines.len() {
+            let mut written = Written { last: None, passed: 0 };
+            let first = all(&mut written, &lines[..cut]);
+            assert_eq!(first + &all(&mut written, &lines), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_time_is_no_line() {
+        assert_eq!(Line::read(&out("no"), false), None);
+        assert_eq!(Line::read(&out("no time"), false), None);
+    }
+}
