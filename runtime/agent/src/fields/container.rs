@@ -81,8 +81,7 @@ pub const TYPES: &[Type] = &[
             honoured("name"),
             refused("hostPort", When::Set, "not there yet"),
             honoured("containerPort"),
-            refused("protocol", When::NotOneOf(&["", "TCP"]), "only TCP is there yet")
-                .but_containers_refuse(When::NotOneOf(&["", "TCP", "UDP"]), "no SCTP here"),
+            refused("protocol", When::NotOneOf(&["", "TCP", "UDP"]), "no pod has SCTP here"),
             without("hostIP", "it is about `hostPort`"),
         ],
     },
