@@ -238,17 +238,25 @@ mod tests {
         let address = |text: &str| text.parse().expect("address");
         let hosts = hosts.map(|(name, ip)| (name.to_owned(), address(ip))).into();
         let names = PodNames { hosts, ..PodNames::default() };
-        check(&names, &[("db", A), ("db", AAAA), ("db.default", A)], expect![[r#"
+        check(
+            &names,
+            &[("db", A), ("db", AAAA), ("db.default", A)],
+            expect![[r#"
             db A: Addresses([10.0.0.1, 10.0.0.2])
             db AAAA: Addresses([fd00::1])
             db.default A: Forward
-        "#]]);
+        "#]],
+        );
         let names = PodNames { cluster: false, ..names };
         let questions = [("db", A), ("web.default.svc.cluster.local", A)];
-        check(&names, &questions, expect![[r#"
+        check(
+            &names,
+            &questions,
+            expect![[r#"
             db A: Addresses([10.0.0.1, 10.0.0.2])
             web.default.svc.cluster.local A: Forward
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -175,24 +175,36 @@ mod tests {
 
     #[test]
     fn policies() {
-        check(json!({"containers": []}), MACHINE, expect![[r#"
+        check(
+            json!({"containers": []}),
+            MACHINE,
+            expect![[r#"
             nameserver 127.96.0.10
             search shop.svc.cluster.local svc.cluster.local cluster.local corp.example lan
             options ndots:5
-        "#]]);
-        check(json!({"containers": [], "dnsPolicy": "Default"}), MACHINE, expect![[r#"
+        "#]],
+        );
+        check(
+            json!({"containers": [], "dnsPolicy": "Default"}),
+            MACHINE,
+            expect![[r#"
             nameserver 10.0.0.2
             nameserver 10.0.0.3
             search corp.example lan
             options edns0 ndots:2
-        "#]]);
+        "#]],
+        );
         let host_network = json!({"containers": [], "hostNetwork": true});
-        check(host_network, MACHINE, expect![[r#"
+        check(
+            host_network,
+            MACHINE,
+            expect![[r#"
             nameserver 10.0.0.2
             nameserver 10.0.0.3
             search corp.example lan
             options edns0 ndots:2
-        "#]]);
+        "#]],
+        );
         check(
             json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
             MACHINE,
@@ -225,10 +237,14 @@ mod tests {
             "#]],
         );
         let forwarder = "nameserver 127.0.0.53\nsearch lan\n";
-        check(json!({"containers": [], "dnsPolicy": "Default"}), forwarder, expect![[r#"
+        check(
+            json!({"containers": [], "dnsPolicy": "Default"}),
+            forwarder,
+            expect![[r#"
             nameserver 127.96.0.10
             search lan
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -222,11 +222,21 @@ async fn lists_hold_for_what_is_asked_outside_and_resolvers_may_be_away() {
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let resolvers = vec![silent.local_addr().expect("bound"), resolver()];
     let (namespace, net, _pod) = pod(13, &[], resolvers).await;
-    check((&namespace, &net), &[(Udp, "outside.example.", A)], expect![[r#"
+    check(
+        (&namespace, &net),
+        &[(Udp, "outside.example.", A)],
+        expect![[r#"
         udp outside.example. A: NoError 192.0.2.7
-    "#]]).await;
+    "#]],
+    )
+    .await;
     let (namespace, net, _pod) = pod(14, &[], Vec::new()).await;
-    check((&namespace, &net), &[(Udp, "outside.example.", A)], expect![[r#"
+    check(
+        (&namespace, &net),
+        &[(Udp, "outside.example.", A)],
+        expect![[r#"
         udp outside.example. A: ServFail 
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
