@@ -66,7 +66,12 @@ impl NodeAgent {
             plane.rng.clone(),
         );
         let proxy = plane.cluster(User::authenticated(PROXY, &[]));
-        tasks.spawn(windlass_runtime_net::run(net.clone(), proxy.informers, shutdown.clone()));
+        tasks.spawn(windlass_runtime_net::run(
+            net.clone(),
+            args.node_name.clone(),
+            proxy.informers,
+            shutdown.clone(),
+        ));
 
         let images = ImageStore::open(&dir.join("images"), &IMAGES)?;
         let cluster = plane.private_cluster(User::node(&args.node_name));

@@ -59,10 +59,11 @@ const MAY_USE: [(&str, &[&str]); 20] = [
 ];
 
 /// A dependency and the only crates that may name it.
-const ONLY_IN: [(&str, &[&str]); 9] = [
+const ONLY_IN: [(&str, &[&str]); 10] = [
     ("wasmtime", &["runtime-wasm"]),
     ("wasmtime-wasi", &["runtime-wasm"]),
     ("wasmtime-wasi-http", &["runtime-wasm"]),
+    ("wasmtime-wasi-tls", &["runtime-wasm"]),
     ("bollard", &["runtime-docker"]),
     ("axum", &["apiserver-server", "runtime-agent", "sdk-distribution"]),
     ("sled", &["apiserver-store"]),

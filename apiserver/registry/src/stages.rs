@@ -11,6 +11,7 @@ use crate::{
     cause::{Causes, Path},
     kind::{GroupVersion, Kind},
     metadata,
+    strategies::core::service_ports,
     strategy::{Allocator, Context, Separation},
     tree,
 };
@@ -200,12 +201,16 @@ impl Kind {
 
     /// The 422 for a claim (see `Strategy::claims`) that another object holds.
     pub fn claim_taken(&self, object: &Value, claim: &str) -> Status {
-        let what = claim.rsplit('/').next().unwrap_or(claim);
         let mut causes = Causes::default();
-        let path = Path::Root.child("spec");
-        let value = Value::from(vec![what]);
-        let detail = format!("failed to allocate IP {what}: provided IP is already allocated");
-        causes.invalid(path.child("clusterIPs"), &value, detail);
+        if let Some(number) = service_ports::claimed(claim) {
+            service_ports::taken(&object["spec"], number, &mut causes);
+        } else {
+            let what = claim.rsplit('/').next().unwrap_or(claim);
+            let path = Path::Root.child("spec");
+            let value = Value::from(vec![what]);
+            let detail = format!("failed to allocate IP {what}: provided IP is already allocated");
+            causes.invalid(path.child("clusterIPs"), &value, detail);
+        }
         Status::invalid(&self.gvk(), tree::text(&object["metadata"], "name"), causes.into_vec())
     }
 

@@ -121,6 +121,9 @@ pub struct ScalePaths {
     pub selector: &'static str,
 }
 
+/// Ports of nodes that lead to services: upstream's default.
+pub const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
+
 /// Addresses of services, as the server gives them out.
 pub trait Allocator {
     /// An address that nobody has claimed.
@@ -129,4 +132,6 @@ pub trait Allocator {
     fn in_range(&self, address: std::net::IpAddr) -> bool;
     /// The range in CIDR form, for messages.
     fn range(&self) -> String;
+    /// A port of [`NODE_PORTS`] that nobody has claimed and that is none of `taken`.
+    fn next_node_port(&self, taken: &[i64]) -> Result<i64, String>;
 }

@@ -7,12 +7,12 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, UdpSocket},
     sync::mpsc::error::TrySendError,
     time::timeout,
 };
@@ -26,6 +26,7 @@ use crate::{
     machine::LookUpError,
     podnet::{Callee, EPHEMERAL, NOWHERE, PodNet, Scope},
     reach::{Dialled, Surroundings, Verdict, judge, judge_look_up},
+    relay::Back,
     resolve::{Step, resolve},
 };
 
@@ -417,6 +418,27 @@ impl PodNet {
         }
     }
 
+    /// A socket for datagrams to an endpoint of a service, for callers from outside.
+    pub(crate) async fn udp_for_outside(&self, to: SocketAddr) -> io::Result<Back> {
+        if let Some(inside) = self.joined(to.ip())
+            && !self.has_udp_port(to)
+            && !inside.lead_udp(self, to.port())
+        {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(to).await?;
+        Ok(Back::Connected(socket))
+    }
+
+    fn has_udp_port(&self, address: SocketAddr) -> bool {
+        self.0.local.lock().udp.contains_key(&address)
+    }
+
     /// What is led out of the namespaces of pods: pods and services, and in loopback mode those of
     /// the machine's other clusters too, which are then refused as they are to everybody else.
     pub(crate) fn redirected(&self) -> Vec<Block> {
@@ -478,7 +500,7 @@ fn may_call(scope: Scope, owner: &PodRef, by: By<'_>) -> bool {
 
 /// A pod's localhost is itself; it has no other loopback addresses.
 pub(crate) fn is_localhost(ip: IpAddr) -> bool {
-    ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)
+    ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 /// Whoever is called on this machine sees the pod's address.

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// What was to be bound.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
     Tcp,
     Udp,
@@ -27,7 +27,7 @@ pub fn explain(sort: Sort, address: SocketAddr, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
             "ports below {} need root here (sysctl net.ipv4.ip_unprivileged_port_start=0 lifts \
-             that), or use a higher containerPort",
+             that), or use a higher port",
             unprivileged_start()
         ),
         io::ErrorKind::AddrInUse => match find(sort, address) {

@@ -20,10 +20,10 @@ use windlass_runtime_api::Protocol;
 use crate::{
     caller::{Caller, PodRef},
     dns::{self, Dns},
-    holder::{self, Sort},
     inside::{BACKLOG, Inside},
     namespace::Namespace,
     podnet::{ListenError, PodNet},
+    publish::Published,
     redirect,
     relay::Relay,
     rules::{self, Redirects, RulesError},
@@ -71,18 +71,6 @@ impl Drop for Task {
             task.abort();
         }
     }
-}
-
-/// A port of a joined pod that is open on the host. It is closed when this is dropped.
-pub struct Published {
-    address: SocketAddr,
-    open: Open,
-}
-
-enum Open {
-    Tcp(JoinHandle<()>),
-    /// A row of the net's UDP ports, with its serial.
-    Udp(PodNet, u64),
 }
 
 impl PodNet {
@@ -162,21 +150,10 @@ impl JoinedPod {
     pub async fn publish(&self, port: u16, protocol: Protocol) -> Result<Published, ListenError> {
         let address = SocketAddr::new(self.inside.address, port);
         match protocol {
-            Protocol::Tcp => {
-                let listener = TcpListener::bind(address).await.map_err(|error| {
-                    ListenError::Host(holder::explain(Sort::Tcp, address, &error))
-                })?;
-                let task = tokio::spawn(redirect::publish(
-                    self.net.clone(),
-                    self.inside.clone(),
-                    listener,
-                    port,
-                ));
-                Ok(Published { address, open: Open::Tcp(task) })
-            }
+            Protocol::Tcp => self.net.publish(address, protocol, address).await,
             Protocol::Udp => {
                 let serial = self.inside.open_udp(&self.net, port)?;
-                Ok(Published { address, open: Open::Udp(self.net.clone(), serial) })
+                Ok(Published::of_udp_port(self.net.clone(), address, serial))
             }
         }
     }
@@ -242,26 +219,6 @@ impl Drop for JoinedPod {
             let namespace = self.inside.namespace.clone();
             let ranges = self.net.redirected();
             self.runtime.spawn(async move { rules::remove(&namespace, &ranges).await });
-        }
-    }
-}
-
-impl Published {
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        match &self.open {
-            Open::Tcp(task) => task.abort(),
-            Open::Udp(net, serial) => {
-                let mut local = net.0.local.lock();
-                if local.udp.get(&self.address).is_some_and(|port| port.serial == *serial) {
-                    local.udp.remove(&self.address);
-                }
-            }
         }
     }
 }

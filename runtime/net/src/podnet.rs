@@ -203,6 +203,12 @@ impl PodNet {
         Ok(Registration { net: self.clone(), pod_uid, address, serial })
     }
 
+    /// Where node ports and host ports are: in loopback mode nothing is open to other machines that
+    /// nobody asked to be.
+    pub fn node_address(&self) -> IpAddr {
+        NOWHERE
+    }
+
     /// The services as they are now.
     pub fn table(&self) -> Arc<Table> {
         self.0.table.read().clone()

@@ -1,16 +1,16 @@
-//! Accepts connections on the addresses of services. One for a pod of this node goes to that
+//! Accepts connections on the addresses of services, and on the node's ports for them. One for a pod of this node goes to that
 //! pod's listener as it is, without a second socket; any other is copied. A port of a service
 //! without ready endpoints isn't listened on, so callers are refused at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::Semaphore,
     task::JoinHandle,
 };
@@ -19,7 +19,8 @@ use crate::{
     conn::Conn,
     holder::{self, Sort},
     podnet::PodNet,
-    table::Table,
+    relay::Relay,
+    table::{Rows, Table},
 };
 
 /// Connections that are being copied to endpoints outside this process, a node.
@@ -32,65 +33,122 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The listeners of all services' ports.
 pub struct Proxy {
     net: PodNet,
+    /// Where node ports are.
+    node: IpAddr,
     copies: Arc<Semaphore>,
-    listening: BTreeMap<SocketAddr, JoinHandle<()>>,
+    listening: BTreeMap<(Sort, SocketAddr), Listening>,
     /// Ports that the host refused: said once.
-    refused: BTreeSet<SocketAddr>,
+    refused: BTreeSet<(Sort, SocketAddr)>,
+}
+
+/// It ends when dropped.
+enum Listening {
+    Tcp(JoinHandle<()>),
+    Udp(#[expect(dead_code, reason = "held for as long as it is to run")] Relay),
 }
 
 impl Proxy {
-    pub fn new(net: PodNet) -> Self {
+    /// Node ports are open at `node`.
+    pub fn new(net: PodNet, node: IpAddr) -> Self {
         let copies = Arc::new(Semaphore::new(COPIES));
-        Self { net, copies, listening: BTreeMap::new(), refused: BTreeSet::new() }
+        Self { net, node, copies, listening: BTreeMap::new(), refused: BTreeSet::new() }
     }
 
     /// Makes these the services of the net, and opens and closes listeners to match. A port that
     /// was refused is tried again each time.
     pub async fn apply(&mut self, table: Table) {
         self.net.set_table(table);
-        let table = self.net.table();
-        let wanted = |port: &SocketAddr| table.ports.get(port).is_some_and(|to| !to.is_empty());
-        self.listening.retain(|port, task| {
-            let keep = wanted(port);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
+        let rows = self.net.rows(self.node);
+        let wanted = |(sort, port): &(Sort, SocketAddr)| rows.of(*sort).contains_key(port);
+        self.listening.retain(|port, _| wanted(port));
         self.refused.retain(wanted);
-        for port in table.ports.keys().filter(|port| wanted(port)) {
-            if !self.listening.contains_key(port) {
-                self.open(*port).await;
+        for sort in [Sort::Tcp, Sort::Udp] {
+            for port in rows.of(sort).keys() {
+                if !self.listening.contains_key(&(sort, *port)) {
+                    self.open(sort, *port).await;
+                }
             }
         }
     }
 
-    async fn open(&mut self, port: SocketAddr) {
-        match TcpListener::bind(port).await {
-            Ok(listener) => {
-                self.refused.remove(&port);
-                let task = serve(self.net.clone(), self.copies.clone(), listener, port);
-                self.listening.insert(port, tokio::spawn(task));
+    async fn open(&mut self, sort: Sort, port: SocketAddr) {
+        let opened = match sort {
+            Sort::Tcp => TcpListener::bind(port).await.map(|listener| {
+                let (net, copies) = (self.net.clone(), self.copies.clone());
+                Listening::Tcp(tokio::spawn(serve(net, copies, listener, port, self.node)))
+            }),
+            Sort::Udp => UdpSocket::bind(port).await.map(|socket| {
+                let (net, node) = (self.net.clone(), self.node);
+                let endpoints = move || net.rows(node).udp.get(&port).cloned();
+                Listening::Udp(lead_datagrams(self.net.clone(), socket, endpoints))
+            }),
+        };
+        match opened {
+            Ok(listening) => {
+                self.refused.remove(&(sort, port));
+                self.listening.insert((sort, port), listening);
             }
             Err(error) => {
-                if self.refused.insert(port) {
-                    tracing::warn!("service port: {}", holder::explain(Sort::Tcp, port, &error));
+                if self.refused.insert((sort, port)) {
+                    tracing::warn!("service port: {}", holder::explain(sort, port, &error));
                 }
             }
         }
     }
 }
 
-impl Drop for Proxy {
+impl Drop for Listening {
     fn drop(&mut self) {
-        self.listening.values().for_each(JoinHandle::abort);
+        if let Self::Tcp(task) = self {
+            task.abort();
+        }
     }
 }
 
-async fn serve(net: PodNet, copies: Arc<Semaphore>, listener: TcpListener, port: SocketAddr) {
+impl Rows {
+    fn of(&self, sort: Sort) -> &BTreeMap<SocketAddr, Arc<[SocketAddr]>> {
+        match sort {
+            Sort::Tcp => &self.tcp,
+            Sort::Udp => &self.udp,
+        }
+    }
+}
+
+impl PodNet {
+    /// What is listened on for callers from outside.
+    fn rows(&self, node: IpAddr) -> Rows {
+        self.table().rows(node, &self.0.ranges, &self.0.machine.addresses())
+    }
+}
+
+/// Leads datagrams of callers from outside to one endpoint each.
+pub(crate) fn lead_datagrams(
+    net: PodNet,
+    front: UdpSocket,
+    endpoints: impl Fn() -> Option<Arc<[SocketAddr]>> + Send + 'static,
+) -> Relay {
+    let open = move |_peer| {
+        let endpoints = endpoints().unwrap_or_else(|| Arc::new([]));
+        let to = endpoints.get(net.draw(endpoints.len())).copied();
+        let net = net.clone();
+        async move { net.udp_for_outside(to?).await.ok() }
+    };
+    Relay::start(front, Box::new(move |peer| Box::pin(open(peer))))
+}
+
+async fn serve(
+    net: PodNet,
+    copies: Arc<Semaphore>,
+    listener: TcpListener,
+    port: SocketAddr,
+    node: IpAddr,
+) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => deliver(&net, &copies, stream, port),
+            Ok((stream, _)) => {
+                let endpoints = net.table().behind(port, node);
+                deliver(&net, &copies, stream, &endpoints);
+            }
             Err(error) => {
                 tracing::warn!(%port, %error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -101,8 +159,7 @@ async fn serve(net: PodNet, copies: Arc<Semaphore>, listener: TcpListener, port:
 
 /// Gives the connection to an endpoint: of those on this node the first that takes it, beginning
 /// anywhere in the list, unless one elsewhere comes first. Where none is left it is reset.
-fn deliver(net: &PodNet, copies: &Arc<Semaphore>, stream: TcpStream, port: SocketAddr) {
-    let endpoints = net.table().endpoints(port).unwrap_or_else(|| Arc::new([]));
+fn deliver(net: &PodNet, copies: &Arc<Semaphore>, stream: TcpStream, endpoints: &[SocketAddr]) {
     let start = net.draw(endpoints.len());
     let mut conn = Conn::tcp(stream);
     for n in 0..endpoints.len() {

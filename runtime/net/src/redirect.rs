@@ -16,7 +16,6 @@ use crate::{
     conntrack::Conntrack,
     dial::ConnectError,
     dns::{self, Dns},
-    inside::Inside,
     podnet::{PodNet, Scope},
     relay::{Back, Relay},
 };
@@ -98,16 +97,15 @@ pub(crate) fn serve_udp(
     Relay::start(front, Box::new(move |peer| Box::pin(std::future::ready(open(peer)))))
 }
 
-/// Leads who connects to a published port inside.
-pub(crate) async fn publish(net: PodNet, inside: Arc<Inside>, listener: TcpListener, port: u16) {
-    let to = SocketAddr::new(inside.address, port);
+/// Leads who connects to a port of the host to a pod's port.
+pub(crate) async fn publish(net: PodNet, listener: TcpListener, to: SocketAddr) {
     accept(&listener, |stream| {
-        let (net, inside) = (net.clone(), inside.clone());
+        let net = net.clone();
         async move {
             let Err(Conn::Tcp { stream, peer }) = net.hand_over(to, Conn::tcp(stream)) else {
                 return;
             };
-            match timeout(DIAL_TIMEOUT, inside.connect(peer.ip(), port)).await {
+            match timeout(DIAL_TIMEOUT, net.dial_for_outside(peer.ip(), to)).await {
                 Ok(Ok(far)) => copy(stream, Conn::tcp(far)).await,
                 Ok(Err(_)) | Err(_) => reset(&stream),
             }
@@ -116,7 +114,7 @@ pub(crate) async fn publish(net: PodNet, inside: Arc<Inside>, listener: TcpListe
     .await;
 }
 
-async fn accept<F>(listener: &TcpListener, serve: impl Fn(TcpStream) -> F)
+pub(crate) async fn accept<F>(listener: &TcpListener, serve: impl Fn(TcpStream) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {

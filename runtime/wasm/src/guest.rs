@@ -15,6 +15,7 @@ use wasmtime_wasi::{
     p2, p3,
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxView, WasiTlsView};
 
 use crate::{
     container::Container,
@@ -25,7 +26,7 @@ use crate::{
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
-    sockets, spin, trace,
+    sockets, spin, tls, trace,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields; and, apart
@@ -36,6 +37,8 @@ pub struct Guest {
     wasi: WasiP1Ctx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
+    /// Few guests use it.
+    tls: Option<WasiTlsCtx>,
     memory: Held,
     arguments: Option<Vec<String>>,
     trial: bool,
@@ -99,6 +102,7 @@ impl Guest {
             wasi,
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::new(container.clone(), setup.trace),
+            tls: None,
             memory: container.memory.instance(),
             arguments: setup.arguments,
             trial: setup.trial,
@@ -164,6 +168,10 @@ impl Linkers {
         folders_on_demand(&mut components)?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;
+        let mut drafts = wasmtime_wasi_tls::p2::LinkOptions::default();
+        drafts.tls(true);
+        wasmtime_wasi_tls::p2::add_to_linker(&mut components, &drafts)?;
+        wasmtime_wasi_tls::p3::add_to_linker(&mut components)?;
         keyvalue::add_to_linker(&mut components)?;
         spin::host::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&host.engine);
@@ -219,6 +227,13 @@ impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let table = self.wasi.ctx().table;
         WasiHttpCtxView { ctx: &mut self.http, table, hooks: &mut self.outgoing }
+    }
+}
+
+impl WasiTlsView for Guest {
+    fn tls(&mut self) -> WasiTlsCtxView<'_> {
+        let ctx = self.tls.get_or_insert_with(|| tls::context(self.outgoing.container()));
+        WasiTlsCtxView { ctx, table: self.wasi.ctx().table }
     }
 }
 

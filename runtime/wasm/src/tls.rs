@@ -1,4 +1,4 @@
-//! TLS of outgoing requests. Trusted are the node's root certificates, as the system's libraries
+//! TLS of outgoing requests, and of `wasi:tls`. Trusted are the node's root certificates, as the system's libraries
 //! find them, and those that the container's own SSL_CERT_FILE and SSL_CERT_DIR name: paths of the
 //! container, so that a mounted ConfigMap can carry an authority.
 
@@ -7,19 +7,25 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use wasmtime_wasi_http::Error;
+use wasmtime_wasi_tls::{TlsProvider, TlsTransport, WasiTlsCtx, WasiTlsCtxBuilder};
 use windlass_runtime_net::Conn;
 
-use crate::container::Container;
+use crate::{container::Container, sockets::ops::Permit};
 
 /// The node's certificates are read again after so long.
 const SYSTEM_FOR: Duration = Duration::from_secs(600);
@@ -35,7 +41,15 @@ pub struct SystemRoots(Mutex<Option<(Instant, Arc<RootCertStore>)>>);
 
 /// What a container's connections are made with.
 #[derive(Default)]
-pub struct ContainerTls(Mutex<Option<(Instant, Arc<ClientConfig>)>>);
+pub struct ContainerTls(Mutex<Option<(Instant, Configs)>>);
+
+/// The same trust for two uses.
+#[derive(Clone)]
+struct Configs {
+    https: Arc<ClientConfig>,
+    /// What is spoken over it is the guest's business.
+    plain: Arc<ClientConfig>,
+}
 
 impl SystemRoots {
     fn get(&self) -> Arc<RootCertStore> {
@@ -64,26 +78,7 @@ pub async fn connect(
     host: &str,
     conn: Conn,
 ) -> Result<(TlsStream<Conn>, bool), Error> {
-    let config = match container.tls.known() {
-        Some(config) => config,
-        None => {
-            let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-            if container.spec.env.iter().any(|(name, _)| names.contains(&name.as_str())) {
-                // A volume may hold them.
-                let opened = container.open_mounts().await;
-                opened.map_err(|failure| Error::InternalError(Some(failure.message())))?;
-            }
-            let of = container.clone();
-            let made = tokio::task::spawn_blocking(move || make(&of)).await;
-            let made = made.map_err(|error| Error::InternalError(Some(error.to_string())))?;
-            let config = made.map_err(|error| {
-                container.log.note(&error.to_string());
-                Error::InternalError(Some(error.to_string()))
-            })?;
-            *container.tls.0.lock() = Some((Instant::now(), config.clone()));
-            config
-        }
-    };
+    let config = configs(container).await.map_err(|why| Error::InternalError(Some(why)))?.https;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(bare.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
     let stream = TlsConnector::from(config).connect(name, conn).await.map_err(|error| {
@@ -94,19 +89,39 @@ pub async fn connect(
     Ok((stream, http2))
 }
 
-const NO_ROOTS: &str = "https: no root certificates were found: install the system's \
+/// The container's configurations, or in words why there are none.
+async fn configs(container: &Arc<Container>) -> Result<Configs, String> {
+    if let Some(known) = container.tls.known() {
+        return Ok(known);
+    }
+    let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    if container.spec.env.iter().any(|(name, _)| names.contains(&name.as_str())) {
+        // A volume may hold them.
+        container.open_mounts().await.map_err(|failure| failure.message())?;
+    }
+    let of = container.clone();
+    let made = tokio::task::spawn_blocking(move || make(&of)).await;
+    let configs = made.map_err(|error| error.to_string())?.map_err(|error| {
+        container.log.note(&error.to_string());
+        error.to_string()
+    })?;
+    *container.tls.0.lock() = Some((Instant::now(), configs.clone()));
+    Ok(configs)
+}
+
+const NO_ROOTS: &str = "https and TLS: no root certificates were found: install the system's \
      (ca-certificates) on the node, or mount some and name their file in SSL_CERT_FILE";
 
 impl ContainerTls {
-    fn known(&self) -> Option<Arc<ClientConfig>> {
+    fn known(&self) -> Option<Configs> {
         let known = self.0.lock();
-        let (at, config) = known.as_ref()?;
-        (at.elapsed() < CONTAINER_FOR).then(|| config.clone())
+        let (at, configs) = known.as_ref()?;
+        (at.elapsed() < CONTAINER_FOR).then(|| configs.clone())
     }
 }
 
 /// Reads files; must be called where that may take a moment.
-fn make(container: &Container) -> io::Result<Arc<ClientConfig>> {
+fn make(container: &Container) -> io::Result<Configs> {
     let mut roots = container.host.roots.get();
     let own = own_certificates(container);
     if !own.is_empty() {
@@ -120,9 +135,10 @@ fn make(container: &Container) -> io::Result<Arc<ClientConfig>> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let plain = builder.with_root_certificates(roots).with_no_client_auth();
+    let mut https = plain.clone();
+    https.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Configs { https: Arc::new(https), plain: Arc::new(plain) })
 }
 
 /// What SSL_CERT_FILE and SSL_CERT_DIR name. A file that can't be read is said in the log.
@@ -195,5 +211,72 @@ fn meaning(error: io::Error) -> Error {
         },
         Some(_) => Error::TlsProtocolError,
         None => Error::Tls(error),
+    }
+}
+
+/// What `wasi:tls` of an instance works with.
+pub fn context(container: &Arc<Container>) -> WasiTlsCtx {
+    WasiTlsCtxBuilder::new().provider(Box::new(Provider(container.clone()))).build()
+}
+
+/// Speaks TLS over what the guest gives as a connection, which need not be one of its sockets.
+struct Provider(Arc<Container>);
+
+type Connecting =
+    Pin<Box<dyn Future<Output = Result<Box<dyn wasmtime_wasi_tls::TlsStream>, TlsError>> + Send>>;
+type TlsError = wasmtime_wasi_tls::Error;
+
+impl TlsProvider for Provider {
+    fn connect(&self, host: String, transport: Box<dyn TlsTransport>) -> Connecting {
+        let container = self.0.clone();
+        Box::pin(async move {
+            let name = ServerName::try_from(host.clone())
+                .map_err(|_| TlsError::msg(format!("{host:?} is no name of a server")))?;
+            // A session is memory of the host, as a socket is.
+            let permit = Permit::take(&container)
+                .map_err(|_| TlsError::msg("too many sockets and TLS sessions"))?;
+            let config = configs(&container).await.map_err(TlsError::msg)?.plain;
+            let stream = TlsConnector::from(config).connect(name, transport).await;
+            let stream = stream.map_err(|error| {
+                container.log.note(&format!("tls to {host}: {error}"));
+                TlsError::msg(error)
+            })?;
+            Ok(Box::new(Session { stream, _permit: permit }) as Box<_>)
+        })
+    }
+}
+
+struct Session {
+    stream: TlsStream<Box<dyn TlsTransport>>,
+    _permit: Permit,
+}
+
+impl wasmtime_wasi_tls::TlsStream for Session {}
+
+impl AsyncRead for Session {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Session {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -66,6 +66,11 @@ impl Allocator for OneAddress {
     fn range(&self) -> String {
         "127.96.0.0/20".to_owned()
     }
+
+    fn next_node_port(&self, taken: &[i64]) -> Result<i64, String> {
+        let free = (30_086..30_088).find(|number| !taken.contains(number));
+        free.ok_or_else(|| "range is full".into())
+    }
 }
 
 /// Runs the stages of a create, without admission.

@@ -355,3 +355,44 @@ fn small_kinds() {
         "#]],
     );
 }
+
+/// Node ports that are given out (by a range of two), and that may not be asked for.
+#[test]
+fn node_ports() {
+    let given = |kind: &str, ports: &str| -> String {
+        let service = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {{type: {kind}, ports: [{ports}]}}}}"
+        );
+        match crate::create(&service) {
+            Ok(object) => {
+                let ports = object["spec"]["ports"].as_array().into_iter().flatten();
+                ports.map(|port| port["nodePort"].to_string()).collect::<Vec<_>>().join(" ")
+            }
+            Err(status) => status.message,
+        }
+    };
+    let two = "{name: t, port: 53}, {name: u, port: 53, protocol: UDP}";
+    let three = "{name: a, port: 1}, {name: b, port: 2}, {name: c, port: 3}";
+    let same = "{name: t, port: 53, nodePort: 30053}, {name: u, port: 53, protocol: UDP}";
+    let twice = "{name: t, port: 1, nodePort: 30053}, {name: u, port: 2, nodePort: 30053}";
+    let shown = [
+        given("NodePort", two),
+        given("NodePort", same),
+        given("NodePort", three),
+        given("NodePort", twice),
+        given("LoadBalancer", "{port: 80}"),
+        given("LoadBalancer, allocateLoadBalancerNodePorts: false", "{port: 80}"),
+        given("NodePort", "{port: 80, nodePort: 29999}"),
+        given("ClusterIP", "{port: 80}"),
+    ];
+    expect![[r#"
+        30086 30086
+        30053 30053
+        Service "a" is invalid: spec.ports[2].nodePort: Invalid value: 0: failed to allocate a nodePort: range is full
+        Service "a" is invalid: spec.ports[1].nodePort: Duplicate value: 30053
+        30086
+        null
+        Service "a" is invalid: spec.ports[0].nodePort: Invalid value: 29999: provided port is not in the valid range. The range of valid ports is 30000-32767
+        null
+    "#]].assert_eq(&(shown.join("\n") + "\n"));
+}

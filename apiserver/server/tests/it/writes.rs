@@ -365,12 +365,14 @@ async fn service_addresses_are_unique() {
         )
     };
     let mut seen = std::collections::BTreeSet::new();
-    for number in 0..252 {
+    // Neither the first and last ones, nor those of the API server, its endpoint and DNS.
+    for number in 0..251 {
         let answer = cluster.run(&service(&format!("s{number}"), "")).await;
         assert_eq!(answer.code, 201, "{}", answer.summary());
         seen.insert(answer.json()["spec"]["clusterIP"].to_string());
     }
-    assert_eq!(seen.len(), 252);
+    assert_eq!(seen.len(), 251);
+    assert!(!seen.contains("\"127.96.0.10\""));
     cluster
         .session(
             &[
@@ -390,13 +392,72 @@ async fn service_addresses_are_unique() {
                 POST /api/v1/namespaces/default/services {"metadata":{"name":"outside"},"spec":{"clusterIP
                     422 Invalid: Service "outside" is invalid: spec.clusterIPs: Invalid value: ["10.0.0.1"]: failed to allocate IP 10.0.0.1: the provided IP (10.0.0.1) is not in the valid range. The range of valid IPs is 127.96.0.0/24
                 DELETE /api/v1/namespaces/default/services/s7
-                    200 Service s7 +253
+                    200 Service s7 +252
                 POST /api/v1/namespaces/default/services {"metadata":{"name":"again"},"spec":{"ports":[{"p
-                    201 Service again +254
+                    201 Service again +253
                 GET /api/v1/namespaces/default/services/kubernetes
                     200 Service kubernetes
                 GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes
                     200 EndpointSlice kubernetes
+            "#]],
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_ports_are_given_out_once() {
+    let cluster = Cluster::new().await;
+    let service = |name: &str, ports: &str| {
+        format!(
+            r#"POST /api/v1/namespaces/default/services {{"metadata":{{"name":"{name}"}},"spec":{{"type":"NodePort","ports":[{ports}]}}}}"#
+        )
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..20 {
+        let answer = cluster.run(&service(&format!("s{number}"), r#"{"port":80}"#)).await;
+        let given = answer.json()["spec"]["ports"][0]["nodePort"].as_i64().expect("a port");
+        // What is given out leaves the numbers that people like to choose to them.
+        assert!((30_086..=32_767).contains(&given), "{given}");
+        seen.insert(given);
+    }
+    assert_eq!(seen.len(), 20);
+    let kind = |kind: &str| {
+        format!(
+            r#"PATCH /api/v1/namespaces/default/services/mine merge {{"spec":{{"type":"{kind}"}}}}"#
+        )
+    };
+    cluster
+        .session(
+            &[
+                &service("mine", r#"{"port":80,"nodePort":30080}"#),
+                &service("other", r#"{"port":80,"nodePort":30080}"#),
+                &service("outside", r#"{"port":80,"nodePort":80}"#),
+                &kind("ClusterIP"),
+                &service("other", r#"{"port":80,"nodePort":30080}"#),
+                &kind("NodePort"),
+                r#"PATCH /api/v1/namespaces/default/services/mine merge {"spec":{"ports":[{"port":80,"nodePort":30080}]}}"#,
+                "DELETE /api/v1/namespaces/default/services/other",
+                r#"PATCH /api/v1/namespaces/default/services/mine merge {"spec":{"ports":[{"port":80,"nodePort":30080}]}}"#,
+            ],
+            expect![[r#"
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"mine"},"spec":{"type":"NodeP
+                    201 Service mine +21
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"other"},"spec":{"type":"Node
+                    422 Invalid: Service "other" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"outside"},"spec":{"type":"No
+                    422 Invalid: Service "outside" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767
+                PATCH /api/v1/namespaces/default/services/mine merge {"spec":{"type":"ClusterIP"}}
+                    200 Service mine +22
+                POST /api/v1/namespaces/default/services {"metadata":{"name":"other"},"spec":{"type":"Node
+                    201 Service other +23
+                PATCH /api/v1/namespaces/default/services/mine merge {"spec":{"type":"NodePort"}}
+                    200 Service mine +24
+                PATCH /api/v1/namespaces/default/services/mine merge {"spec":{"ports":[{"port":80,"nodePor
+                    422 Invalid: Service "mine" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated
+                DELETE /api/v1/namespaces/default/services/other
+                    200 Service other +25
+                PATCH /api/v1/namespaces/default/services/mine merge {"spec":{"ports":[{"port":80,"nodePor
+                    200 Service mine +26
             "#]],
         )
         .await;

@@ -14,7 +14,7 @@ use windlass_runtime_api::PodNames;
 
 pub(crate) use resolv::nameservers;
 pub use resolv::{host_resolv_conf, resolv_conf};
-pub(crate) use server::{Dns, PORT, serve_tcp, serve_udp};
+pub(crate) use server::{Dns, HostDns, PORT, serve_tcp, serve_udp};
 
 use crate::{blocks::Block, table::Table};
 

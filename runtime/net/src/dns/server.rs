@@ -15,9 +15,9 @@ use hickory_proto::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -29,6 +29,7 @@ use crate::{
     caller::{Caller, clean},
     podnet::PodNet,
     reach::{Verdict, judge_look_up},
+    redirect,
 };
 
 /// Questions of one pod that are being asked outside.
@@ -118,7 +119,10 @@ impl Dns {
     ) -> Option<Vec<u8>> {
         let failed = || encode(asked, Reply::failed(ResponseCode::ServFail), transport);
         let Ok(_turn) = self.forwards.try_acquire() else { return failed() };
-        let resolvers = self.net.0.machine.resolvers();
+        let mut resolvers = self.net.0.machine.resolvers();
+        // A machine may ask this server itself: not in a circle.
+        let own = self.net.cluster_dns().map(IpAddr::V4);
+        resolvers.retain(|resolver| Some(resolver.ip()) != own);
         match forward::ask(&resolvers, question, transport, &self.net.0.rng).await {
             Ok(answer) => Some(answer),
             Err(error) => {
@@ -126,6 +130,37 @@ impl Dns {
                 failed()
             }
         }
+    }
+}
+
+/// The same on the host, for pods that have its network. Without root the port can't be had, and
+/// such pods aren't there either. It ends when dropped.
+pub(crate) struct HostDns(Vec<JoinHandle<()>>);
+
+impl HostDns {
+    pub(crate) async fn start(net: &PodNet) -> Self {
+        let Some(address) = net.cluster_dns() else { return Self(Vec::new()) };
+        let at = SocketAddr::from((address, PORT));
+        let caller = Arc::new(Caller::default());
+        let dns = Arc::new(Dns::new(net.clone(), caller));
+        let mut tasks = Vec::new();
+        match (UdpSocket::bind(at).await, TcpListener::bind(at).await) {
+            (Ok(socket), Ok(listener)) => {
+                tasks.push(tokio::spawn(serve_udp(dns.clone(), socket)));
+                let serve = move |stream| serve_tcp(dns.clone(), stream);
+                tasks.push(tokio::spawn(async move { redirect::accept(&listener, serve).await }));
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::debug!(%at, %error, "names of services can't be asked for on the host");
+            }
+        }
+        Self(tasks)
+    }
+}
+
+impl Drop for HostDns {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
     }
 }
 

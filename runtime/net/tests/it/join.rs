@@ -134,7 +134,7 @@ async fn containers_reach_services_and_services_reach_containers() {
     let service =
         |n: u8, port: u16| SocketAddr::from(([127, 98, n, std::process::id() as u8], port));
     let (web, db, idle) = (service(1, 80), service(2, 9111), service(3, 81));
-    let mut proxy = Proxy::new(net.clone());
+    let mut proxy = Proxy::new(net.clone(), [127, 0, 0, 1].into());
     let endpoints =
         [(web, [at].into()), (db, [SocketAddr::new(pod_ip(4), behind)].into()), (idle, [].into())];
     proxy.apply(Table { ports: endpoints.into(), ..Table::default() }).await;

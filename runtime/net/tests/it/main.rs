@@ -3,6 +3,7 @@
 mod dns;
 mod join;
 mod netns;
+mod ports;
 mod reach;
 mod udp;
 
@@ -179,7 +180,7 @@ async fn a_service_is_served_by_ready_endpoints_only() {
             stream.write_all(b"remote").await.expect("write");
         }
     });
-    let mut proxy = Proxy::new(net.clone());
+    let mut proxy = Proxy::new(net.clone(), [127, 0, 0, 1].into());
     let table = |endpoints: &[SocketAddr]| Table {
         ports: [(service, endpoints.into())].into(),
         ..Table::default()

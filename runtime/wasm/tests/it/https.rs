@@ -1,4 +1,5 @@
-//! Requests of guests over TLS, to a server in another pod.
+//! Requests of guests over TLS, to a server in another pod, and TLS that guests speak over sockets
+//! of their own.
 
 use std::{
     convert::Infallible,
@@ -92,13 +93,17 @@ impl Server {
 
     /// A caller that trusts the authority by a mounted file.
     async fn caller(&self, node: &Node, name: &str, variable: &str) -> ContainerSpec {
+        self.trusting(node, name, variable, "http-caller").await
+    }
+
+    async fn trusting(&self, node: &Node, name: &str, variable: &str, runs: &str) -> ContainerSpec {
         let folder = node.folder.path().join(format!("ca-of-{name}"));
         fs::create_dir(&folder).expect("a folder");
         // As a ConfigMap volume has it.
         fs::create_dir(folder.join("..data")).expect("a folder");
         fs::write(folder.join("..data/ca.crt"), &self.authority).expect("a file");
         std::os::unix::fs::symlink("..data/ca.crt", folder.join("ca.crt")).expect("a link");
-        let mut spec = node.pod(name, &guest("http-caller"));
+        let mut spec = node.pod(name, &guest(runs));
         let path = if variable == "SSL_CERT_FILE" { "/etc/ca/ca.crt" } else { "/etc/ca" };
         spec.env.push((variable.into(), path.into()));
         spec.mounts.push(Mount {
@@ -171,4 +176,28 @@ async fn a_certificate_must_be_trusted_and_for_that_name() {
     assert_eq!(get(&node, &lost, full).await.0, 502);
     let log = node.log(&lost, 1).await.join("\n");
     assert!(log.contains("SSL_CERT_FILE /nowhere/ca.crt: no mount has it"), "{log}");
+}
+
+#[tokio::test]
+async fn guests_speak_tls_over_their_sockets() {
+    for guest_of in ["http-tls", "http3-tls"] {
+        let node = Node::new();
+        let server = Server::start(&node, &["http/1.1"]).await;
+        let trusting = server.trusting(&node, "trusting", "SSL_CERT_FILE", guest_of).await;
+        let path = format!("/?to={SERVICE}&name=secure");
+        let answer = node.get(&trusting, &path).await.expect("answers");
+        assert_eq!(answer.status, 200, "{guest_of}: {}", answer.body);
+        assert!(answer.body.starts_with("HTTP/1.1 200 OK\r\n"), "{guest_of}: {}", answer.body);
+        assert!(answer.body.ends_with("HTTP/1.1 secure\n"), "{guest_of}: {}", answer.body);
+
+        // For another name, and for a guest that doesn't know the authority.
+        let stranger = node.started(node.pod("stranger", &guest(guest_of))).await;
+        for (caller, name) in [(&trusting, "other"), (&trusting, "-"), (&stranger, "secure")] {
+            let path = format!("/?to={SERVICE}&name={name}");
+            let answer = node.get(caller, &path).await.expect("answers");
+            assert_eq!(answer.status, 502, "{guest_of} {name}: {}", answer.body);
+            let known = ["certificate", "is no name of a server"];
+            assert!(known.iter().any(|known| answer.body.contains(known)), "{}", answer.body);
+        }
+    }
 }

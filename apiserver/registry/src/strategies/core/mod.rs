@@ -8,6 +8,7 @@ pub mod pod;
 mod secret;
 mod service;
 mod service_account;
+pub mod service_ports;
 pub mod service_rules;
 
 pub use config_map::ConfigMap;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
 
-use super::service_rules as rules;
+use super::{service_ports as ports, service_rules as rules};
 use crate::{
     cause::{Causes, Path},
     names::NameRule,
@@ -95,7 +95,10 @@ impl Strategy for Service {
 
     fn claims(&self, object: &Value) -> Vec<String> {
         let addresses = tree::list(&object["spec"], "clusterIPs").iter().filter_map(Value::as_str);
-        addresses.filter(|one| *one != "None").map(|one| format!("clusterip/{one}")).collect()
+        let addresses = addresses.filter(|one| *one != "None");
+        let mut claims: Vec<String> = addresses.map(|one| format!("clusterip/{one}")).collect();
+        claims.extend(ports::claims(&object["spec"]));
+        claims
     }
 
     fn allocate(
@@ -110,6 +113,7 @@ impl Strategy for Service {
             return;
         }
         families(spec, causes);
+        ports::allocate(spec, old.map(|old| &old["spec"]), allocator, causes);
         let address = tree::text(spec, "clusterIP").to_owned();
         let kept = old.is_some_and(|old| tree::text(&old["spec"], "clusterIP") == address);
         let path = Path::Root.child("spec");

@@ -58,6 +58,7 @@ pub fn validate(object: &Value, causes: &mut Causes) {
             causes.duplicate(ports_path.index(at), &key);
         }
     }
+    super::service_ports::validate(spec, causes);
     traffic(spec, kind, path, causes);
 }
 
