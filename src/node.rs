@@ -106,7 +106,7 @@ impl NodeAgent {
             .await
             .context("no port for the kubelet API")?;
         let mut runtimes: Vec<Arc<dyn Runtime>> = vec![runtime];
-        if let Some(docker) = docker(args, plane, &dir.join("docker"))? {
+        if let Some(docker) = docker(args, plane, &dir.join("docker"), net.clone())? {
             runtimes.push(docker);
         }
         let config = AgentConfig {
@@ -119,7 +119,7 @@ impl NodeAgent {
             cluster,
             runtimes,
             images: Arc::new(images),
-            cluster_dns: None,
+            cluster_dns: net.cluster_dns(),
             pod_block: blocks.pods,
             records: Records::Dir(dir.join("records")),
             log_dir: dir.join("logs"),
@@ -155,6 +155,7 @@ fn docker(
     args: &UpArgs,
     plane: &ControlPlane,
     dir: &Path,
+    net: PodNet,
 ) -> anyhow::Result<Option<Arc<DockerRuntime>>> {
     let host = match args.docker_host.as_deref() {
         Some("none") => return Ok(None),
@@ -166,7 +167,7 @@ fn docker(
     let id = files::node_id(dir)?;
     let dir = dir.join("pods");
     let clock = plane.clock.clone();
-    Ok(Some(DockerRuntime::start(DockerConfig { host, node: id, dir, clock })))
+    Ok(Some(DockerRuntime::start(DockerConfig { host, node: id, dir, clock, net })))
 }
 
 /// Docker's own variable, where it names an engine of this machine.

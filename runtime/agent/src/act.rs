@@ -7,6 +7,7 @@ use windlass_runtime_api::{
     ConsoleSpec, ContainerSpec, Image, Limits, LinuxSandbox, Nature, OnTrap, Port, Protocol,
     RuntimeError, Sandbox, Started,
 };
+use windlass_runtime_net::host_resolv_conf;
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_meta::Quantity;
 use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container};
@@ -14,8 +15,7 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
-    linux::{self, NodeDns},
-    log_files, names, order,
+    linux, log_files, names, order,
     state::{SandboxState, Trouble},
     unsupported::Refusals,
     volumes::FAILED_MOUNT,
@@ -33,7 +33,6 @@ const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const REQUEST_TIMEOUT: &str = "windlass.dev/request-timeout";
 const INSTANCE_MEMORY: &str = "windlass.dev/instance-memory";
 const ON_TRAP: &str = "windlass.dev/on-trap";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 impl Agent {
     pub(crate) fn run_sandbox(self: &Arc<Self>, entry: &mut Entry, pod: &Arc<Pod>) {
@@ -44,11 +43,14 @@ impl Agent {
         };
         entry.state.address = Some(IpAddr::V4(address));
         entry.state.sandbox = SandboxState::Making;
-        let sandbox = Arc::new(self.sandbox(pod, IpAddr::V4(address)));
         let (agent, pod) = (self.clone(), pod.clone());
         tokio::spawn(async move {
-            let with_containers = agent.has_containers(&pod).await;
-            let made = agent.runtimes.run_sandbox(&sandbox, with_containers).await;
+            let made = async {
+                let sandbox = Arc::new(agent.sandbox(&pod, IpAddr::V4(address)).await?);
+                let with_containers = agent.has_containers(&pod).await;
+                agent.runtimes.run_sandbox(&sandbox, with_containers).await
+            };
+            let made = made.await;
             agent.update(&uid, |entry| match made {
                 Ok(()) => {
                     entry.state.sandbox = SandboxState::Ready;
@@ -235,7 +237,7 @@ impl Agent {
         }
         let services = env::visible_services(pod, &services);
         let files = self.env_files(pod, container, address).await?;
-        let sandbox = Arc::new(self.sandbox(pod, address));
+        let sandbox = Arc::new(self.sandbox(pod, address).await?);
         let resolved = env::resolve(&Inputs {
             pod,
             container,
@@ -386,17 +388,19 @@ impl Agent {
 }
 
 impl Agent {
-    pub(crate) fn sandbox(&self, pod: &Pod, address: IpAddr) -> Sandbox {
-        let dns = NodeDns {
-            cluster: self.cluster_dns,
-            // Without one, names are not looked up outside.
-            resolv_conf: std::fs::read_to_string(RESOLV_CONF).unwrap_or_default(),
-        };
-        let linux = match self.node.containers {
-            true => linux::sandbox(pod, &dns),
+    pub(crate) async fn sandbox(
+        &self,
+        pod: &Pod,
+        address: IpAddr,
+    ) -> Result<Sandbox, RuntimeError> {
+        let linux = match self.runtimes.ready_engine().is_some() {
+            true => {
+                let reach = self.reach(pod).await?;
+                linux::sandbox(pod, self.cluster_dns, &host_resolv_conf(), reach)
+            }
             false => LinuxSandbox::default(),
         };
-        sandbox(pod, address, linux)
+        Ok(sandbox(pod, address, linux))
     }
 
     /// Whether the pod is known to need the container engine, by its class or by images that are

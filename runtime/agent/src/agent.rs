@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -151,7 +151,7 @@ pub(crate) struct Agent {
     pub services: Informer<Service>,
     pub runtimes: Runtimes,
     /// Where containers look up names of services.
-    pub cluster_dns: Option<IpAddr>,
+    pub cluster_dns: Option<Ipv4Addr>,
     pub entries: Mutex<Entries>,
     /// Pods to look at, by uid.
     pub queue: Queue<String>,
@@ -242,13 +242,16 @@ impl Agent {
             if pod.is_deleting() || !self.runtimes.has_containers(pod.uid()) {
                 continue;
             }
-            let sandbox = Arc::new(self.sandbox(&pod, sandbox.address));
-            let agent = self.clone();
+            let (agent, address) = (self.clone(), sandbox.address);
             tokio::spawn(async move {
-                if let Err(error) = agent.runtimes.run_sandbox(&sandbox, true).await {
-                    tracing::warn!(uid = sandbox.uid, %error, "sandbox not taken up");
+                let resumed = async {
+                    let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
+                    agent.runtimes.run_sandbox(&sandbox, true).await
+                };
+                if let Err(error) = resumed.await {
+                    tracing::warn!(uid = pod.uid(), %error, "sandbox not taken up");
                 }
-                agent.observe(&sandbox.uid).await;
+                agent.observe(pod.uid()).await;
             });
         }
     }

@@ -24,7 +24,7 @@ pub use keyvalue::{
     BATCH_LIMIT, BATCH_LIMIT_BYTES, DEFAULT_STORE, Entry, KEY_LIMIT_BYTES, KeyValueError,
     KeyValueStore, KeyValues, Keys, VALUE_LIMIT_BYTES, add, check_key, check_value,
 };
-pub use linux::{Dns, LinuxContainer, LinuxSandbox};
+pub use linux::{LinuxContainer, LinuxSandbox};
 pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
 pub use spin::{SpinApp, SpinComponent, SpinRoute, SpinVariable};
 pub use sql::{Database, Databases, SqlError, SqlRows, SqlValue};

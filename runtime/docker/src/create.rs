@@ -59,7 +59,11 @@ pub fn sandbox(
         entrypoint: Some(vec![pause::PATH.to_owned()]),
         labels: Some(labels::of_sandbox(node, pod)),
         host_config: Some(HostConfig {
-            network_mode: host(linux.host_network).or(Some("bridge".into())),
+            // Whom it may call outside can't be narrowed there, so it then calls nobody there.
+            network_mode: host(linux.host_network).or_else(|| {
+                let mode = if linux.reach.lists.is_empty() { "bridge" } else { "none" };
+                Some(mode.to_owned())
+            }),
             ipc_mode: host(linux.host_ipc).or(Some("shareable".into())),
             pid_mode: host(linux.host_pid),
             sysctls: Some(linux.sysctls.iter().cloned().collect()),

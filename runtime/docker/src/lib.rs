@@ -10,6 +10,7 @@ mod files;
 mod images;
 mod labels;
 mod logs;
+mod network;
 mod observe;
 mod pause;
 mod runtime;

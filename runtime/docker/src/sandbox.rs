@@ -9,7 +9,7 @@ use std::{
 use bollard::{
     Docker, body_full,
     errors::Error,
-    models::ContainerInspectResponse,
+    models::{ContainerInspectResponse, ContainerSummaryStateEnum},
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder,
     },
@@ -24,7 +24,7 @@ use crate::{
     engine::{failed, is_not_found, said, status},
     labels::{self, Labels, Role},
     pause,
-    runtime::{Inner, LEAST_OOM_SCORE},
+    runtime::Inner,
 };
 
 const REASON: &str = "FailedCreatePodSandBox";
@@ -52,14 +52,18 @@ impl Gates {
 }
 
 impl Inner {
-    /// The id of the pod's sandbox, which runs; made, or started again, where it doesn't.
-    pub async fn ensure_sandbox(&self, pod: &Arc<Sandbox>) -> Result<String, RuntimeError> {
+    /// The pod's sandbox, which runs; made, or started again, where it doesn't.
+    pub async fn ensure_sandbox(&self, pod: &Arc<Sandbox>) -> Result<Made, RuntimeError> {
         let _alone = self.gates.pass(&pod.uid).await;
         let docker = self.engine.docker()?;
         let of = |error: Error| failed(REASON, "the pod's sandbox", &error);
         let name = labels::sandbox_name(pod);
         let id = match docker.inspect_container(&name, None).await {
-            Ok(found) if is_running(&found) => found.id.unwrap_or_default(),
+            Ok(found) if is_running(&found) => {
+                let joined = self.network.join(pod, pid_of(&found)).await;
+                self.publish_again(&docker, pod, joined).await;
+                return Ok(Made { id: found.id.unwrap_or_default(), joined });
+            }
             Ok(found) => {
                 let id = found.id.unwrap_or_default();
                 // Its namespaces are gone: what is still in them would be alone there.
@@ -70,9 +74,29 @@ impl Inner {
             Err(error) if is_not_found(&error) => self.new_sandbox(&docker, pod, &name).await?,
             Err(error) => return Err(of(error)),
         };
-        Ok(id)
+        let found = docker.inspect_container(&id, None).await.map_err(of)?;
+        let joined = self.network.join(pod, pid_of(&found)).await;
+        Ok(Made { id, joined })
     }
 
+    /// Containers that outlived the agent have their ports again.
+    async fn publish_again(&self, docker: &Docker, pod: &Sandbox, joined: bool) {
+        if !joined || !self.network.lacks_ports(&pod.uid).await {
+            return;
+        }
+        let Ok(all) = self.summaries(docker, Some(&pod.uid)).await else { return };
+        for (summary, labels) in all {
+            let runs = summary.state == Some(ContainerSummaryStateEnum::RUNNING);
+            if let Role::Container { name, ports, .. } = &labels.role
+                && runs
+            {
+                self.network.publish(&pod.uid, name, ports).await;
+            }
+        }
+    }
+
+    /// An engine without CAP_SYS_RESOURCE can't protect a program from the kernel's choice, and says
+    /// something else: what fails is tried again without.
     async fn new_sandbox(
         &self,
         docker: &Docker,
@@ -80,18 +104,20 @@ impl Inner {
         name: &str,
     ) -> Result<String, RuntimeError> {
         let of = |error: Error| failed(REASON, "the pod's sandbox", &error);
-        let id = self.create_sandbox(docker, pod, name).await?;
+        let least = self.least_oom_score.load(Relaxed);
+        let id = self.create_sandbox(docker, pod, name, least).await?;
         let Err(error) = docker.start_container(&id, None).await else { return Ok(id) };
         self.remove_container(docker, &id).await?;
-        if self.least_oom_score.swap(0, Relaxed) == 0 {
+        if least >= 0 {
             return Err(of(error));
         }
-        // An engine without CAP_SYS_RESOURCE can't lower the score, and says something else.
-        let id = self.create_sandbox(docker, pod, name).await?;
+        let id = self.create_sandbox(docker, pod, name, 0).await?;
         match docker.start_container(&id, None).await {
-            Ok(()) => Ok(id),
+            Ok(()) => {
+                self.least_oom_score.store(0, Relaxed);
+                Ok(id)
+            }
             Err(error) => {
-                self.least_oom_score.store(LEAST_OOM_SCORE, Relaxed);
                 self.remove_container(docker, &id).await?;
                 Err(of(error))
             }
@@ -103,8 +129,9 @@ impl Inner {
         docker: &Docker,
         pod: &Sandbox,
         name: &str,
+        least_oom_score: i64,
     ) -> Result<String, RuntimeError> {
-        let body = create::sandbox(&self.node, pod, self.least_oom_score.load(Relaxed))?;
+        let body = create::sandbox(&self.node, pod, least_oom_score)?;
         let options = || Some(CreateContainerOptionsBuilder::default().name(name).build());
         let of = |error: Error| failed(REASON, "the pod's sandbox", &error);
         match docker.create_container(options(), body.clone()).await {
@@ -123,6 +150,7 @@ impl Inner {
         let _alone = self.gates.pass(pod_uid).await;
         let docker = self.engine.docker()?;
         self.remove_containers(&docker, pod_uid, "").await?;
+        self.network.leave(pod_uid).await;
         self.files.remove(pod_uid);
         Ok(())
     }
@@ -164,6 +192,17 @@ impl Inner {
         self.seen.lock().remove(id);
         Ok(())
     }
+}
+
+/// A sandbox that runs.
+pub struct Made {
+    pub id: String,
+    /// Its network is the pod's.
+    pub joined: bool,
+}
+
+fn pid_of(found: &ContainerInspectResponse) -> i64 {
+    found.state.as_ref().and_then(|state| state.pid).unwrap_or_default()
 }
 
 pub fn is_running(found: &ContainerInspectResponse) -> bool {
