@@ -5,6 +5,7 @@
 mod client;
 mod containers;
 mod pods;
+mod redirect;
 mod report;
 mod start;
 mod wasm;
@@ -38,6 +39,8 @@ enum Name {
     Attacks,
     /// Ten thousand pods on this node: a part of `wasm`
     Density,
+    /// Bytes/s from container to container through a service, against a bridge (root)
+    Redirect,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
             Name::Wasm => wasm::measure(&mut report)?,
             Name::Attacks => wasm::attacks(&mut report)?,
             Name::Density => wasm::density(&mut report)?,
+            Name::Redirect => redirect::measure(&mut report)?,
         }
     }
     Ok(())

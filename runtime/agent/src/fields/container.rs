@@ -81,8 +81,7 @@ pub const TYPES: &[Type] = &[
             honoured("name"),
             so("hostPort", "what the node refuses is an Event; the container runs all the same"),
             honoured("containerPort"),
-            refused("protocol", When::NotOneOf(&["", "TCP"]), "only TCP is there yet")
-                .but_containers_refuse(When::NotOneOf(&["", "TCP", "UDP"]), "no SCTP here"),
+            refused("protocol", When::NotOneOf(&["", "TCP", "UDP"]), "no pod has SCTP here"),
             honoured("hostIP"),
         ],
     },

@@ -92,6 +92,11 @@ impl Netns {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs `ip` inside, and returns what it prints.
+    pub fn ip(&self, arguments: &[&str]) -> String {
+        ip(&[&["-n", &self.name], arguments].concat())
+    }
+
     /// The rules that were made inside.
     pub fn rules(&self) -> String {
         self.output(&["iptables", "-t", "nat", "-S"])
@@ -144,9 +149,10 @@ fn answer(mut stream: TcpStream, word: &str) {
     }
 }
 
-fn ip(arguments: &[&str]) {
+fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments:?} takes root: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[allow(unsafe_code, reason = "setns has no safe binding among the workspace's crates")]

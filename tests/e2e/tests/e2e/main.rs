@@ -11,6 +11,7 @@ mod health;
 mod images;
 mod languages;
 mod lifecycle;
+mod network;
 mod newcomer;
 mod observe;
 mod pods;
