@@ -157,17 +157,31 @@ fn docker(
     dir: &Path,
     net: PodNet,
 ) -> anyhow::Result<Option<Arc<DockerRuntime>>> {
-    let host = match args.docker_host.as_deref() {
-        Some("none") => return Ok(None),
-        Some(named) => {
-            named.parse().map_err(|error| UsageError(format!("--docker-host: {error}")))?
-        }
-        None => default_docker_host(),
-    };
+    let Some(host) = docker_host(args.docker_host.as_deref())? else { return Ok(None) };
     let id = files::node_id(dir)?;
     let dir = dir.join("pods");
     let clock = plane.clock.clone();
     Ok(Some(DockerRuntime::start(DockerConfig { host, node: id, dir, clock, net })))
+}
+
+/// None where no engine is wanted.
+fn docker_host(named: Option<&str>) -> Result<Option<DockerHost>, UsageError> {
+    match named {
+        Some("none") => Ok(None),
+        Some(named) => {
+            named.parse().map(Some).map_err(|error| UsageError(format!("--docker-host: {error}")))
+        }
+        None => Ok(Some(default_docker_host())),
+    }
+}
+
+/// Removes what a node that is no more left in the engine; an engine that isn't there has nothing.
+pub fn remove_containers(named: Option<&str>, dir: &Path) -> anyhow::Result<()> {
+    let Some(host) = docker_host(named)? else { return Ok(()) };
+    let id = files::node_id(dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let removed = runtime.block_on(windlass_runtime_docker::remove_all(&host, &id));
+    removed.map_err(|error| anyhow::anyhow!("can't remove the containers of the node: {error}"))
 }
 
 /// Docker's own variable, where it names an engine of this machine.

@@ -18,7 +18,7 @@ use crate::{
     linux, log_files, names, order,
     state::{SandboxState, Trouble},
     unsupported::Refusals,
-    volumes::FAILED_MOUNT,
+    volumes::{self, FAILED_MOUNT},
 };
 
 /// Delays between attempts to start: first and longest. A missing ConfigMap is often on its way; an
@@ -37,16 +37,16 @@ const ON_TRAP: &str = "windlass.dev/on-trap";
 impl Agent {
     pub(crate) fn run_sandbox(self: &Arc<Self>, entry: &mut Entry, pod: &Arc<Pod>) {
         let uid = pod.uid().to_owned();
-        let address = match self.addresses.lock().allocate(&uid) {
+        let address = match self.address(pod) {
             Ok(address) => address,
-            Err(error) => return self.sandbox_failed(entry, &uid, error.to_string()),
+            Err(why) => return self.sandbox_failed(entry, &uid, why),
         };
-        entry.state.address = Some(IpAddr::V4(address));
+        entry.state.address = Some(address);
         entry.state.sandbox = SandboxState::Making;
         let (agent, pod) = (self.clone(), pod.clone());
         tokio::spawn(async move {
             let made = async {
-                let sandbox = Arc::new(agent.sandbox(&pod, IpAddr::V4(address)).await?);
+                let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
                 let with_containers = agent.has_containers(&pod).await;
                 agent.runtimes.run_sandbox(&sandbox, with_containers).await
             };
@@ -62,6 +62,16 @@ impl Agent {
                 }
             });
         });
+    }
+
+    /// The pod's own, or the node's where it has the node's network.
+    fn address(&self, pod: &Pod) -> Result<IpAddr, String> {
+        let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        if on_host && let Ok(address) = self.node.host_ip.parse() {
+            return Ok(address);
+        }
+        let address = self.addresses.lock().allocate(pod.uid());
+        address.map(IpAddr::V4).map_err(|error| error.to_string())
     }
 
     fn sandbox_failed(&self, entry: &mut Entry, uid: &str, message: String) {
@@ -131,6 +141,7 @@ impl Agent {
                         (memory.image, memory.image_digest) = (image.reference, image.digest);
                     }
                 });
+                self.open_host_ports(pod, container).await;
                 // A command may have ended by now; a handler's start time is the runtime's.
                 self.observe(uid).await;
                 if self.post_start(pod, container).await {
@@ -344,6 +355,7 @@ impl Agent {
                 if removed.is_ok() {
                     agent.addresses.lock().release(&uid);
                     entry.state.sandbox = SandboxState::Absent;
+                    entry.host_ports.clear();
                 } else {
                     entry.state.sandbox = SandboxState::Ready;
                 }
@@ -431,10 +443,15 @@ impl Agent {
         {
             memory.nature = Some(nature);
         }
-        match Refusals::of(pod).concerning(container, &[nature]) {
-            Some(why) => Err(config_error(why.to_owned())),
-            None => Ok(image),
+        if let Some(why) = Refusals::of(pod).concerning(container, &[nature]) {
+            return Err(config_error(why.to_owned()));
         }
+        if nature == Nature::Container && volumes::group_of(pod).is_some() && !volumes::is_root() {
+            let why = "spec.securityContext.fsGroup is not supported: giving volumes to a group \
+                       takes root, and this node runs without";
+            return Err(config_error(why.to_owned()));
+        }
+        Ok(image)
     }
 }
 

@@ -65,7 +65,15 @@ pub fn container(pod: &Pod, container: &Container, node: &NodeView) -> LinuxCont
         }),
         stop_signal: container.lifecycle.as_ref().and_then(|of| of.stop_signal.clone()),
         oom_score_adj: oom_score(pod, container, node),
+        target: target(pod, &container.name),
     }
+}
+
+/// Of an ephemeral container.
+fn target(pod: &Pod, name: &str) -> Option<String> {
+    let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
+    let target = all.iter().find(|of| of.name == name)?.target_container_name.clone();
+    target.filter(|name| !name.is_empty())
 }
 
 fn oom_score(pod: &Pod, container: &Container, node: &NodeView) -> i64 {

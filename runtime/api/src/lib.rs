@@ -84,6 +84,12 @@ pub trait Runtime: Send + Sync {
         Err(RuntimeError::new("ErrImagePull", why))
     }
 
+    /// An image of the runtime's own store as an archive that other stores read.
+    async fn export_image(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {
+        let why = format!("the {} runtime gives no images away ({reference:?})", self.name());
+        Err(RuntimeError::new("ErrImagePull", why))
+    }
+
     /// The images of the runtime's own store.
     async fn list_images(&self) -> Vec<EngineImage> {
         Vec::new()

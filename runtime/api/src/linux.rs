@@ -39,4 +39,6 @@ pub struct LinuxContainer {
     /// Such as `SIGINT`.
     pub stop_signal: Option<String>,
     pub oom_score_adj: i64,
+    /// The container of the pod whose processes it sees.
+    pub target: Option<String>,
 }

@@ -63,6 +63,10 @@ impl Inner {
         let around = create::Around {
             node: &self.node,
             sandbox_id: &sandbox.id,
+            target_id: match &spec.linux.target {
+                Some(target) => Some(self.newest(docker, &spec.pod.uid, target).await?),
+                None => None,
+            },
             image_user: &user,
             own_files: files,
             least_oom_score: self.least_oom_score.load(Relaxed),
@@ -143,7 +147,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn stop_one(
+    pub async fn stop_one(
         &self,
         docker: &Docker,
         id: &str,

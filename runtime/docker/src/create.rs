@@ -82,6 +82,8 @@ pub fn sandbox(
 pub struct Around<'a> {
     pub node: &'a str,
     pub sandbox_id: &'a str,
+    /// Whose processes it sees; None: its own.
+    pub target_id: Option<String>,
     /// The image's USER.
     pub image_user: &'a str,
     pub own_files: Vec<Mount>,
@@ -130,7 +132,7 @@ fn host_config(spec: &ContainerSpec, around: &Around<'_>) -> HostConfig {
         pid_mode: match (pod.host_pid, pod.shared_pid) {
             (true, _) => Some("host".into()),
             (false, true) => Some(join),
-            (false, false) => None,
+            (false, false) => around.target_id.as_ref().map(|id| format!("container:{id}")),
         },
         mounts: Some(mounts.collect()),
         log_config: Some(HostConfigLogConfig { typ: Some("json-file".into()), config: Some(log) }),

@@ -10,6 +10,7 @@ use super::*;
 const AROUND: Around<'_> = Around {
     node: "node",
     sandbox_id: "sid",
+    target_id: None,
     image_user: "",
     own_files: Vec::new(),
     least_oom_score: -1000,

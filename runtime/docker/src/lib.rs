@@ -17,5 +17,5 @@ mod runtime;
 mod sandbox;
 mod stats;
 
-pub use engine::{DockerHost, HostError};
+pub use engine::{DockerHost, HostError, remove_all};
 pub use runtime::{DockerConfig, DockerRuntime};

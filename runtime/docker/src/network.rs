@@ -1,16 +1,28 @@
 //! A pod's containers in the pod's network: once its sandbox runs, the network namespace is joined
 //! with the pod, so that everybody's sockets meet. What can't be had is told, not left to time out.
 
-use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::File,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
-use tokio::sync::Mutex;
-use windlass_runtime_api::{Port, RuntimeEvent, Sandbox};
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, Semaphore},
+};
+use tokio_util::task::AbortOnDropHandle;
+use windlass_runtime_api::{Port, Protocol, RuntimeEvent, Sandbox};
 use windlass_runtime_net::{Caller, JoinedPod, PodNet, PodRef, Published};
 
 use crate::engine::Engine;
 
 /// The reason of what is said where a pod has less of a network than others.
 const LIMITED: &str = "PodNetworkLimited";
+/// Connections through one relayed port at a time.
+const RELAYED: usize = 1024;
 /// As for ports of WASM containers.
 const PORT: &str = "PortUnavailableOnHost";
 
@@ -24,10 +36,23 @@ pub struct Network {
 struct Member {
     /// Of the sandbox's program: another one has other namespaces.
     pid: i64,
-    /// None where it could not be joined.
-    joined: Option<JoinedPod>,
+    way: Way,
     /// By container.
-    ports: HashMap<String, Vec<Published>>,
+    ports: HashMap<String, Vec<Open>>,
+}
+
+/// How the pod's containers are reached.
+enum Way {
+    Joined(JoinedPod),
+    /// Its namespace can't be entered: what it declares is reached by its address on the engine's
+    /// bridge.
+    Bridge(PodRef, Option<IpAddr>),
+}
+
+/// A port that is open for as long as this is held.
+enum Open {
+    Joined(#[expect(dead_code, reason = "held for as long as the port is open")] Published),
+    Relayed(#[expect(dead_code, reason = "as above")] AbortOnDropHandle<()>),
 }
 
 impl Network {
@@ -37,21 +62,26 @@ impl Network {
 
     /// Joins the pod with the namespace of its sandbox, where that isn't done. False: its containers
     /// are alone in there.
-    pub async fn join(&self, pod: &Sandbox, pid: i64) -> bool {
+    pub async fn join(&self, pod: &Sandbox, pid: i64, bridge: Option<IpAddr>) -> bool {
         if pod.linux.host_network {
             return true;
         }
         let mut pods = self.pods.lock().await;
         if let Some(known) = pods.get(&pod.uid).filter(|known| known.pid == pid) {
-            return known.joined.is_some();
+            return matches!(known.way, Way::Joined(_));
         }
         if let Some(old) = pods.remove(&pod.uid) {
             leave(old).await;
         }
-        let joined = self.enter(pod, pid).await;
-        let joined = joined.map_err(|why| self.tell(&pod.uid, "", LIMITED, why)).ok();
-        let is_joined = joined.is_some();
-        pods.insert(pod.uid.clone(), Member { pid, joined, ports: HashMap::new() });
+        let way = match self.enter(pod, pid).await {
+            Ok(joined) => Way::Joined(joined),
+            Err(why) => {
+                self.tell(&pod.uid, "", LIMITED, why);
+                Way::Bridge(pod_ref(pod), bridge)
+            }
+        };
+        let is_joined = matches!(way, Way::Joined(_));
+        pods.insert(pod.uid.clone(), Member { pid, way, ports: HashMap::new() });
         is_joined
     }
 
@@ -60,18 +90,11 @@ impl Network {
         let namespace = File::open(&path).map_err(|error| {
             format!(
                 "the pod's network namespace can't be opened: {path}: {error}: that takes root, on \
-                 the machine that the Docker engine runs on; its containers reach no services, and \
-                 nobody reaches them"
+                 the machine that the Docker engine runs on; its containers reach no services and no \
+                 WASM of the pod, and are reached at their declared TCP ports only"
             )
         })?;
-        let of = PodRef {
-            uid: pod.uid.clone(),
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            address: Some(pod.address),
-            names: pod.names.clone(),
-        };
-        let caller = Arc::new(Caller::new(of, pod.linux.reach.clone()));
+        let caller = Arc::new(Caller::new(pod_ref(pod), pod.linux.reach.clone()));
         let joined = self.net.join(caller, OwnedFd::from(namespace)).await;
         joined.map_err(|error| error.to_string())
     }
@@ -80,17 +103,53 @@ impl Network {
     pub async fn publish(&self, pod_uid: &str, container: &str, ports: &[Port]) {
         let mut pods = self.pods.lock().await;
         let Some(member) = pods.get_mut(pod_uid) else { return };
-        let Some(joined) = &member.joined else { return };
         // Those of an attempt before: they are the same ports.
         member.ports.remove(container);
         let mut open = Vec::new();
         for port in ports {
-            match joined.publish(port.port, port.protocol).await {
-                Ok(published) => open.push(published),
-                Err(error) => self.tell(pod_uid, container, PORT, error.to_string()),
+            let opened = match &member.way {
+                Way::Joined(joined) => {
+                    let published = joined.publish(port.port, port.protocol).await;
+                    published.map(Open::Joined).map_err(|error| error.to_string())
+                }
+                Way::Bridge(pod, Some(bridge)) if port.protocol == Protocol::Tcp => {
+                    self.relay(pod, *bridge, port.port).await
+                }
+                Way::Bridge(..) => continue,
+            };
+            match opened {
+                Ok(port) => open.push(port),
+                Err(why) => self.tell(pod_uid, container, PORT, why),
             }
         }
         member.ports.insert(container.to_owned(), open);
+    }
+
+    /// A port of the pod that leads to its container on the bridge.
+    async fn relay(&self, pod: &PodRef, bridge: IpAddr, port: u16) -> Result<Open, String> {
+        let address = SocketAddr::new(pod.address.unwrap_or(bridge), port);
+        let listener = self.net.listen(pod, address).await;
+        let mut listener = listener.map_err(|error| error.to_string())?;
+        let refused = listener.host_error().map(str::to_owned);
+        let room = Arc::new(Semaphore::new(RELAYED));
+        let task = tokio::spawn(async move {
+            loop {
+                let mut conn = listener.accept().await;
+                // The semaphore is never closed.
+                let Ok(permit) = room.clone().acquire_owned().await else { return };
+                tokio::spawn(async move {
+                    let _held = permit;
+                    if let Ok(mut stream) = TcpStream::connect((bridge, port)).await {
+                        // Either side may break off at any time.
+                        let _ = tokio::io::copy_bidirectional(&mut conn, &mut stream).await;
+                    }
+                });
+            }
+        });
+        match refused {
+            None => Ok(Open::Relayed(AbortOnDropHandle::new(task))),
+            Some(why) => Err(why),
+        }
     }
 
     /// Nothing was published for the pod since it was joined.
@@ -117,7 +176,17 @@ impl Network {
 
 async fn leave(member: Member) {
     drop(member.ports);
-    if let Some(joined) = member.joined {
+    if let Way::Joined(joined) = member.way {
         joined.leave().await;
+    }
+}
+
+fn pod_ref(pod: &Sandbox) -> PodRef {
+    PodRef {
+        uid: pod.uid.clone(),
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        address: Some(pod.address),
+        names: pod.names.clone(),
     }
 }

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 use windlass_runtime_api::{
-    Attached, Availability, ContainerSpec, ContainerState, EngineImage, ExecIo, ExecSpec,
-    HttpAnswer, HttpProbe, ObservedSandbox, PulledImage, RegistryAuth, Runtime, RuntimeError,
-    RuntimeEvent, Sandbox, SandboxStats, Started,
+    Attached, Availability, BoxAsyncRead, ContainerSpec, ContainerState, EngineImage, ExecIo,
+    ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, PulledImage, RegistryAuth, Runtime,
+    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started,
 };
 use windlass_runtime_net::PodNet;
 use windlass_sdk_meta::Clock;
@@ -167,6 +167,10 @@ impl Runtime for DockerRuntime {
         credentials: Vec<RegistryAuth>,
     ) -> Result<PulledImage, RuntimeError> {
         self.inner.pull(reference, credentials).await
+    }
+
+    async fn export_image(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {
+        self.inner.export(reference).await
     }
 
     async fn list_images(&self) -> Vec<EngineImage> {

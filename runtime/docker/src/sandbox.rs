@@ -3,7 +3,9 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use bollard::{
@@ -60,14 +62,13 @@ impl Inner {
         let name = labels::sandbox_name(pod);
         let id = match docker.inspect_container(&name, None).await {
             Ok(found) if is_running(&found) => {
-                let joined = self.network.join(pod, pid_of(&found)).await;
-                self.publish_again(&docker, pod, joined).await;
+                let joined = self.network.join(pod, pid_of(&found), bridge_of(&found)).await;
+                self.publish_again(&docker, pod).await;
                 return Ok(Made { id: found.id.unwrap_or_default(), joined });
             }
             Ok(found) => {
                 let id = found.id.unwrap_or_default();
-                // Its namespaces are gone: what is still in them would be alone there.
-                self.remove_containers(&docker, &pod.uid, &id).await?;
+                self.end_lonely(&docker, &pod.uid).await?;
                 docker.start_container(&id, None).await.map_err(of)?;
                 id
             }
@@ -75,13 +76,25 @@ impl Inner {
             Err(error) => return Err(of(error)),
         };
         let found = docker.inspect_container(&id, None).await.map_err(of)?;
-        let joined = self.network.join(pod, pid_of(&found)).await;
+        let joined = self.network.join(pod, pid_of(&found), bridge_of(&found)).await;
         Ok(Made { id, joined })
     }
 
+    /// The namespaces of a sandbox that ended are gone: what is still in them would be alone there. It
+    /// is killed, and how that ended is seen like any other end.
+    async fn end_lonely(&self, docker: &Docker, pod_uid: &str) -> Result<(), RuntimeError> {
+        for (summary, labels) in self.summaries(docker, Some(pod_uid)).await? {
+            let runs = summary.state == Some(ContainerSummaryStateEnum::RUNNING);
+            if let Some(id) = summary.id.filter(|_| runs && labels.role != Role::Sandbox) {
+                self.stop_one(docker, &id, Duration::ZERO).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Containers that outlived the agent have their ports again.
-    async fn publish_again(&self, docker: &Docker, pod: &Sandbox, joined: bool) {
-        if !joined || !self.network.lacks_ports(&pod.uid).await {
+    async fn publish_again(&self, docker: &Docker, pod: &Sandbox) {
+        if !self.network.lacks_ports(&pod.uid).await {
             return;
         }
         let Ok(all) = self.summaries(docker, Some(&pod.uid)).await else { return };
@@ -149,25 +162,19 @@ impl Inner {
     pub async fn remove_pod(&self, pod_uid: &str) -> Result<(), RuntimeError> {
         let _alone = self.gates.pass(pod_uid).await;
         let docker = self.engine.docker()?;
-        self.remove_containers(&docker, pod_uid, "").await?;
+        self.remove_containers(&docker, pod_uid).await?;
         self.network.leave(pod_uid).await;
         self.files.remove(pod_uid);
         Ok(())
     }
 
-    /// Removes the pod's containers, also such that run; the sandbox last, and not at all where it is
-    /// the one to be spared.
-    async fn remove_containers(
-        &self,
-        docker: &Docker,
-        pod_uid: &str,
-        spared: &str,
-    ) -> Result<(), RuntimeError> {
+    /// Removes the pod's containers, also such that run; the sandbox last.
+    async fn remove_containers(&self, docker: &Docker, pod_uid: &str) -> Result<(), RuntimeError> {
         let all = self.summaries(docker, Some(pod_uid)).await?;
         let ids = |wanted: bool| -> Vec<String> {
             let is_sandbox = |labels: &Labels| labels.role == Role::Sandbox;
             let of = all.iter().filter(|(_, labels)| is_sandbox(labels) == wanted);
-            of.filter_map(|(summary, _)| summary.id.clone()).filter(|id| id != spared).collect()
+            of.filter_map(|(summary, _)| summary.id.clone()).collect()
         };
         for step in [ids(false), ids(true)] {
             futures::stream::iter(step)
@@ -203,6 +210,12 @@ pub struct Made {
 
 fn pid_of(found: &ContainerInspectResponse) -> i64 {
     found.state.as_ref().and_then(|state| state.pid).unwrap_or_default()
+}
+
+/// Its address on the engine's bridge.
+fn bridge_of(found: &ContainerInspectResponse) -> Option<IpAddr> {
+    let networks = found.network_settings.as_ref()?.networks.as_ref()?;
+    networks.values().find_map(|network| network.ip_address.as_ref()?.parse().ok())
 }
 
 pub fn is_running(found: &ContainerInspectResponse) -> bool {
