@@ -77,6 +77,20 @@ impl Causes {
         self.push("FieldValueInvalid", "Invalid value: null".to_owned(), path, detail);
     }
 
+    /// As `invalid`; what is absent is shown as null (a pointer of upstream's).
+    pub fn invalid_or_null(&mut self, path: Path<'_>, value: &Value, detail: &str) {
+        if value.is_null() {
+            self.invalid_null(path, detail);
+        } else {
+            self.invalid(path, value, detail);
+        }
+    }
+
+    /// As `invalid`, where the value would say nothing.
+    pub fn invalid_whole(&mut self, path: Path<'_>, detail: &str) {
+        self.push("FieldValueInvalid", "Invalid value".to_owned(), path, detail);
+    }
+
     /// More than `most` bytes.
     pub fn too_long(&mut self, path: Path<'_>, most: usize) {
         let detail = format!("may not be more than {most} bytes");

@@ -67,7 +67,7 @@ impl Kind {
             Grace::None => None,
             Grace::Seconds(seconds) => Some(seconds),
         };
-        set_finalizers(&mut object, options);
+        set_finalizers(&mut object, options, self.strategy.orphans_by_default());
         let held = self.strategy.held(&object);
         let finalizers = !tree::list(&object["metadata"], "finalizers").is_empty();
         match graceful {
@@ -91,7 +91,8 @@ impl Kind {
             && !self.strategy.held(new)
     }
 
-    fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    /// Errors: 409 where the object is not, or no longer, the one that the options are about.
+    pub fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
         let Some(wanted) = &options.preconditions else { return Ok(()) };
         let metadata = &old["metadata"];
         let (uid, version) = (tree::text(metadata, "uid"), tree::text(metadata, "resourceVersion"));
@@ -176,11 +177,17 @@ fn check_options(options: &DeleteOptions) -> Result<(), Status> {
 }
 
 /// Garbage collection's finalizers, as the options want them; without a wish they stay.
-fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
+fn deletes_in_foreground(object: &Value) -> bool {
+    tree::list(&object["metadata"], "finalizers").iter().any(|one| one == FOREGROUND)
+}
+
+fn set_finalizers(object: &mut Value, options: &DeleteOptions, orphans_by_default: bool) {
     let wanted = match (options.orphan_dependents, options.propagation_policy.as_deref()) {
         (Some(true), _) | (_, Some("Orphan")) => Some(ORPHAN),
         (_, Some("Foreground")) => Some(FOREGROUND),
         (Some(false), _) | (_, Some("Background")) => None,
+        // What the object itself says comes before the kind's default.
+        _ if orphans_by_default && !deletes_in_foreground(object) => Some(ORPHAN),
         _ => return,
     };
     let metadata = tree::child(object, "metadata");

@@ -38,6 +38,8 @@ pub struct Kind {
     pub returns_deleted: bool,
     /// Nothing is stored: create evaluates and answers (the reviews), or `computed` does.
     pub virtual_only: bool,
+    /// Nothing in this version acts on what objects of this kind say: writes warn of it.
+    pub inert: bool,
     /// Objects are made from what nodes tell when somebody asks.
     pub computed: Option<Arc<dyn Computed>>,
     pub strategy: Arc<dyn Strategy>,

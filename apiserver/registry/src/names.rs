@@ -142,6 +142,21 @@ pub fn config_key(text: &str) -> Vec<String> {
     found
 }
 
+/// The reason of a condition: a word for programs.
+pub fn condition_reason(text: &str) -> Vec<String> {
+    let bytes = text.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"_,:".contains(byte);
+    let fits = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.iter().all(inner)
+        && bytes.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    if fits {
+        return Vec::new();
+    }
+    let help = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+    let examples = ["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+    vec![wrong(help, "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", &examples)]
+}
+
 /// The name of an environment variable: any printable ASCII but `=`.
 pub fn env_name(text: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -9,7 +9,8 @@ use crate::{
     computed::Computed,
     kind::{Column, GroupVersion, Kind, Selectable, Subresource},
     strategies::{
-        apps, authorization, coordination, core, discovery, metrics, node, rbac, windlass,
+        apps, authorization, batch, coordination, core, discovery, metrics, node, policy, rbac,
+        scheduling, windlass,
     },
     strategy::Strategy,
 };
@@ -25,10 +26,19 @@ struct Flags {
     /// Updates must carry a resourceVersion.
     conditional_update_only: bool,
     returns_deleted: bool,
+    /// See `Kind::inert`.
+    inert: bool,
 }
 
-const PLAIN: Flags =
-    Flags { create_on_update: false, conditional_update_only: false, returns_deleted: false };
+const PLAIN: Flags = Flags {
+    create_on_update: false,
+    conditional_update_only: false,
+    returns_deleted: false,
+    inert: false,
+};
+const INERT: Flags = Flags { inert: true, ..PLAIN };
+const INERT_UPSERT: Flags = Flags { create_on_update: true, ..INERT };
+const INERT_RETURNS: Flags = Flags { returns_deleted: true, ..INERT };
 const UPSERT: Flags = Flags { create_on_update: true, ..PLAIN };
 const RETURNS: Flags = Flags { returns_deleted: true, ..PLAIN };
 
@@ -36,8 +46,16 @@ const RETURNS: Flags = Flags { returns_deleted: true, ..PLAIN };
 pub fn builtin() -> Vec<Kind> {
     let mut rows: Vec<Option<Kind>> = core_rows();
     rows.extend([
+        row("apps", "v1", "controllerrevisions", &[], PLAIN, &[], apps::ControllerRevision),
+        row("apps", "v1", "daemonsets", &["status"], INERT, &[], apps::DaemonSet),
         row("apps", "v1", "deployments", &["scale", "status"], PLAIN, &[], apps::Deployment),
         row("apps", "v1", "replicasets", &["scale", "status"], PLAIN, &[], apps::ReplicaSet),
+        row("apps", "v1", "statefulsets", &["scale", "status"], INERT, &[], apps::StatefulSet),
+        row("batch", "v1", "cronjobs", &["status"], INERT, &[], batch::CronJob),
+        row("batch", "v1", "jobs", &["status"], INERT, &[], batch::Job).map(|kind| Kind {
+            selectable: vec![Selectable::new("status.successful", "status.succeeded", "0")],
+            ..kind
+        }),
         row(
             "coordination.k8s.io",
             "v1",
@@ -57,6 +75,15 @@ pub fn builtin() -> Vec<Kind> {
             &[],
             node::RuntimeClass,
         ),
+        row(
+            "policy",
+            "v1",
+            "poddisruptionbudgets",
+            &["status"],
+            INERT,
+            &[],
+            policy::DisruptionBudget,
+        ),
         row(RBAC, "v1", "clusterroles", &[], UPSERT, &[], rbac::Role { namespaced: false }),
         row(
             RBAC,
@@ -69,6 +96,15 @@ pub fn builtin() -> Vec<Kind> {
         ),
         row(RBAC, "v1", "roles", &[], UPSERT, &[], rbac::Role { namespaced: true }),
         row(RBAC, "v1", "rolebindings", &[], UPSERT, &[], rbac::Binding { namespaced: true }),
+        row(
+            "scheduling.k8s.io",
+            "v1",
+            "priorityclasses",
+            &[],
+            INERT,
+            &[],
+            scheduling::PriorityClass,
+        ),
         row(
             "windlass.dev",
             "v1",
@@ -112,6 +148,7 @@ fn core_rows() -> Vec<Option<Kind>> {
             "attach",
             "binding",
             "ephemeralcontainers",
+            "eviction",
             "exec",
             "log",
             "portforward",
@@ -137,7 +174,9 @@ fn core_rows() -> Vec<Option<Kind>> {
     }
     vec![
         row("", "v1", "configmaps", &[], PLAIN, &[], core::ConfigMap),
+        row("", "v1", "endpoints", &[], INERT_UPSERT, &[], core::Endpoints),
         events,
+        row("", "v1", "limitranges", &[], INERT_UPSERT, &[], core::LimitRange),
         row(
             "",
             "v1",
@@ -156,7 +195,19 @@ fn core_rows() -> Vec<Option<Kind>> {
             &[("spec.unschedulable", "false")],
             core::Node,
         ),
+        row("", "v1", "persistentvolumeclaims", &["status"], INERT_RETURNS, &[], core::VolumeClaim),
         pods,
+        row("", "v1", "podtemplates", &[], RETURNS, &[], core::PodTemplate),
+        row(
+            "",
+            "v1",
+            "replicationcontrollers",
+            &["scale", "status"],
+            INERT,
+            &[("status.replicas", "0")],
+            core::ReplicationController,
+        ),
+        row("", "v1", "resourcequotas", &["status"], INERT_RETURNS, &[], core::ResourceQuota),
         row("", "v1", "secrets", &[], PLAIN, &[("type", "")], core::Secret),
         row("", "v1", "serviceaccounts", &["token"], RETURNS, &[], core::ServiceAccount),
         row(
@@ -209,6 +260,7 @@ fn row(
         unconditional_update: !flags.conditional_update_only,
         returns_deleted: flags.returns_deleted,
         virtual_only: false,
+        inert: flags.inert,
         computed: None,
         strategy: Arc::new(strategy),
     })
@@ -250,6 +302,7 @@ fn computed(
         unconditional_update: false,
         returns_deleted: false,
         virtual_only: true,
+        inert: false,
         computed: Some(Arc::new(strategy)),
         strategy: Arc::new(strategy),
     }

@@ -28,7 +28,11 @@ pub fn read(kind: &Kind, object: &Value) -> Option<Value> {
         spec = json!({"replicas": number(paths.spec_replicas)});
     }
     let mut status = json!({"replicas": number(paths.status_replicas)});
-    let selector = selector_text(tree::at(object, paths.selector));
+    let selector = match tree::at(object, paths.selector) {
+        // A ReplicationController's: labels, all of which a pod has.
+        labels if paths.plain_selector => selector_text(&json!({"matchLabels": labels})),
+        selector => selector_text(selector),
+    };
     if !selector.is_empty() {
         tree::set(&mut status, "selector", selector);
     }

@@ -84,6 +84,12 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         None
     }
 
+    /// A deletion that doesn't say what becomes of dependents leaves them (kinds from before there
+    /// was garbage collection).
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
     /// Paths of the replica count and the pod selector where the kind has `/scale`.
     fn scale(&self) -> Option<ScalePaths> {
         None
@@ -117,8 +123,9 @@ pub enum Separation {
 pub struct ScalePaths {
     pub spec_replicas: &'static str,
     pub status_replicas: &'static str,
-    /// A `metav1.LabelSelector`.
+    /// A `metav1.LabelSelector`, or a map of labels where `plain_selector` is set.
     pub selector: &'static str,
+    pub plain_selector: bool,
 }
 
 /// Ports of nodes that lead to services: upstream's default.

@@ -1,5 +1,5 @@
 //! What every cluster has from the start: its namespaces, the roles of its components, its runtimes,
-//! and the `kubernetes` Service. All of it is created through the same door and the same write path as
+//! upstream's two priority classes, and the `kubernetes` Service. All of it is created through the same door and the same write path as
 //! anything else, and only where it is missing.
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::Service as _;
 use windlass_apiserver_access::{Lookup as _, User, bootstrap_objects};
+use windlass_apiserver_registry::system_classes;
 use windlass_sdk_meta::GroupVersionKind;
 
 use crate::{ApiServer, StartError};
@@ -30,6 +31,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
     let mut rest = bootstrap_objects();
     rest.push(service(server));
     rest.extend(runtime_classes());
+    rest.extend(system_classes());
     ensure_all(server, rest).await?;
     match endpoint_slice(server) {
         Some(slice) => ensure(server, slice, true).await,

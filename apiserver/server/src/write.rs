@@ -218,6 +218,7 @@ impl Run<'_> {
         // A PUT may create too.
         self.operation = Operation::Create;
         let kind = self.write.kind;
+        self.warn_of_inert();
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
         kind.prepare_create(&mut object, &self.context())?;
@@ -246,8 +247,22 @@ impl Run<'_> {
     }
 
     async fn update(mut self, mut object: Value, stored: &Stored) -> Result<Attempt, Status> {
+        if self.write.subresource.is_empty() {
+            self.warn_of_inert();
+        }
         self.default_and_admit(&mut object, Some(&stored.tree)).await?;
         self.settle(object, stored, None).await
+    }
+
+    /// Whoever writes an object that nothing acts on should not have to find that out by waiting.
+    fn warn_of_inert(&mut self) {
+        let kind = self.write.kind;
+        if kind.inert {
+            self.warnings.push(format!(
+                "no controller acts on {} objects in this version of Windlass: they are only stored",
+                kind.kind
+            ));
+        }
     }
 
     /// Admission sees the review; what it does to the stored object then passes the other stages.

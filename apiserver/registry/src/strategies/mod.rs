@@ -2,10 +2,13 @@
 
 pub mod apps;
 pub mod authorization;
+pub mod batch;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod metrics;
 pub mod node;
+pub mod policy;
 pub mod rbac;
+pub mod scheduling;
 pub mod windlass;

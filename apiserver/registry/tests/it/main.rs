@@ -4,6 +4,7 @@
 mod apply;
 mod create;
 mod delete;
+mod kinds;
 mod managed;
 mod print;
 mod table_of_kinds;

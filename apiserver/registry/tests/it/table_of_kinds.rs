@@ -30,22 +30,35 @@ fn every_row_is_there() {
         .collect();
     expect![[r#"
         v1 configmaps ConfigMap cm [] 3 namespaced
+        v1 endpoints Endpoints ep [] 3 namespaced
         v1,events.k8s.io/v1 events Event ev [] 10 namespaced
+        v1 limitranges LimitRange limits [] 2 namespaced
         v1 namespaces Namespace ns [finalize,status] 3 cluster
         v1 nodes Node no [proxy,status] 10 cluster
-        v1 pods Pod po [attach,binding,ephemeralcontainers,exec,log,portforward,proxy,status] 9 namespaced
+        v1 persistentvolumeclaims PersistentVolumeClaim pvc [status] 9 namespaced
+        v1 pods Pod po [attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,status] 9 namespaced
+        v1 podtemplates PodTemplate  [] 4 namespaced
+        v1 replicationcontrollers ReplicationController rc [scale,status] 8 namespaced
+        v1 resourcequotas ResourceQuota quota [status] 4 namespaced
         v1 secrets Secret  [] 4 namespaced
         v1 serviceaccounts ServiceAccount sa [token] 2 namespaced
         v1 services Service svc [proxy,status] 7 namespaced
+        apps/v1 controllerrevisions ControllerRevision  [] 4 namespaced
+        apps/v1 daemonsets DaemonSet ds [status] 11 namespaced
         apps/v1 deployments Deployment deploy [scale,status] 8 namespaced
         apps/v1 replicasets ReplicaSet rs [scale,status] 8 namespaced
+        apps/v1 statefulsets StatefulSet sts [scale,status] 5 namespaced
+        batch/v1 cronjobs CronJob cj [status] 10 namespaced
+        batch/v1 jobs Job  [status] 8 namespaced
         coordination.k8s.io/v1 leases Lease  [] 3 namespaced
         discovery.k8s.io/v1 endpointslices EndpointSlice  [] 5 namespaced
         node.k8s.io/v1 runtimeclasses RuntimeClass  [] 3 cluster
+        policy/v1 poddisruptionbudgets PodDisruptionBudget pdb [status] 5 namespaced
         rbac.authorization.k8s.io/v1 clusterroles ClusterRole  [] 2 cluster
         rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding  [] 6 cluster
         rbac.authorization.k8s.io/v1 roles Role  [] 2 namespaced
         rbac.authorization.k8s.io/v1 rolebindings RoleBinding  [] 6 namespaced
+        scheduling.k8s.io/v1 priorityclasses PriorityClass pc [] 5 cluster
         windlass.dev/v1 keyvalues KeyValue kv [] 5 namespaced
         authentication.k8s.io/v1 selfsubjectreviews SelfSubjectReview  [] 0 cluster
         authentication.k8s.io/v1 tokenreviews TokenReview  [] 0 cluster

@@ -2,6 +2,7 @@
 //! reads go to `read` and `watch`, every change to `write`.
 
 mod change;
+mod evict;
 mod remove;
 mod reviews;
 mod scale;
@@ -91,6 +92,7 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
         ("scale", "get") => scale::get(&call, &target).await,
         ("scale", "update" | "patch") => scale::change(&call, &target, body).await,
         ("binding", "create") => change::bind(&call, &target, &info.name, body).await,
+        ("eviction", "create") => evict::create(&call, &target, body).await,
         ("token", "create") => token::create(&call, &target, body).await,
         (_, "get") => get(&call, &target).await,
         (_, "update") => change::update(&call, &target, body).await,

@@ -96,6 +96,17 @@ async fn aggregated_discovery_is_negotiated() {
               }
             },
             {
+              "subresource": "eviction",
+              "verbs": [
+                "create"
+              ],
+              "responseKind": {
+                "group": "policy",
+                "version": "v1",
+                "kind": "Eviction"
+              }
+            },
+            {
               "subresource": "exec",
               "verbs": [
                 "create",
@@ -187,9 +198,9 @@ async fn plain_discovery() {
     out += &format!("\n{}", cluster.get("/apis/apps").await);
     out += &format!("\n{}", cluster.get("/api").await);
     expect![[r#"
-        apps authentication.k8s.io authorization.k8s.io coordination.k8s.io discovery.k8s.io events.k8s.io metrics.k8s.io node.k8s.io rbac.authorization.k8s.io windlass.dev
-        /api/v1: configmaps events namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status pods pods/attach pods/binding pods/ephemeralcontainers pods/exec pods/log pods/portforward pods/proxy pods/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
-        /apis/apps/v1: deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status
+        apps authentication.k8s.io authorization.k8s.io batch coordination.k8s.io discovery.k8s.io events.k8s.io metrics.k8s.io node.k8s.io policy rbac.authorization.k8s.io scheduling.k8s.io windlass.dev
+        /api/v1: configmaps endpoints events limitranges namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status persistentvolumeclaims persistentvolumeclaims/status pods pods/attach pods/binding pods/ephemeralcontainers pods/eviction pods/exec pods/log pods/portforward pods/proxy pods/status podtemplates replicationcontrollers replicationcontrollers/scale replicationcontrollers/status resourcequotas resourcequotas/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
+        /apis/apps/v1: controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status
         /apis/events.k8s.io/v1: events
         {"kind":"APIGroup","apiVersion":"v1","name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"groupVersion":"apps/v1","version":"v1"}}
         {"kind":"APIVersions","versions":["v1"],"serverAddressByClientCIDRs":[]}"#]].assert_eq(&out);

@@ -3,6 +3,7 @@
 
 mod content;
 mod discovery;
+mod evictions;
 mod faults;
 mod lists;
 mod metrics;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
 
-use super::workload;
+use super::workload::{self, amount, count_or_percent};
 use crate::{
     cause::{Causes, Path},
     strategy::{Context, ScalePaths, Separation, Strategy},
@@ -93,6 +93,7 @@ impl Strategy for Deployment {
             spec_replicas: "spec.replicas",
             status_replicas: "status.replicas",
             selector: "spec.selector",
+            plain_selector: false,
         })
     }
 }
@@ -124,29 +125,5 @@ fn strategy_rules(strategy: &Value, path: Path<'_>, causes: &mut Causes) {
                 json!({"Type": strategy["type"], "RollingUpdate": strategy["rollingUpdate"]});
             causes.not_supported(path, &shown, &["Recreate", "RollingUpdate"]);
         }
-    }
-}
-
-fn count_or_percent(value: &Value, path: Path<'_>, causes: &mut Causes) {
-    match value {
-        Value::String(text) => {
-            let digits = text.strip_suffix('%').unwrap_or_default();
-            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
-                causes.invalid(path, value, why);
-            }
-        }
-        value if value.as_i64().is_some_and(|number| number < 0) => {
-            causes.invalid(path, value, "must be greater than or equal to 0");
-        }
-        _ => {}
-    }
-}
-
-/// The number, also of a percentage.
-fn amount(value: &Value) -> i64 {
-    match value {
-        Value::String(text) => text.trim_end_matches('%').parse().unwrap_or(0),
-        value => value.as_i64().unwrap_or(0),
     }
 }

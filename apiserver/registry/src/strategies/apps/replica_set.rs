@@ -62,6 +62,7 @@ impl Strategy for ReplicaSet {
             spec_replicas: "spec.replicas",
             status_replicas: "status.replicas",
             selector: "spec.selector",
+            plain_selector: false,
         })
     }
 }

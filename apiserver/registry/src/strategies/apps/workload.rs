@@ -1,4 +1,4 @@
-//! What Deployment and ReplicaSet share: a selector, a template of pods, counts.
+//! What the kinds that make pods share: a selector, a template of pods, counts.
 
 use serde_json::Value;
 use windlass_sdk_meta::{Labels, Selector};
@@ -34,35 +34,41 @@ pub fn validate_selector_and_template(object: &Value, causes: &mut Causes) {
             );
         }
     }
+    labels_fit(spec, path, "invalid label selector", causes);
     let (template, path) = (&spec["template"], path.child("template"));
-    let labels = &template["metadata"]["labels"];
-    let why = "`selector` does not match template `labels`";
-    let parsed = Selector::from_json(selector);
-    let fits = |parsed: &Selector| {
-        tree::has(spec, "selector") && parsed.matches_labels(&Labels::from_json(labels))
-    };
-    match parsed {
-        Err(_) => {
-            let spec = Path::Root.child("spec");
-            causes.invalid(spec.child("selector"), selector, "invalid label selector");
-        }
-        Ok(parsed) if !fits(&parsed) && labels.is_null() => {
-            causes.invalid_null(path.child("metadata").child("labels"), why);
-        }
-        Ok(parsed) if !fits(&parsed) => {
-            causes.invalid(path.child("metadata").child("labels"), labels, why);
-        }
-        Ok(_) => {}
-    }
     pod::validate_template(template, path, causes);
-    let pods = &template["spec"];
-    let spec_path = path.child("spec");
+    runs_always(template, path, "ReplicaSet", causes);
+}
+
+/// The selector has to find the pods that the template makes. `unreadable` says what is wrong with a
+/// selector that can't be evaluated; empty: nothing, because it has been said before.
+pub fn labels_fit(spec: &Value, path: Path<'_>, unreadable: &str, causes: &mut Causes) {
+    let (selector, labels) = (&spec["selector"], &spec["template"]["metadata"]["labels"]);
+    let template = path.child("template");
+    let metadata = template.child("metadata");
+    match Selector::from_json(selector) {
+        Err(_) if unreadable.is_empty() => {}
+        Err(_) => causes.invalid(path.child("selector"), selector, unreadable),
+        Ok(parsed) => {
+            let fits =
+                tree::has(spec, "selector") && parsed.matches_labels(&Labels::from_json(labels));
+            if !fits {
+                let why = "`selector` does not match template `labels`";
+                causes.invalid_or_null(metadata.child("labels"), labels, why);
+            }
+        }
+    }
+}
+
+/// Pods that are replaced when they end run always, and without a deadline.
+pub fn runs_always(template: &Value, path: Path<'_>, kind: &str, causes: &mut Causes) {
+    let (pods, path) = (&template["spec"], path.child("spec"));
     if tree::text(pods, "restartPolicy") != "Always" {
-        causes.not_supported(spec_path.child("restartPolicy"), &pods["restartPolicy"], &["Always"]);
+        causes.not_supported(path.child("restartPolicy"), &pods["restartPolicy"], &["Always"]);
     }
     if tree::has(pods, "activeDeadlineSeconds") {
-        let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        causes.forbidden(spec_path.child("activeDeadlineSeconds"), why);
+        let why = format!("activeDeadlineSeconds in {kind} is not Supported");
+        causes.forbidden(path.child("activeDeadlineSeconds"), why);
     }
 }
 
@@ -131,6 +137,27 @@ pub fn validate_counts(object: &Value, keys: &[&str], causes: &mut Causes) {
     }
 }
 
+/// A count that says how often a name was taken never goes back.
+pub fn collisions_kept(new: &Value, old: &Value, causes: &mut Causes) {
+    let of = |object: &Value| tree::number(&object["status"], "collisionCount").unwrap_or(0);
+    if of(new) < of(old) {
+        let path = Path::Root.child("status");
+        let now = Value::from(of(new));
+        causes.invalid(path.child("collisionCount"), &now, "cannot be decremented");
+    }
+}
+
+/// Fields of `spec` that never change. Absent ones are shown as null: they are pointers.
+pub fn spec_kept(new: &Value, old: &Value, keys: &[&str], causes: &mut Causes) {
+    let path = Path::Root.child("spec");
+    for key in keys {
+        let (after, before) = (&new["spec"][*key], &old["spec"][*key]);
+        if !tree::same(after, before) {
+            causes.invalid_or_null(path.child(key), after, "field is immutable");
+        }
+    }
+}
+
 /// The selector says which pods are its own: it never changes.
 pub fn selector_kept(new: &Value, old: &Value, causes: &mut Causes) {
     let (after, before) = (&new["spec"]["selector"], &old["spec"]["selector"]);
@@ -142,10 +169,65 @@ pub fn selector_kept(new: &Value, old: &Value, causes: &mut Causes) {
 
 /// The wide cells: names and images of the containers, and the selector.
 pub fn wide_cells(object: &Value) -> [Value; 3] {
-    let containers = tree::list(&object["spec"]["template"]["spec"], "containers");
+    let [names, images] = container_cells(&object["spec"]["template"]);
+    [names, images, Value::from(selector_cell(&object["spec"]["selector"]))]
+}
+
+/// Names and images of a template's containers.
+pub fn container_cells(template: &Value) -> [Value; 2] {
+    let containers = tree::list(&template["spec"], "containers");
     let of = |key: &str| {
         let all: Vec<&str> = containers.iter().map(|one| tree::text(one, key)).collect();
         Value::from(all.join(","))
     };
-    [of("name"), of("image"), Value::from(selector_text(&object["spec"]["selector"]))]
+    [of("name"), of("image")]
+}
+
+/// A selector as cells show it.
+pub fn selector_cell(selector: &Value) -> String {
+    match selector_text(selector) {
+        text if text.is_empty() => "<none>".to_owned(),
+        text => text,
+    }
+}
+
+/// Labels as cells show them.
+pub fn labels_cell(labels: &Value) -> String {
+    let all = labels.as_object().into_iter().flatten();
+    let mut all: Vec<String> =
+        all.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    all.sort_unstable();
+    if all.is_empty() { "<none>".to_owned() } else { all.join(",") }
+}
+
+/// Not more than all.
+pub fn at_most_all(value: &Value, path: Path<'_>, causes: &mut Causes) {
+    if value.is_string() && amount(value) > 100 {
+        causes.invalid(path, value, "must not be greater than 100%");
+    }
+}
+
+/// A count, or a share of all of them.
+pub fn count_or_percent(value: &Value, path: Path<'_>, causes: &mut Causes) {
+    match value {
+        Value::String(text) => {
+            let digits = text.strip_suffix('%').unwrap_or_default();
+            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+                causes.invalid(path, value, why);
+            }
+        }
+        value if value.as_i64().is_some_and(|number| number < 0) => {
+            causes.invalid(path, value, "must be greater than or equal to 0");
+        }
+        _ => {}
+    }
+}
+
+/// The number, also of a percentage.
+pub fn amount(value: &Value) -> i64 {
+    match value {
+        Value::String(text) => text.trim_end_matches('%').parse().unwrap_or(0),
+        value => value.as_i64().unwrap_or(0),
+    }
 }

@@ -15,6 +15,7 @@ use windlass_sdk_meta::{Timestamp, format_time};
 
 pub use defaults::default_spec;
 pub use spec::{validate_template, validate_tolerations};
+pub use update::changed;
 
 use crate::{
     cause::{Causes, Path},

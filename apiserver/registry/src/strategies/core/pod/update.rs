@@ -115,8 +115,8 @@ fn nothing_else(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-/// The members that differ, for the person who reads the refusal.
-fn changed(new: &Value, old: &Value) -> String {
+/// The members of a `spec` that differ, for the person who reads the refusal.
+pub fn changed(new: &Value, old: &Value) -> String {
     let keys = |of: &Value| -> Vec<String> {
         of.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
     };
