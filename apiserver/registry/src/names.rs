@@ -1,6 +1,8 @@
 //! The forms that names, labels and keys must have, with upstream's words for what is wrong. Checks
 //! walk bytes: no regular expression runs when a pod is created.
 
+use crate::cause::{Causes, Path};
+
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const LABEL_HELP: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
@@ -67,6 +69,35 @@ fn subdomain_in(text: &str, unit: &str) -> Vec<String> {
         found.push(wrong(SUBDOMAIN_HELP, SUBDOMAIN, &["example.com"]));
     }
     found
+}
+
+/// A subdomain whose first label is `*`.
+pub fn wildcard(text: &str) -> Vec<String> {
+    if text.strip_prefix("*.").is_some_and(is_subdomain) {
+        return Vec::new();
+    }
+    let help = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
+    vec![wrong(help, &format!(r"\*\.{SUBDOMAIN}"), &["*.example.com"])]
+}
+
+/// `acme.io/foo`: who looks after something.
+pub fn domain_prefixed_path(text: &str, path: Path<'_>, causes: &mut Causes) {
+    match text.split_once('/') {
+        _ if text.is_empty() => causes.required(path, ""),
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
+            causes.complaints(path, host, subdomain(host));
+            let legal =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+            if !rest.bytes().all(legal) {
+                let why = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
+                causes.invalid_text(path, rest, why);
+            }
+        }
+        _ => {
+            let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            causes.invalid_text(path, text, why);
+        }
+    }
 }
 
 /// A name that stands alone between two slashes of a URL.

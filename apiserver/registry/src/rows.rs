@@ -9,13 +9,14 @@ use crate::{
     computed::Computed,
     kind::{Column, GroupVersion, Kind, Selectable, Subresource},
     strategies::{
-        apps, authorization, batch, coordination, core, discovery, metrics, node, policy, rbac,
-        scheduling, windlass,
+        apps, authorization, batch, coordination, core, discovery, metrics, networking, node,
+        policy, rbac, scheduling, windlass,
     },
     strategy::Strategy,
 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const NETWORKING: &str = "networking.k8s.io";
 const METRICS: &str = "metrics.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
@@ -66,6 +67,9 @@ pub fn builtin() -> Vec<Kind> {
             coordination::Lease,
         ),
         row("discovery.k8s.io", "v1", "endpointslices", &[], PLAIN, &[], discovery::EndpointSlice),
+        row(NETWORKING, "v1", "ingressclasses", &[], INERT, &[], networking::IngressClass),
+        row(NETWORKING, "v1", "ingresses", &["status"], INERT, &[], networking::Ingress),
+        row(NETWORKING, "v1", "networkpolicies", &[], INERT, &[], networking::NetworkPolicy),
         row(
             "node.k8s.io",
             "v1",

@@ -7,6 +7,7 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod metrics;
+pub mod networking;
 pub mod node;
 pub mod policy;
 pub mod rbac;

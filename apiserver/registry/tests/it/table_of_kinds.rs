@@ -52,6 +52,9 @@ fn every_row_is_there() {
         batch/v1 jobs Job  [status] 8 namespaced
         coordination.k8s.io/v1 leases Lease  [] 3 namespaced
         discovery.k8s.io/v1 endpointslices EndpointSlice  [] 5 namespaced
+        networking.k8s.io/v1 ingressclasses IngressClass  [] 4 cluster
+        networking.k8s.io/v1 ingresses Ingress ing [status] 6 namespaced
+        networking.k8s.io/v1 networkpolicies NetworkPolicy netpol [] 3 namespaced
         node.k8s.io/v1 runtimeclasses RuntimeClass  [] 3 cluster
         policy/v1 poddisruptionbudgets PodDisruptionBudget pdb [status] 5 namespaced
         rbac.authorization.k8s.io/v1 clusterroles ClusterRole  [] 2 cluster

@@ -33,7 +33,7 @@ impl Strategy for ControllerRevision {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let owners = tree::list(&object["metadata"], "ownerReferences").iter();
-        let controller = owners.filter(|owner| tree::flag(owner, "controller")).map(|owner| {
+        let mut controller = owners.filter(|owner| tree::flag(owner, "controller")).map(|owner| {
             let (group, _) = tree::text(owner, "apiVersion").split_once('/').unwrap_or_default();
             let dot = if group.is_empty() { "" } else { "." };
             let kind = tree::text(owner, "kind").to_lowercase();
@@ -41,7 +41,7 @@ impl Strategy for ControllerRevision {
         });
         vec![
             name(object),
-            controller.last().unwrap_or_else(|| "<none>".to_owned()).into(),
+            controller.next().unwrap_or_else(|| "<none>".to_owned()).into(),
             tree::number(object, "revision").unwrap_or(0).into(),
             age(object, now),
         ]

@@ -69,22 +69,7 @@ pub fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
 
 fn managed_by(by: &Value, path: Path<'_>, causes: &mut Causes) {
     let Some(text) = by.as_str() else { return };
-    match text.split_once('/') {
-        _ if text.is_empty() => causes.required(path, ""),
-        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
-            causes.complaints(path, host, names::subdomain(host));
-            let legal =
-                |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
-            if !rest.bytes().all(legal) {
-                let why = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
-                causes.invalid_text(path, rest, why);
-            }
-        }
-        _ => {
-            let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            causes.invalid_text(path, text, why);
-        }
-    }
+    names::domain_prefixed_path(text, path, causes);
     if text.len() > MAX_MANAGED_BY {
         causes.too_long(path, MAX_MANAGED_BY);
     }

@@ -6,6 +6,7 @@ mod batch;
 mod core;
 mod evictions;
 mod job_status;
+mod networking;
 mod policy;
 
 use expect_test::Expect;
