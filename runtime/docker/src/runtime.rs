@@ -89,6 +89,13 @@ impl DockerRuntime {
     }
 }
 
+impl Drop for DockerRuntime {
+    fn drop(&mut self) {
+        // Whoever comes next writes to the same files.
+        self.inner.logs.stop();
+    }
+}
+
 impl Inner {
     fn heard(&self, event: Heard) {
         match event {
