@@ -14,6 +14,8 @@ pub fn run(args: &ResetArgs) -> anyhow::Result<()> {
     let _lock = crate::files::lock(folder)?;
     windlass_runtime_agent::remove_volumes(&folder.join("node/volumes"))
         .with_context(|| format!("can't remove the volumes of {}", folder.display()))?;
+    windlass_runtime_net::remove_leftovers()
+        .context("can't remove the routes that a run with --network routed left behind")?;
     std::fs::remove_dir_all(folder)
         .with_context(|| format!("can't remove {}", folder.display()))?;
     println!("removed {}", folder.display());

@@ -19,6 +19,7 @@ use crate::{
     conn::Conn,
     holder::{self, Sort},
     podnet::PodNet,
+    redirect::COPY_BYTES,
     relay::Relay,
     table::{Rows, Table},
 };
@@ -198,7 +199,8 @@ async fn copy(net: PodNet, mut conn: Conn, endpoints: Vec<SocketAddr>) {
         if let Ok(Ok(mut far)) = tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
             let _ = far.set_nodelay(true);
             // Either side may hang up at any time; both learn it from their own socket.
-            let _ = tokio::io::copy_bidirectional(&mut conn, &mut far).await;
+            let (up, down) = (COPY_BYTES, COPY_BYTES);
+            let _ = tokio::io::copy_bidirectional_with_sizes(&mut conn, &mut far, up, down).await;
             return;
         }
     }
