@@ -124,6 +124,9 @@ pub struct ResetArgs {
     /// The folder to remove
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// The Docker engine that ran its containers, as for `up`
+    #[arg(long, value_name = "SOCKET", env = "WINDLASS_DOCKER_HOST")]
+    pub docker_host: Option<String>,
 }
 
 /// What the person typed can't be used; the process exits 2.

@@ -16,6 +16,10 @@ pub fn run(args: &ResetArgs) -> anyhow::Result<()> {
         .with_context(|| format!("can't remove the volumes of {}", folder.display()))?;
     windlass_runtime_net::remove_leftovers()
         .context("can't remove the routes that a run with --network routed left behind")?;
+    let docker = folder.join("node/docker");
+    if docker.is_dir() {
+        crate::node::remove_containers(args.docker_host.as_deref(), &docker)?;
+    }
     std::fs::remove_dir_all(folder)
         .with_context(|| format!("can't remove {}", folder.display()))?;
     println!("removed {}", folder.display());

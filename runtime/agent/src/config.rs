@@ -1,6 +1,12 @@
 //! What an agent is handed.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::net::TcpListener;
 use windlass_runtime_api::Runtime;
@@ -18,7 +24,7 @@ pub struct AgentConfig {
     pub runtimes: Vec<Arc<dyn Runtime>>,
     pub images: Arc<dyn Images>,
     /// The address of the cluster's DNS, for containers; None: they ask whom the machine asks.
-    pub cluster_dns: Option<IpAddr>,
+    pub cluster_dns: Option<Ipv4Addr>,
     /// Where pods get their addresses.
     pub pod_block: Block,
     pub records: Records,

@@ -11,7 +11,6 @@ use windlass_runtime_image::{
     Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
 };
 use windlass_sdk_client::{EventType, Key};
-use windlass_sdk_package::PackageError;
 use windlass_sdk_types::{
     Kind, ObjectReference, Pod, RuntimeClass, Secret, api::core::v1::Container,
 };
@@ -117,11 +116,9 @@ impl Images for ImageStore {
     ) -> Result<Pulled, RuntimeError> {
         credentials.extend(Credentials::of_node(reference).await);
         let pulled = ImageStore::pull(self, reference, &credentials).await;
-        pulled.map_err(|error| match &error {
-            ImageError::Package(PackageError::Container(_)) => {
-                RuntimeError::new(IS_CONTAINER, error.to_string())
-            }
-            _ => RuntimeError::new(PULL_ERROR, error.to_string()),
+        pulled.map_err(|error| {
+            let reason = if error.is_container() { IS_CONTAINER } else { PULL_ERROR };
+            RuntimeError::new(reason, error.to_string())
         })
     }
 }
@@ -194,8 +191,20 @@ impl Agent {
             None => self.runtimes.ready_engine(),
         };
         let Some(engine) = engine else { return Ok(None) };
-        let found = engine.find_image(name).await?;
-        Ok(found.map(|found| (found.image, found.pulled)))
+        let Some(found) = engine.find_image(name).await? else { return Ok(None) };
+        match (found.image.nature, class) {
+            (Nature::Wasm, None) => {
+                // It was built or loaded there, but needs no engine to run.
+                let archive = engine.export_image(name).await?;
+                let bound = windlass_runtime_image::IMAGE_LIMIT_BYTES;
+                let taken = self.images.import(name, archive, bound).await;
+                let image = taken.map_err(|error| {
+                    RuntimeError::new(PULL_ERROR, format!("{name} in the engine's store: {error}"))
+                })?;
+                Ok(Some((image, false)))
+            }
+            _ => Ok(Some((found.image, found.pulled))),
+        }
     }
 
     /// From its registry; which store takes it is told by what it is.

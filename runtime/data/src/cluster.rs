@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use windlass_runtime_api::{Entry, KeyValueError, KeyValueStore, Keys, add};
 use windlass_sdk_client::{Api, Delete, Error};
-use windlass_sdk_meta::keyvalue::{STORE_LABEL, entry_name};
+use windlass_sdk_meta::keyvalue::{BOUND_CAUSE, STORE_LABEL, entry_name};
 use windlass_sdk_types::{ByteString, KeyValue, KeyValueSpec, Kind, path};
 
 /// How often an increment looks again because another node was first.
@@ -189,7 +189,9 @@ fn contended() -> KeyValueError {
 }
 
 fn failed(error: Error) -> KeyValueError {
-    match error.is_forbidden() && !error.is_namespace_terminating() {
+    // Those are no matter of who asks.
+    let of_the_namespace = error.is_namespace_terminating() || error.has_cause(BOUND_CAUSE);
+    match error.is_forbidden() && !of_the_namespace {
         true => KeyValueError::AccessDenied,
         false => KeyValueError::other(error),
     }

@@ -74,10 +74,13 @@ impl Error {
 
     /// A create was refused because its namespace is being deleted.
     pub fn is_namespace_terminating(&self) -> bool {
-        let causes = self.status().and_then(|status| status.details.as_deref());
-        causes.is_some_and(|details| {
-            details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
-        })
+        self.has_cause("NamespaceTerminating")
+    }
+
+    /// The API server named this cause, more precise than a reason.
+    pub fn has_cause(&self, reason: &str) -> bool {
+        let details = self.status().and_then(|status| status.details.as_deref());
+        details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == reason))
     }
 
     /// Trying the same again later may help.

@@ -8,6 +8,11 @@ use sha2::{Digest, Sha256};
 pub const KEY_LIMIT_BYTES: usize = 1024;
 /// Bytes of a value.
 pub const VALUE_LIMIT_BYTES: usize = 1 << 20;
+/// Entries of all stores of one namespace, and what they come to as objects.
+pub const ENTRIES_LIMIT: usize = 10_000;
+pub const ENTRIES_LIMIT_BYTES: usize = 64 << 20;
+/// The cause of a refusal for one of these bounds.
+pub const BOUND_CAUSE: &str = "KeyValueBound";
 /// The label that selects the entries of one store.
 pub const STORE_LABEL: &str = "windlass.dev/store";
 

@@ -1,6 +1,7 @@
 //! What we make of what is asked: plugins that complete or refuse a write, in upstream's order. A
 //! plugin is a file with up to two functions; both orders stand in this one.
 
+mod key_values;
 mod namespace_lifecycle;
 mod node_restriction;
 mod runtime_class;
@@ -99,6 +100,7 @@ impl Admission {
         namespace_lifecycle::validate(request, lookup)?;
         node_restriction::validate(request, lookup)?;
         service_account::validate(request, lookup)?;
+        key_values::validate(request, lookup)?;
         runtime_class::validate(request, lookup)?;
         escalation::check(&self.options.authorizer, request, lookup)?;
         Ok(Vec::new())

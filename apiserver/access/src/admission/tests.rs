@@ -411,3 +411,43 @@ async fn nobody_grants_more_than_they_have() {
     let refused = admit(&cluster, create(&jane, rbac("ClusterRole", "g", gathering))).await;
     assert_eq!(refused.expect_err("it could gather anything").code, 403);
 }
+
+#[tokio::test(start_paused = true)]
+async fn key_value_entries_are_bounded() {
+    let (cluster, admin) = (cluster(), admin());
+    let entry = |name: String, bytes: usize| {
+        json!({"apiVersion": "windlass.dev/v1", "kind": "KeyValue",
+            "metadata": {"namespace": "n", "name": name},
+            "spec": {"store": "default", "key": "k", "value": "A".repeat(bytes)}})
+    };
+    for n in 0..9_999 {
+        cluster.put(entry(format!("e{n}"), 4));
+    }
+    check(&cluster, create(&admin, entry("last".into(), 4)), expect!["ok"]).await;
+    cluster.put(entry("last".into(), 4));
+    let more = create(&admin, entry("more".into(), 4));
+    check(
+        &cluster,
+        more,
+        expect![[r#"403 keyvalues.windlass.dev "more" is forbidden: namespace n has 10000 key-value entries, which is the bound: delete some, or keep them elsewhere by the pods' annotation windlass.dev/keyvalue"#]],
+    )
+    .await;
+    // What is there may be changed, and another namespace has a bound of its own.
+    let (old, new) = (entry("last".into(), 4), entry("last".into(), 8));
+    check(&cluster, update(&admin, &old, new), expect!["ok"]).await;
+    let mut elsewhere = entry("more".into(), 4);
+    elsewhere["metadata"]["namespace"] = "default".into();
+    check(&cluster, create(&admin, elsewhere), expect!["ok"]).await;
+
+    for n in 0..63 {
+        cluster.put(entry(format!("e{n}"), 1 << 20));
+    }
+    let (small, large) = (entry("last".into(), 4), entry("last".into(), 1 << 20));
+    check(
+        &cluster,
+        update(&admin, &small, large.clone()),
+        expect![[r#"403 keyvalues.windlass.dev "last" is forbidden: namespace n has 64 MiB of key-value entries, which is the bound: delete some, or keep them elsewhere by the pods' annotation windlass.dev/keyvalue"#]],
+    )
+    .await;
+    check(&cluster, update(&admin, &large, small), expect!["ok"]).await;
+}

@@ -381,6 +381,17 @@ fn a_node_reaches_its_own_and_what_its_pods_refer_to() {
          get namespaces - m
          list namespaces
          update namespaces - n
+         create windlass.dev:keyvalues n
+         update windlass.dev:keyvalues n default.hits
+         list windlass.dev:keyvalues n
+         watch windlass.dev:keyvalues n
+         patch windlass.dev:keyvalues n default.hits
+         create windlass.dev:keyvalues m
+         get windlass.dev:keyvalues m default.hits
+         update windlass.dev:keyvalues m default.hits
+         delete windlass.dev:keyvalues m default.hits
+         list windlass.dev:keyvalues m
+         list windlass.dev:keyvalues
          list apps:deployments
          get /healthz",
         expect![[r#"
@@ -427,6 +438,17 @@ fn a_node_reaches_its_own_and_what_its_pods_refer_to() {
             - get namespaces - m | no relationship found between node 'a' and this object
             - list namespaces
             - update namespaces - n
+            + create windlass.dev:keyvalues n
+            + update windlass.dev:keyvalues n default.hits
+            + list windlass.dev:keyvalues n
+            - watch windlass.dev:keyvalues n | can only get, list, create, update and delete key-value entries
+            - patch windlass.dev:keyvalues n default.hits | can only get, list, create, update and delete key-value entries
+            - create windlass.dev:keyvalues m | no relationship found between node 'a' and this object
+            - get windlass.dev:keyvalues m default.hits | no relationship found between node 'a' and this object
+            - update windlass.dev:keyvalues m default.hits | no relationship found between node 'a' and this object
+            - delete windlass.dev:keyvalues m default.hits | no relationship found between node 'a' and this object
+            - list windlass.dev:keyvalues m | no relationship found between node 'a' and this object
+            - list windlass.dev:keyvalues | can only read objects that it names, of one namespace
             - list apps:deployments
             - get /healthz
         "#]],

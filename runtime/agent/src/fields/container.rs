@@ -79,11 +79,10 @@ pub const TYPES: &[Type] = &[
         name: "ContainerPort",
         fields: &[
             honoured("name"),
-            refused("hostPort", When::Set, "not there yet"),
+            so("hostPort", "what the node refuses is an Event; the container runs all the same"),
             honoured("containerPort"),
-            refused("protocol", When::NotOneOf(&["", "TCP"]), "only TCP is there yet")
-                .but_containers_refuse(When::NotOneOf(&["", "TCP", "UDP"]), "no SCTP here"),
-            without("hostIP", "it is about `hostPort`"),
+            refused("protocol", When::NotOneOf(&["", "TCP", "UDP"]), "no pod has SCTP here"),
+            honoured("hostIP"),
         ],
     },
     Type {

@@ -5,6 +5,8 @@
 mod apply;
 mod attacks;
 mod bad_input;
+mod containers;
+mod engine;
 mod health;
 mod images;
 mod languages;

@@ -122,7 +122,10 @@ metadata: {name: echo, labels: {app: echo}}
 spec:
   containers:
   - {name: tcp, image: 'windlass.dev/test/command-echo:1', args: [tcp, '0.0.0.0:7000']}
-  - {name: udp, image: 'windlass.dev/test/command-echo:1', args: [udp, '0.0.0.0:7000']}
+  - name: udp
+    image: windlass.dev/test/command-echo:1
+    args: [udp, '0.0.0.0:7000']
+    ports: [{name: echo, containerPort: 7000, protocol: UDP}]
 ---
 apiVersion: v1
 kind: Service
@@ -131,7 +134,7 @@ spec:
   selector: {app: echo}
   ports:
   - {name: tcp, port: 7, targetPort: 7000}
-  - {name: udp, port: 7, targetPort: 7000, protocol: UDP}
+  - {name: udp, port: 7, targetPort: echo, protocol: UDP}
 ---
 apiVersion: v1
 kind: Pod
