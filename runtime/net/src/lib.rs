@@ -4,6 +4,7 @@
 //! addresses out of it. Knows neither wasmtime nor HTTP.
 
 mod addresses;
+mod affinity;
 mod blocks;
 mod caller;
 mod conn;

@@ -89,7 +89,7 @@ pub(crate) fn serve_udp(
         };
         let from = SocketAddr::new(caller.pod.address?, 0);
         match net.bind_udp_outside(&caller, from, Scope::Everyone) {
-            Ok(port) => Some(Back::Pod(port, to.into())),
+            Ok(port) => Some(Back::Pod(Box::new(port), to.into())),
             Err(error) => {
                 tracing::debug!(pod = %caller.pod.name, %error, "redirected datagram");
                 None
