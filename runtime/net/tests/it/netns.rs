@@ -2,10 +2,13 @@
 //! which therefore need root and iproute2, as `cargo xtask test` checks; without them they fail.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -31,6 +34,12 @@ impl Netns {
 
     pub fn fd(&self) -> OwnedFd {
         self.file.try_clone().expect("a descriptor").into()
+    }
+
+    /// The file is this namespace.
+    pub fn is(&self, file: &Metadata) -> bool {
+        let own = self.file.metadata().expect("the namespace");
+        (own.dev(), own.ino()) == (file.dev(), file.ino())
     }
 
     /// Runs on a thread inside, as a container's process would.

@@ -1,6 +1,6 @@
 //! Routed mode, each test inside a network namespace of its own that stands for the machine.
 
-use std::{fs, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+use std::{fs, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::net::TcpStream;
 use windlass_runtime_net::{
@@ -117,6 +117,42 @@ fn pods_and_services_have_addresses_of_the_network() {
         assert_eq!(local_routes(machine), 2, "those of the killed one are gone");
         drop(routes.expect("added"));
         assert_eq!(local_routes(machine), 0);
+    });
+}
+
+/// The threads that make sockets in namespaces, of nets on this machine.
+fn visitors(machine: &Netns) -> usize {
+    let of_machine = |task: &std::path::Path| {
+        let comm = fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let there = fs::metadata(task.join("ns/net")).is_ok_and(|there| machine.is(&there));
+        comm.starts_with("windlass-netns") && there
+    };
+    let tasks = fs::read_dir("/proc/self/task").expect("procfs");
+    tasks.flatten().filter(|task| of_machine(&task.path())).count()
+}
+
+#[test]
+fn nothing_is_left_of_a_net() {
+    on_a_machine(async |machine| {
+        let namespace = Netns::new();
+        let ranges = vec![Block::PODS, Block::SERVICES];
+        let net = PodNet::loopback(ranges, Limits::default(), Rng::seeded(1));
+        let pod = net.join(container(&Block::PODS, 1), namespace.fd()).await.expect("joined");
+        assert_eq!(visitors(machine), 1);
+        // One thread serves all pods, and is at home when it has nothing to do.
+        let second = Netns::new();
+        let other = net.join(container(&Block::PODS, 2), second.fd()).await.expect("joined");
+        assert_eq!(visitors(machine), 1);
+        pod.leave().await;
+        other.leave().await;
+        assert_eq!(namespace.sockets() + &second.sockets(), "");
+        drop(net);
+        let gone = async {
+            while visitors(machine) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the thread ends");
     });
 }
 

@@ -1,7 +1,7 @@
 //! Ports of the node that lead to services, and the routed mode, in a network namespace of its own
 //! that stands for a machine.
 
-use std::{fs::File, os::fd::AsRawFd, process::Command};
+use std::{fs::File, net::UdpSocket, os::fd::AsRawFd, process::Command, time::Duration};
 
 use windlass_tests_e2e::{Cluster, Kubectl, Options, first_answer, http_get, wait_for};
 
@@ -31,7 +31,7 @@ fn a_node_port_answers_until_its_service_goes() -> anyhow::Result<()> {
     let port = url.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
     let manifest = format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: other}}, spec: {{type: NodePort, \
-         selector: {{app: hello}}, ports: [{{port: 80, nodePort: {port}}}]}}}}"
+         selector: {{app: hello}}, ports: [{{port: 80, targetPort: 8080, nodePort: {port}}}]}}}}"
     );
     let refused = kubectl.output(&["create", "-f", "-"], &manifest)?;
     assert!(refused.stderr.contains("provided port is already allocated"), "{}", refused.stderr);
@@ -82,6 +82,24 @@ impl Drop for Machine {
     }
 }
 
+/// What a DNS server answers to a question for addresses.
+fn ask(server: &str, name: &str) -> anyhow::Result<Vec<u8>> {
+    let mut question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    for label in name.split('.') {
+        question.push(u8::try_from(label.len())?);
+        question.extend(label.as_bytes());
+    }
+    question.extend(b"\0\0\x01\0\x01");
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.connect(server)?;
+    socket.send(&question)?;
+    let mut answer = vec![0; 512];
+    let length = socket.recv(&mut answer)?;
+    answer.truncate(length);
+    Ok(answer)
+}
+
 fn ip(arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("ip").args(arguments).output()?;
     anyhow::ensure!(output.status.success(), "ip {arguments:?} takes root: {output:?}");
@@ -107,6 +125,10 @@ fn routed_mode_gives_addresses_of_the_network() -> anyhow::Result<()> {
         let (status, body) = first_answer(&url);
         assert!(status == 200 && body.contains("Hello from Windlass"), "{url}: {body}");
     }
+    // The host itself may ask for names of services.
+    let address: std::net::Ipv4Addr = service.parse()?;
+    let answer = ask("10.128.0.10:53", "hello.default.svc.cluster.local")?;
+    assert!(answer.ends_with(&address.octets()), "{answer:?}");
     assert_eq!(machine.routes()?, 2);
 
     // Killed: what it left is taken over. Told to stop: nothing is left.
