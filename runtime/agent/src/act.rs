@@ -134,6 +134,7 @@ impl Agent {
             (Ok(started), Some(image)) => {
                 self.say_started(&about, &started);
                 self.update(uid, |entry| {
+                    entry.resuming = false;
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         memory.started(attempt, started.id, now);
                         memory.hooking =

@@ -277,9 +277,13 @@ impl Agent {
                     let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
                     agent.runtimes.run_sandbox(&sandbox, true).await
                 };
-                if let Err(error) = resumed.await {
-                    tracing::warn!(uid = pod.uid(), %error, "sandbox not taken up");
-                }
+                match resumed.await {
+                    Ok(()) => agent.update(pod.uid(), |entry| entry.resuming = false),
+                    Err(error) => {
+                        tracing::warn!(uid = pod.uid(), %error, "sandbox not taken up");
+                        None
+                    }
+                };
                 for container in order::every(&pod) {
                     let runs = agent.runtime_of(pod.uid(), &container.name).outlives_agent();
                     if runs {
