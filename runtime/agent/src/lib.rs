@@ -37,6 +37,7 @@ mod state;
 mod stats;
 mod status;
 mod statuses;
+mod storage;
 mod unsupported;
 mod volumes;
 
