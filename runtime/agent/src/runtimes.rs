@@ -71,15 +71,12 @@ impl Runtimes {
 
     /// The one that runs images of this nature.
     pub fn of(&self, nature: Nature) -> Result<&Arc<dyn Runtime>, RuntimeError> {
-        self.engine().filter(|_| nature == Nature::Container).map_or_else(
-            || match nature {
-                Nature::Wasm => Ok(&self.first),
-                Nature::Container => {
-                    Err(RuntimeError::new(NO_ENGINE, "this node runs no containers"))
-                }
-            },
-            Ok,
-        )
+        match nature {
+            Nature::Wasm => Ok(&self.first),
+            Nature::Container => self
+                .engine()
+                .ok_or_else(|| RuntimeError::new(NO_ENGINE, "this node runs no containers")),
+        }
     }
 
     /// The one that runs containers, where the node has one.

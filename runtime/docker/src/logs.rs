@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use bollard::{container::LogOutput, errors::Error, query_parameters::LogsOptionsBuilder};
+use bollard::{
+    container::LogOutput,
+    errors::Error,
+    query_parameters::{LogsOptions, LogsOptionsBuilder},
+};
 use futures::{Stream as Items, StreamExt};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
@@ -24,7 +28,7 @@ use crate::{
 /// Lines that are written together, at most.
 const BATCH: usize = 512;
 /// Who is told that a container ended doesn't wait longer for its log.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(10);
 /// Before a log is asked for again that ended although its container runs.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -78,6 +82,11 @@ impl Logs {
         }
     }
 
+    /// Ends all following.
+    pub fn end(&self) {
+        self.followed.lock().drain().for_each(|(_, followed)| followed.task.abort());
+    }
+
     async fn run(&self, id: &str, path: PathBuf, tty: bool) {
         let from = path.clone();
         let last = tokio::task::spawn_blocking(move || last_position(&from)).await;
@@ -95,18 +104,15 @@ impl Logs {
             // The sender lives as long as the engine.
             let _ = availability.wait_for(windlass_runtime_api::Availability::is_ready).await;
             if let Ok(docker) = self.engine.docker() {
-                let since = written.last.map_or(0, |last| last.at.as_second());
-                let options = LogsOptionsBuilder::default()
-                    .follow(true)
-                    .stdout(true)
-                    .stderr(true)
-                    .timestamps(true)
-                    .since(i32::try_from(since).unwrap_or(i32::MAX))
-                    .build();
-                written.passed = 0;
+                let options = written.options(true);
                 self.copy(docker.logs(id, Some(options)), &path, tty, &mut written).await;
                 match docker.inspect_container(id, None).await {
-                    Ok(found) if !is_running(&found) => return,
+                    Ok(found) if !is_running(&found) => {
+                        // Who follows while a container ends may miss its last words.
+                        let options = written.options(false);
+                        let rest = docker.logs(id, Some(options));
+                        return self.copy(rest, &path, tty, &mut written).await;
+                    }
                     Err(error) if is_not_found(&error) => return,
                     _ => {}
                 }
@@ -180,6 +186,19 @@ struct Written {
 }
 
 impl Written {
+    /// Asks for what isn't in the file yet, and for the rest of its last second.
+    fn options(&mut self, follow: bool) -> LogsOptions {
+        self.passed = 0;
+        let since = self.last.map_or(0, |last| last.at.as_second());
+        LogsOptionsBuilder::default()
+            .follow(follow)
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .since(i32::try_from(since).unwrap_or(i32::MAX))
+            .build()
+    }
+
     /// Appends a line that is not in the file yet.
     fn put(&mut self, line: &Line<'_>, text: &mut Vec<u8>) {
         match &mut self.last {

@@ -92,6 +92,13 @@ impl DockerRuntime {
     }
 }
 
+/// What follows logs goes with it: the next one goes on where they were.
+impl Drop for DockerRuntime {
+    fn drop(&mut self) {
+        self.inner.logs.end();
+    }
+}
+
 impl Inner {
     fn heard(&self, event: Heard) {
         match event {
