@@ -9,14 +9,11 @@ use std::{
     time::Duration,
 };
 
-use bollard::{
-    container::LogOutput,
-    errors::Error,
-    query_parameters::{LogsOptions, LogsOptionsBuilder},
-};
+use bollard::{Docker, container::LogOutput, errors::Error, query_parameters::LogsOptionsBuilder};
 use futures::{Stream as Items, StreamExt};
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use windlass_runtime_logs::{LogBounds, Position, Stream, last_position, put_line};
 use windlass_sdk_meta::{Clock, Timestamp};
 
@@ -28,7 +25,7 @@ use crate::{
 /// Lines that are written together, at most.
 const BATCH: usize = 512;
 /// Who is told that a container ended doesn't wait longer for its log.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(3);
 /// Before a log is asked for again that ended although its container runs.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -43,7 +40,7 @@ pub struct Logs {
 struct Followed {
     /// All that will ever come is in the file.
     done: watch::Receiver<bool>,
-    task: AbortHandle,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Logs {
@@ -64,7 +61,8 @@ impl Logs {
             logs.run(&of, path, tty).await;
             done.send_replace(true);
         });
-        followed.insert(id.to_owned(), Followed { done: is_done, task: task.abort_handle() });
+        let task = AbortOnDropHandle::new(task);
+        followed.insert(id.to_owned(), Followed { done: is_done, _task: task });
     }
 
     /// Returns once everything that an ended container wrote is in its file, or can't be had soon.
@@ -77,14 +75,12 @@ impl Logs {
 
     /// The container is gone.
     pub fn forget(&self, id: &str) {
-        if let Some(followed) = self.followed.lock().remove(id) {
-            followed.task.abort();
-        }
+        self.followed.lock().remove(id);
     }
 
-    /// Ends all following.
-    pub fn end(&self) {
-        self.followed.lock().drain().for_each(|(_, followed)| followed.task.abort());
+    /// Nobody follows anything any more.
+    pub fn stop(&self) {
+        self.followed.lock().clear();
     }
 
     async fn run(&self, id: &str, path: PathBuf, tty: bool) {
@@ -104,14 +100,11 @@ impl Logs {
             // The sender lives as long as the engine.
             let _ = availability.wait_for(windlass_runtime_api::Availability::is_ready).await;
             if let Ok(docker) = self.engine.docker() {
-                let options = written.options(true);
-                self.copy(docker.logs(id, Some(options)), &path, tty, &mut written).await;
+                self.read(&docker, id, true, (&path, tty), &mut written).await;
                 match docker.inspect_container(id, None).await {
                     Ok(found) if !is_running(&found) => {
-                        // Who follows while a container ends may miss its last words.
-                        let options = written.options(false);
-                        let rest = docker.logs(id, Some(options));
-                        return self.copy(rest, &path, tty, &mut written).await;
+                        // Who follows may miss what comes just before the end.
+                        return self.read(&docker, id, false, (&path, tty), &mut written).await;
                     }
                     Err(error) if is_not_found(&error) => return,
                     _ => {}
@@ -119,6 +112,27 @@ impl Logs {
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Copies what comes after that which is in the file.
+    async fn read(
+        &self,
+        docker: &Docker,
+        id: &str,
+        follow: bool,
+        (path, tty): (&Path, bool),
+        written: &mut Written,
+    ) {
+        let since = written.last.map_or(0, |last| last.at.as_second());
+        let options = LogsOptionsBuilder::default()
+            .follow(follow)
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .since(i32::try_from(since).unwrap_or(i32::MAX))
+            .build();
+        written.passed = 0;
+        self.copy(docker.logs(id, Some(options)), path, tty, written).await;
     }
 
     async fn copy(
@@ -186,19 +200,6 @@ struct Written {
 }
 
 impl Written {
-    /// Asks for what isn't in the file yet, and for the rest of its last second.
-    fn options(&mut self, follow: bool) -> LogsOptions {
-        self.passed = 0;
-        let since = self.last.map_or(0, |last| last.at.as_second());
-        LogsOptionsBuilder::default()
-            .follow(follow)
-            .stdout(true)
-            .stderr(true)
-            .timestamps(true)
-            .since(i32::try_from(since).unwrap_or(i32::MAX))
-            .build()
-    }
-
     /// Appends a line that is not in the file yet.
     fn put(&mut self, line: &Line<'_>, text: &mut Vec<u8>) {
         match &mut self.last {

@@ -92,10 +92,10 @@ impl DockerRuntime {
     }
 }
 
-/// What follows logs goes with it: the next one goes on where they were.
 impl Drop for DockerRuntime {
     fn drop(&mut self) {
-        self.inner.logs.end();
+        // Whoever comes next writes to the same files.
+        self.inner.logs.stop();
     }
 }
 
