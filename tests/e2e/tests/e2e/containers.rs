@@ -232,9 +232,9 @@ fn a_mixed_pod_shares_localhost_services_and_a_volume() -> anyhow::Result<()> {
     // The container calls the WASM on localhost, and a WASM service by its names.
     assert_eq!(inside("wget -qO- http://localhost:8081/shared/from-init")?, "prepared\n");
     let hello =
-        wait_for("the service answers inside", 20, || inside("wget -qO- http://hello/").ok());
+        wait_for("the service answers inside", 20, || inside("wget -qO- http://hello:8080/").ok());
     assert!(hello.starts_with("Hello"), "{hello}");
-    assert_eq!(inside("wget -qO- http://hello.mixed.svc.cluster.local/")?, hello);
+    assert_eq!(inside("wget -qO- http://hello.mixed.svc.cluster.local:8080/")?, hello);
     // The WASM calls the container on localhost, and both see one volume.
     let address = kubectl.jsonpath("service both", "{.spec.clusterIP}")?;
     first_answer(&format!("http://{address}/"));
