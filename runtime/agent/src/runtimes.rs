@@ -271,7 +271,7 @@ impl Agent {
             let (agent, address) = (self.clone(), sandbox.address);
             tokio::spawn(async move {
                 let resumed = async {
-                    let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
+                    let sandbox = Arc::new(agent.sandbox(&pod, address, true).await?);
                     agent.runtimes.run_sandbox(&sandbox, true).await
                 };
                 match resumed.await {
