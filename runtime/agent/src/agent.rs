@@ -527,8 +527,10 @@ async fn follow_runtime(
         if all {
             agent.observe_all().await;
         } else {
+            // One that takes long (the log of a container that ended) holds up no other pod.
             for uid in changed {
-                agent.observe(&uid).await;
+                let agent = agent.clone();
+                tokio::spawn(async move { agent.observe(&uid).await });
             }
         }
     }

@@ -315,6 +315,10 @@ impl PodState {
 fn take_in(memory: &mut ContainerMemory, found: &windlass_runtime_api::ObservedContainer) {
     match &found.state {
         ContainerState::Running { started_at } => {
+            // An end never changes: this was seen before it.
+            if matches!(&memory.state, Attempt::Ended(ended) if ended.id == found.id) {
+                return;
+            }
             let running = Attempt::Running { id: found.id.clone(), started_at: *started_at };
             if memory.attempt != found.attempt {
                 memory.readiness = Tally::default();
