@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use windlass_runtime_net::Block;
 use windlass_runtime_wasm::Endpoint;
 use windlass_sdk_meta::Quantity;
 
@@ -38,6 +39,15 @@ pub struct UpArgs {
     /// Name of this machine's node
     #[arg(long, value_name = "NAME", default_value_t = default_node_name())]
     pub node_name: String,
+    /// Where pods and services have their addresses: on loopback, or in ranges of the network (root)
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Network::Loopback)]
+    pub network: Network,
+    /// Addresses of the pods of all nodes, with --network routed
+    #[arg(long, value_name = "RANGE", default_value = windlass_runtime_net::ROUTED_PODS)]
+    pub pod_range: Block,
+    /// Addresses of services, with --network routed
+    #[arg(long, value_name = "RANGE", default_value = windlass_runtime_net::ROUTED_SERVICES)]
+    pub service_range: Block,
     /// Memory that all WASM guests of the node may hold together, such as 2Gi (else 7/8 of the machine's)
     #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
     pub guest_memory: Option<u64>,
@@ -59,6 +69,14 @@ pub struct UpArgs {
     /// How long pods stay on a node that is lost, where they don't say (Kubernetes: 300)
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub default_unreachable_toleration_seconds: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// 127.64.0.0/10: no set-up, for any user, on one machine
+    Loopback,
+    /// 10.64.0.0/10 and 10.128.0.0/16, or other ranges
+    Routed,
 }
 
 #[derive(Subcommand)]
@@ -106,6 +124,9 @@ pub struct ResetArgs {
     /// The folder to remove
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// The Docker engine that ran its containers, as for `up`
+    #[arg(long, value_name = "SOCKET", env = "WINDLASS_DOCKER_HOST")]
+    pub docker_host: Option<String>,
 }
 
 /// What the person typed can't be used; the process exits 2.

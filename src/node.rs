@@ -106,7 +106,7 @@ impl NodeAgent {
             .await
             .context("no port for the kubelet API")?;
         let mut runtimes: Vec<Arc<dyn Runtime>> = vec![runtime];
-        if let Some(docker) = docker(args, plane, &dir.join("docker"))? {
+        if let Some(docker) = docker(args, plane, &dir.join("docker"), net.clone())? {
             runtimes.push(docker);
         }
         let config = AgentConfig {
@@ -120,7 +120,7 @@ impl NodeAgent {
             cluster,
             runtimes,
             images: Arc::new(images),
-            cluster_dns: None,
+            cluster_dns: net.cluster_dns(),
             pod_block: blocks.pods,
             records: Records::Dir(dir.join("records")),
             log_dir: dir.join("logs"),
@@ -156,18 +156,33 @@ fn docker(
     args: &UpArgs,
     plane: &ControlPlane,
     dir: &Path,
+    net: PodNet,
 ) -> anyhow::Result<Option<Arc<DockerRuntime>>> {
-    let host = match args.docker_host.as_deref() {
-        Some("none") => return Ok(None),
-        Some(named) => {
-            named.parse().map_err(|error| UsageError(format!("--docker-host: {error}")))?
-        }
-        None => default_docker_host(),
-    };
+    let Some(host) = docker_host(args.docker_host.as_deref())? else { return Ok(None) };
     let id = files::node_id(dir)?;
     let dir = dir.join("pods");
     let clock = plane.clock.clone();
-    Ok(Some(DockerRuntime::start(DockerConfig { host, node: id, dir, clock })))
+    Ok(Some(DockerRuntime::start(DockerConfig { host, node: id, dir, clock, net })))
+}
+
+/// None where no engine is wanted.
+fn docker_host(named: Option<&str>) -> Result<Option<DockerHost>, UsageError> {
+    match named {
+        Some("none") => Ok(None),
+        Some(named) => {
+            named.parse().map(Some).map_err(|error| UsageError(format!("--docker-host: {error}")))
+        }
+        None => Ok(Some(default_docker_host())),
+    }
+}
+
+/// Removes what a node that is no more left in the engine; an engine that isn't there has nothing.
+pub fn remove_containers(named: Option<&str>, dir: &Path) -> anyhow::Result<()> {
+    let Some(host) = docker_host(named)? else { return Ok(()) };
+    let id = files::node_id(dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let removed = runtime.block_on(windlass_runtime_docker::remove_all(&host, &id));
+    removed.map_err(|error| anyhow::anyhow!("can't remove the containers of the node: {error}"))
 }
 
 /// Docker's own variable, where it names an engine of this machine.

@@ -14,6 +14,10 @@ pub fn run(args: &ResetArgs) -> anyhow::Result<()> {
     let _lock = crate::files::lock(folder)?;
     windlass_runtime_agent::remove_volumes(&folder.join("node/volumes"))
         .with_context(|| format!("can't remove the volumes of {}", folder.display()))?;
+    let docker = folder.join("node/docker");
+    if docker.is_dir() {
+        crate::node::remove_containers(args.docker_host.as_deref(), &docker)?;
+    }
     std::fs::remove_dir_all(folder)
         .with_context(|| format!("can't remove {}", folder.display()))?;
     println!("removed {}", folder.display());

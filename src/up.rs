@@ -12,11 +12,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::{User, pki::Authority};
-use windlass_runtime_net::Blocks;
+use windlass_runtime_net::{Block, Blocks, Routes};
 use windlass_sdk_meta::{Clock, Rng, SystemClock};
 
 use crate::{
-    cli::UpArgs,
+    cli::{Network, UpArgs, UsageError},
     demo, files,
     node::NodeAgent,
     plane::{ControlPlane, write_kubeconfig},
@@ -42,7 +42,7 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
     let _lock = files::lock(data_dir)?;
     let (clock, rng): (Arc<dyn Clock>, Rng) = (Arc::new(SystemClock), Rng::from_system());
-    let blocks = Blocks::claim(data_dir, &rng)?;
+    let (blocks, _routes) = addresses(args, &rng)?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("can't listen on {}: choose another address by --listen", args.listen)
     })?;
@@ -79,6 +79,28 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
         tracing::warn!(within = ?STOP, "some parts did not end in time and were cut");
     }
     Ok(())
+}
+
+/// The addresses of this node's pods and of services, which are the machine's own for as long as the
+/// routes are there.
+fn addresses(args: &UpArgs, rng: &Rng) -> anyhow::Result<(Blocks, Option<Routes>)> {
+    let (pods, services) = (args.pod_range, args.service_range);
+    match args.network {
+        Network::Loopback => Ok((Blocks::claim(&args.data_dir, rng)?, None)),
+        Network::Routed => {
+            let loopback = |range: Block| range.first().is_loopback();
+            if pods.overlaps(services) || loopback(pods) || loopback(services) {
+                let why = format!(
+                    "--pod-range {pods} and --service-range {services} must be apart from each \
+                     other and from 127.0.0.0/8"
+                );
+                return Err(UsageError(why).into());
+            }
+            let blocks = Blocks::claim_routed(&args.data_dir, pods, services, rng)?;
+            let routes = Routes::add(&blocks, &[pods, services])?;
+            Ok((blocks, Some(routes)))
+        }
+    }
 }
 
 /// Each pod that listens takes a descriptor, and many systems give a process 1,024 unless it asks.

@@ -1,6 +1,7 @@
 //! The project's own tasks: setting up what the tests need, running them, checks, guests, facts.
 //! `cargo xtask help` lists them.
 
+mod docker;
 mod facts;
 mod guests;
 mod languages;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::Command, time::Instant};
 
 use crate::{
-    guests,
+    docker, guests,
     shell::{self, command, root},
     tools,
 };
@@ -13,6 +13,7 @@ use crate::{
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let start = Instant::now();
     let environment = tools::install_all()?;
+    let engine = docker::Engine::start()?;
     guests::run()?;
     eprintln!("xtask: tools and guests are there after {} s", start.elapsed().as_secs());
     // This makes the binary as well: it has a test of its own (tests/cli.rs).
@@ -20,7 +21,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     eprintln!("xtask: built after {} s", start.elapsed().as_secs());
     let mut test = cargo();
     test.args(["test", "--workspace"]).args(args);
-    test.env("WINDLASS_BIN", binary("debug")).envs(environment);
+    test.env("WINDLASS_BIN", binary("debug")).envs(environment).envs([engine.environment()]);
     shell::run(&mut test)?;
     eprintln!("xtask: all tests passed after {} s", start.elapsed().as_secs());
     Ok(())
@@ -37,9 +38,9 @@ pub fn bench(args: &[String]) -> anyhow::Result<()> {
         "windlass-tests-bench",
     ]))?;
     let mut bench = command(root().join("target/release/windlass-tests-bench"));
-    shell::run(
-        bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_for_bench()?),
-    )
+    bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_for_bench()?);
+    let engine = docker::Engine::start()?;
+    shell::run(bench.envs([engine.environment()]))
 }
 
 fn cargo() -> Command {

@@ -14,7 +14,7 @@ use serde_json::Value;
 const MOST_LINES: usize = 600;
 
 /// A crate and the crates of this workspace that it may use besides itself (not for tests).
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("sdk-meta", &[]),
     ("sdk-types", &["sdk-meta"]),
     ("sdk-client", &["sdk-meta", "sdk-types"]),
@@ -42,7 +42,9 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("runtime-data", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api", "runtime-net"]),
     ("runtime-image", &["sdk-meta", "sdk-package", "runtime-api"]),
     ("runtime-volume", &["sdk-meta", "sdk-types"]),
-    ("runtime-wasm", &["sdk-meta", "runtime-api", "runtime-net"]),
+    ("runtime-logs", &["sdk-meta"]),
+    ("runtime-docker", &["sdk-meta", "runtime-api", "runtime-logs", "runtime-net"]),
+    ("runtime-wasm", &["sdk-meta", "runtime-api", "runtime-logs", "runtime-net"]),
     (
         "runtime-agent",
         &[

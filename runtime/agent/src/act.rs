@@ -7,6 +7,7 @@ use windlass_runtime_api::{
     ConsoleSpec, ContainerSpec, Image, Limits, LinuxSandbox, Nature, OnTrap, Port, Protocol,
     RuntimeError, Sandbox, Started,
 };
+use windlass_runtime_net::host_resolv_conf;
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_meta::Quantity;
 use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container};
@@ -14,11 +15,10 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
-    linux::{self, NodeDns},
-    log_files, names, order,
+    linux, log_files, names, order,
     state::{SandboxState, Trouble},
     unsupported::Refusals,
-    volumes::FAILED_MOUNT,
+    volumes::{self, FAILED_MOUNT},
 };
 
 /// Delays between attempts to start: first and longest. A missing ConfigMap is often on its way; an
@@ -33,22 +33,24 @@ const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const REQUEST_TIMEOUT: &str = "windlass.dev/request-timeout";
 const INSTANCE_MEMORY: &str = "windlass.dev/instance-memory";
 const ON_TRAP: &str = "windlass.dev/on-trap";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 impl Agent {
     pub(crate) fn run_sandbox(self: &Arc<Self>, entry: &mut Entry, pod: &Arc<Pod>) {
         let uid = pod.uid().to_owned();
-        let address = match self.addresses.lock().allocate(&uid) {
+        let address = match self.address(pod) {
             Ok(address) => address,
-            Err(error) => return self.sandbox_failed(entry, &uid, error.to_string()),
+            Err(why) => return self.sandbox_failed(entry, &uid, why),
         };
-        entry.state.address = Some(IpAddr::V4(address));
+        entry.state.address = Some(address);
         entry.state.sandbox = SandboxState::Making;
-        let sandbox = Arc::new(self.sandbox(pod, IpAddr::V4(address)));
         let (agent, pod) = (self.clone(), pod.clone());
         tokio::spawn(async move {
-            let with_containers = agent.has_containers(&pod).await;
-            let made = agent.runtimes.run_sandbox(&sandbox, with_containers).await;
+            let made = async {
+                let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
+                let with_containers = agent.has_containers(&pod).await;
+                agent.runtimes.run_sandbox(&sandbox, with_containers).await
+            };
+            let made = made.await;
             agent.update(&uid, |entry| match made {
                 Ok(()) => {
                     entry.state.sandbox = SandboxState::Ready;
@@ -60,6 +62,16 @@ impl Agent {
                 }
             });
         });
+    }
+
+    /// The pod's own, or the node's where it has the node's network.
+    fn address(&self, pod: &Pod) -> Result<IpAddr, String> {
+        let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        if on_host && let Ok(address) = self.node.host_ip.parse() {
+            return Ok(address);
+        }
+        let address = self.addresses.lock().allocate(pod.uid());
+        address.map(IpAddr::V4).map_err(|error| error.to_string())
     }
 
     fn sandbox_failed(&self, entry: &mut Entry, uid: &str, message: String) {
@@ -129,6 +141,7 @@ impl Agent {
                         (memory.image, memory.image_digest) = (image.reference, image.digest);
                     }
                 });
+                self.open_host_ports(pod, container).await;
                 // A command may have ended by now; a handler's start time is the runtime's.
                 self.observe(uid).await;
                 if self.post_start(pod, container).await {
@@ -235,7 +248,7 @@ impl Agent {
         }
         let services = env::visible_services(pod, &services);
         let files = self.env_files(pod, container, address).await?;
-        let sandbox = Arc::new(self.sandbox(pod, address));
+        let sandbox = Arc::new(self.sandbox(pod, address).await?);
         let resolved = env::resolve(&Inputs {
             pod,
             container,
@@ -342,6 +355,7 @@ impl Agent {
                 if removed.is_ok() {
                     agent.addresses.lock().release(&uid);
                     entry.state.sandbox = SandboxState::Absent;
+                    entry.host_ports.clear();
                 } else {
                     entry.state.sandbox = SandboxState::Ready;
                 }
@@ -386,17 +400,19 @@ impl Agent {
 }
 
 impl Agent {
-    pub(crate) fn sandbox(&self, pod: &Pod, address: IpAddr) -> Sandbox {
-        let dns = NodeDns {
-            cluster: self.cluster_dns,
-            // Without one, names are not looked up outside.
-            resolv_conf: std::fs::read_to_string(RESOLV_CONF).unwrap_or_default(),
-        };
-        let linux = match self.node.containers {
-            true => linux::sandbox(pod, &dns),
+    pub(crate) async fn sandbox(
+        &self,
+        pod: &Pod,
+        address: IpAddr,
+    ) -> Result<Sandbox, RuntimeError> {
+        let linux = match self.runtimes.ready_engine().is_some() {
+            true => {
+                let reach = self.reach(pod).await?;
+                linux::sandbox(pod, self.cluster_dns, &host_resolv_conf(), reach)
+            }
             false => LinuxSandbox::default(),
         };
-        sandbox(pod, address, linux)
+        Ok(sandbox(pod, address, linux))
     }
 
     /// Whether the pod is known to need the container engine, by its class or by images that are
@@ -427,10 +443,15 @@ impl Agent {
         {
             memory.nature = Some(nature);
         }
-        match Refusals::of(pod).concerning(container, &[nature]) {
-            Some(why) => Err(config_error(why.to_owned())),
-            None => Ok(image),
+        if let Some(why) = Refusals::of(pod).concerning(container, &[nature]) {
+            return Err(config_error(why.to_owned()));
         }
+        if nature == Nature::Container && volumes::group_of(pod).is_some() && !volumes::is_root() {
+            let why = "spec.securityContext.fsGroup is not supported: giving volumes to a group \
+                       takes root, and this node runs without";
+            return Err(config_error(why.to_owned()));
+        }
+        Ok(image)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use windlass_runtime_api::{ObservedSandbox, Runtime, RuntimeEvent};
-use windlass_runtime_net::PodAddresses;
+use windlass_runtime_api::{Runtime, RuntimeEvent};
+use windlass_runtime_net::{PodAddresses, PodNet, Published};
 use windlass_sdk_client::{Api, EventType, Informer, Key, Queue, Recorder};
 use windlass_sdk_meta::Clock;
 use windlass_sdk_types::{Kind, ObjectReference, Pod, Service};
@@ -31,7 +31,7 @@ use crate::{
     plan::{Action, NodeView, Plan, plan_pod},
     probe::{self, Watched},
     records::Records,
-    runtimes::{Listing, NO_ENGINE, Runtimes},
+    runtimes::{Listing, Runtimes, follow_engine},
     state::{Attempt, PodState, Record, SandboxState},
     stats::Meter,
     statuses::{self, StatusText},
@@ -92,6 +92,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         volumes: Volumes::new(config.volume_dir.clone(), config.cluster.informers.clone()),
         pods,
         services,
+        net: config.kubelet.as_ref().map(|kubelet| kubelet.net.clone()),
         runtimes,
         cluster_dns: config.cluster_dns,
         entries: Mutex::default(),
@@ -108,6 +109,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         kubelet_port: kubelet_port.map(|address| address.port()),
         memory_budget: first.memory_budget(),
         engine: agent.runtimes.engine().and_then(|engine| engine.availability()),
+        engine_images: agent.runtimes.engine().cloned(),
         memory_pressure: agent.evictions.pressure(),
     };
     tokio::spawn(node::run(config.node, config.cluster, config.images, view, stop.clone()));
@@ -149,9 +151,11 @@ pub(crate) struct Agent {
     pub volumes: Volumes,
     pub pods: Informer<Pod>,
     pub services: Informer<Service>,
+    /// Where host ports are opened; None in the simulation.
+    pub net: Option<PodNet>,
     pub runtimes: Runtimes,
     /// Where containers look up names of services.
-    pub cluster_dns: Option<IpAddr>,
+    pub cluster_dns: Option<Ipv4Addr>,
     pub entries: Mutex<Entries>,
     /// Pods to look at, by uid.
     pub queue: Queue<String>,
@@ -184,6 +188,8 @@ pub(crate) struct Entry {
     pub delete: bool,
     /// postStart hooks under way, by container: they end when the container is stopped.
     pub hooks: BTreeMap<String, CancellationToken>,
+    /// Open for the pod, by container.
+    pub host_ports: BTreeMap<String, Vec<Published>>,
     record: Option<Record>,
     /// (container, reason) -> what was said last.
     said: BTreeMap<(String, &'static str), (u32, String)>,
@@ -221,7 +227,7 @@ impl Agent {
         for pod in self.pods.list() {
             order::containers(&pod).for_each(|container| self.watch(&pod, &container.name));
         }
-        self.resume(seen);
+        self.resume(&listing);
         self.remove_left_over(&listing).await;
         self.remove_old_logs().await;
         let known = self.entries.lock().by_uid.keys().cloned().collect();
@@ -234,40 +240,11 @@ impl Agent {
         self.runtimes.list().await.map_err(|source| AgentError::Runtime { name, source })
     }
 
-    /// Sandboxes whose containers outlived the agent get again what ended with it: their parts in the
-    /// other runtimes, and their network.
-    fn resume(self: &Arc<Self>, seen: &BTreeMap<String, ObservedSandbox>) {
-        for pod in self.pods.list() {
-            let Some(sandbox) = seen.get(pod.uid()) else { continue };
-            if pod.is_deleting() || !self.runtimes.has_containers(pod.uid()) {
-                continue;
-            }
-            let sandbox = Arc::new(self.sandbox(&pod, sandbox.address));
-            let agent = self.clone();
-            tokio::spawn(async move {
-                if let Err(error) = agent.runtimes.run_sandbox(&sandbox, true).await {
-                    tracing::warn!(uid = sandbox.uid, %error, "sandbox not taken up");
-                }
-                agent.observe(&sandbox.uid).await;
-            });
-        }
-    }
-
-    /// Removes what runtimes have of pods that are gone.
-    async fn remove_left_over(&self, listing: &Listing) {
-        for uid in listing.pods.keys() {
-            if self.entries.lock().by_uid.contains_key(uid) {
-                continue;
-            }
-            match self.runtimes.remove_sandbox(uid).await {
-                Ok(()) => self.addresses.lock().release(uid),
-                Err(error) => tracing::warn!(uid, %error, "left-over sandbox stays"),
-            }
-        }
-    }
-
     fn keep_address(&self, uid: &str, address: IpAddr) {
         let IpAddr::V4(address) = address else { return };
+        if address.to_string() == self.node.host_ip {
+            return;
+        }
         if let Err(error) = self.addresses.lock().restore(uid, address) {
             tracing::warn!(uid, %error, "a sandbox has an address of somebody else");
         }
@@ -283,7 +260,8 @@ impl Agent {
         let mut state = PodState::restore(pod, record.as_ref());
         let told = statuses::of(pod);
         let over = matches!(told["phase"].as_str(), Some("Succeeded" | "Failed"));
-        if let Some(IpAddr::V4(address)) = state.address.filter(|_| !over)
+        let own = state.address.filter(|address| address.to_string() != self.node.host_ip);
+        if let Some(IpAddr::V4(address)) = own.filter(|_| !over)
             && let Err(error) = self.addresses.lock().restore(&uid, address)
         {
             tracing::warn!(namespace = pod.namespace(), name = pod.name(), %error, "new address");
@@ -296,6 +274,7 @@ impl Agent {
             told: StatusText::of(&told),
             delete: false,
             hooks: BTreeMap::new(),
+            host_ports: BTreeMap::new(),
             record,
             said: BTreeMap::new(),
         };
@@ -459,23 +438,6 @@ impl Agent {
         }
     }
 
-    /// Lets what waits for the container engine try again, because it came.
-    fn engine_came(&self) {
-        // Its store may have what no registry has.
-        let waits =
-            |reason: &str| matches!(reason, NO_ENGINE | "ErrImagePull" | "ErrImageNeverPull");
-        let now = self.clock.now();
-        let mut entries = self.entries.lock();
-        for (uid, entry) in &mut entries.by_uid {
-            let containers = entry.state.containers.values_mut().map(|memory| &mut memory.trouble);
-            let troubles = containers.chain(std::iter::once(&mut entry.state.trouble));
-            for trouble in troubles.flatten().filter(|trouble| waits(&trouble.reason)) {
-                trouble.retry_at = now;
-                self.queue.add(uid.clone());
-            }
-        }
-    }
-
     /// Lets every container finish its requests. Nothing is told to the API: for the cluster this
     /// is a node that restarts.
     async fn drain(&self, grace: Duration) {
@@ -520,20 +482,6 @@ impl Agent {
     pub fn log_folder(&self, key: &Key, uid: &str) -> PathBuf {
         self.log_dir.join(format!("{}_{}_{uid}", key.namespace, key.name))
     }
-}
-
-/// Hears of the container engine's coming, until told to stop.
-async fn follow_engine(agent: Arc<Agent>, stop: CancellationToken) {
-    let engine = agent.runtimes.engine().and_then(|engine| engine.availability());
-    let Some(mut engine) = engine else { return };
-    let following = async {
-        while engine.changed().await.is_ok() {
-            if engine.borrow_and_update().is_ready() {
-                agent.engine_came();
-            }
-        }
-    };
-    let _ = stop.run_until_cancelled(following).await;
 }
 
 /// Turns what a runtime tells into looks and Events. Hints that come together are one look.
@@ -588,19 +536,23 @@ impl Agent {
         }
     }
 
-    async fn observe_all(&self) {
+    async fn observe_all(self: &Arc<Self>) {
         let Ok(listing) = self.list().await else { return };
         self.remove_left_over(&listing).await;
         let now = self.clock.now();
-        let mut entries = self.entries.lock();
-        for (uid, entry) in &mut entries.by_uid {
-            // A sandbox that is being made or removed isn't judged by an older list.
-            let settled = matches!(entry.state.sandbox, SandboxState::Ready | SandboxState::Absent);
-            if settled && self.take_in(uid, entry, listing.seen(uid), now) {
-                self.queue.add(uid.clone());
-                self.log_watch.container_changed();
+        {
+            let mut entries = self.entries.lock();
+            for (uid, entry) in &mut entries.by_uid {
+                // A sandbox that is being made or removed isn't judged by an older list.
+                let settled =
+                    matches!(entry.state.sandbox, SandboxState::Ready | SandboxState::Absent);
+                if settled && self.take_in(uid, entry, listing.seen(uid), now) {
+                    self.queue.add(uid.clone());
+                    self.log_watch.container_changed();
+                }
             }
         }
+        self.resume(&listing);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,7 +24,7 @@ pub struct AgentConfig {
     pub runtimes: Vec<Arc<dyn Runtime>>,
     pub images: Arc<dyn Images>,
     /// The address of the cluster's DNS, for containers; None: they ask whom the machine asks.
-    pub cluster_dns: Option<IpAddr>,
+    pub cluster_dns: Option<Ipv4Addr>,
     /// Where pods get their addresses.
     pub pod_block: Block,
     pub records: Records,

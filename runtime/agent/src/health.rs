@@ -30,21 +30,30 @@ impl Agent {
     /// Begins to probe an attempt that runs now.
     pub(crate) fn watch(&self, pod: &Pod, container: &str) {
         let Some(found) = order::containers(pod).find(|of| of.name == container) else { return };
-        let entries = self.entries.lock();
-        let Some(entry) = entries.by_uid.get(pod.uid()) else { return };
-        if let Some(address) = entry.state.address
-            && let Some(memory) = entry.state.containers.get(container)
-            && let Attempt::Running { started_at, .. } = memory.state
-        {
-            let starts = found.startup_probe.is_some() && !memory.passed_startup;
-            let sorts = match starts {
-                true => &[Sort::Startup][..],
-                false => &[Sort::Liveness, Sort::Readiness],
-            };
-            let age = self.clock.now().duration_since(started_at);
-            let age = age.try_into().unwrap_or(Duration::ZERO);
-            self.probe_all(pod.uid(), address, found, memory.attempt, sorts, age);
-        }
+        let begins = {
+            let entries = self.entries.lock();
+            let entry = entries.by_uid.get(pod.uid());
+            entry.and_then(|entry| {
+                let memory = entry.state.containers.get(container)?;
+                let Attempt::Running { started_at, .. } = memory.state else { return None };
+                let starts = found.startup_probe.is_some() && !memory.passed_startup;
+                Some((entry.state.address?, memory.attempt, started_at, starts))
+            })
+        };
+        let Some((address, attempt, started_at, starts)) = begins else { return };
+        let sorts = match starts {
+            true => &[Sort::Startup][..],
+            false => &[Sort::Liveness, Sort::Readiness],
+        };
+        let age = self.clock.now().duration_since(started_at);
+        self.probe_all(
+            pod.uid(),
+            address,
+            found,
+            attempt,
+            sorts,
+            age.try_into().unwrap_or_default(),
+        );
     }
 
     /// Who does it: a program runs beside the container, a port is called through the pod's network.

@@ -9,9 +9,9 @@ use tokio::io::AsyncRead;
 use windlass_runtime_api::{Availability, Image, Nature, RuntimeError};
 use windlass_runtime_image::{
     Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
+    says_wasm as says_wasm_by,
 };
 use windlass_sdk_client::{EventType, Key};
-use windlass_sdk_package::PackageError;
 use windlass_sdk_types::{
     Kind, ObjectReference, Pod, RuntimeClass, Secret, api::core::v1::Container,
 };
@@ -149,7 +149,7 @@ async fn find(
             ),
         )),
         // Another pod's annotation brought it here: for this one it is a container's.
-        Ok(Err(ImageError::Package(PackageError::Container(_)))) => Ok(None),
+        Ok(Err(error)) if error.is_container() => Ok(None),
         Ok(Err(error)) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
         Err(error) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
     }
@@ -163,11 +163,9 @@ async fn pull(
 ) -> Result<Pulled, RuntimeError> {
     credentials.extend(Credentials::of_node(reference).await);
     let pulled = store.pull_for(reference, &credentials, pod_says_wasm).await;
-    pulled.map_err(|error| match &error {
-        ImageError::Package(PackageError::Container(_)) => {
-            RuntimeError::new(IS_CONTAINER, error.to_string())
-        }
-        _ => RuntimeError::new(PULL_ERROR, error.to_string()),
+    pulled.map_err(|error| {
+        let reason = if error.is_container() { IS_CONTAINER } else { PULL_ERROR };
+        RuntimeError::new(reason, error.to_string())
     })
 }
 
@@ -175,7 +173,7 @@ async fn pull(
 /// is then looked at, and decides.
 fn says_wasm(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
-    windlass_sdk_package::says_wasm(|key| annotations?.get(key).map(String::as_str)).is_some()
+    says_wasm_by(|key| annotations?.get(key).map(String::as_str)).is_some()
 }
 
 impl Agent {
@@ -251,8 +249,20 @@ impl Agent {
             None => self.runtimes.ready_engine(),
         };
         let Some(engine) = engine else { return Ok(None) };
-        let found = engine.find_image(name).await?;
-        Ok(found.map(|found| (found.image, found.pulled)))
+        let Some(found) = engine.find_image(name).await? else { return Ok(None) };
+        match (found.image.nature, class) {
+            (Nature::Wasm, None) => {
+                // It was built or loaded there, but needs no engine to run.
+                let archive = engine.export_image(name).await?;
+                let bound = windlass_runtime_image::IMAGE_LIMIT_BYTES;
+                let taken = self.images.import(name, archive, bound).await;
+                let image = taken.map_err(|error| {
+                    RuntimeError::new(PULL_ERROR, format!("{name} in the engine's store: {error}"))
+                })?;
+                Ok(Some((image, false)))
+            }
+            _ => Ok(Some((found.image, found.pulled))),
+        }
     }
 
     /// From its registry; which store takes it is told by what it is.

@@ -16,6 +16,7 @@ mod eviction;
 mod fields;
 mod grpc;
 mod health;
+mod host_ports;
 mod images;
 mod kubelet;
 mod kubelet_streams;

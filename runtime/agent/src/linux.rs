@@ -1,34 +1,25 @@
 //! What a pod says about the kernel's side of its containers: users, privileges, namespaces,
 //! `/etc/resolv.conf`. Pure; what of it a runtime can't give is refused by the table of fields.
 
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
-use windlass_runtime_api::{Dns, LinuxContainer, LinuxSandbox};
+use windlass_runtime_api::{LinuxContainer, LinuxSandbox, Reach};
+use windlass_runtime_net::resolv_conf;
 use windlass_sdk_meta::Quantity;
 use windlass_sdk_types::{
-    Kind, Pod,
+    Pod,
     api::core::v1::{Container, PodSecurityContext, SeccompProfile, SecurityContext},
 };
 
 use crate::plan::NodeView;
 
-const CLUSTER_DOMAIN: &str = "cluster.local";
-const CLUSTER_NDOTS: &str = "ndots:5";
 /// As upstream's kubelet: the more of its memory a pod asked for, the later it is killed.
 const GUARANTEED_OOM_SCORE: i64 = -997;
 const BEST_EFFORT_OOM_SCORE: i64 = 1000;
 const BURSTABLE_OOM_SCORES: (i64, i64) = (3, 999);
 
-/// How names are looked up from this node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeDns {
-    /// Where names of services are answered; None: nowhere that a container could ask.
-    pub cluster: Option<IpAddr>,
-    /// The machine's `/etc/resolv.conf`.
-    pub resolv_conf: String,
-}
-
-pub fn sandbox(pod: &Pod, dns: &NodeDns) -> LinuxSandbox {
+/// What the pod's sandbox gets. `host` is the machine's `/etc/resolv.conf`.
+pub fn sandbox(pod: &Pod, dns: Option<Ipv4Addr>, host: &str, reach: Reach) -> LinuxSandbox {
     let Some(spec) = &pod.spec else { return LinuxSandbox::default() };
     let context = spec.security_context.as_ref();
     let sysctls = context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten();
@@ -38,75 +29,10 @@ pub fn sandbox(pod: &Pod, dns: &NodeDns) -> LinuxSandbox {
         host_ipc: spec.host_ipc == Some(true),
         shared_pid: spec.share_process_namespace == Some(true),
         sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
-        dns: resolver(pod, dns),
+        resolv_conf: dns.map_or(host.to_owned(), |dns| resolv_conf(pod, dns, host)),
+        host_resolv_conf: host.to_owned(),
+        reach,
     }
-}
-
-fn resolver(pod: &Pod, node: &NodeDns) -> Dns {
-    let Some(spec) = &pod.spec else { return Dns::default() };
-    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
-    let host_network = spec.host_network == Some(true);
-    let asks_cluster =
-        policy == "ClusterFirstWithHostNet" || (policy == "ClusterFirst" && !host_network);
-    let mut dns = match (policy, node.cluster.filter(|_| asks_cluster)) {
-        ("None", _) => Dns::default(),
-        (_, None) => machine(&node.resolv_conf),
-        (_, Some(server)) => {
-            let namespace = pod.namespace();
-            let mut searches: Vec<String> =
-                [format!("{namespace}.svc."), "svc.".to_owned(), String::new()]
-                    .map(|prefix| format!("{prefix}{CLUSTER_DOMAIN}"))
-                    .into();
-            searches.extend(machine(&node.resolv_conf).searches);
-            Dns {
-                nameservers: vec![server.to_string()],
-                searches,
-                options: vec![CLUSTER_NDOTS.to_owned()],
-            }
-        }
-    };
-    let Some(config) = &spec.dns_config else { return dns };
-    let add = |to: &mut Vec<String>, more: &Option<Vec<String>>| {
-        for item in more.iter().flatten() {
-            if !to.contains(item) {
-                to.push(item.clone());
-            }
-        }
-    };
-    add(&mut dns.nameservers, &config.nameservers);
-    add(&mut dns.searches, &config.searches);
-    for option in config.options.iter().flatten() {
-        let Some(name) = &option.name else { continue };
-        dns.options.retain(|known| known.split(':').next() != Some(name));
-        dns.options.push(match &option.value {
-            Some(value) => format!("{name}:{value}"),
-            None => name.clone(),
-        });
-    }
-    dns
-}
-
-/// The lines of the machine's file that mean something inside a pod: not nameservers at localhost.
-fn machine(resolv_conf: &str) -> Dns {
-    let mut dns = Dns::default();
-    for line in resolv_conf.lines() {
-        let mut words = line.split_whitespace();
-        let Some(first) = words.next() else { continue };
-        let rest = words.map(str::to_owned);
-        match first {
-            "nameserver" => {
-                let reachable = |text: &String| {
-                    text.parse::<IpAddr>().is_ok_and(|address| !address.is_loopback())
-                };
-                dns.nameservers.extend(rest.filter(reachable));
-            }
-            // The last one counts.
-            "search" => dns.searches = rest.filter(|domain| domain != ".").collect(),
-            "options" => dns.options.extend(rest),
-            _ => {}
-        }
-    }
-    dns
 }
 
 pub fn container(pod: &Pod, container: &Container, node: &NodeView) -> LinuxContainer {
@@ -139,7 +65,15 @@ pub fn container(pod: &Pod, container: &Container, node: &NodeView) -> LinuxCont
         }),
         stop_signal: container.lifecycle.as_ref().and_then(|of| of.stop_signal.clone()),
         oom_score_adj: oom_score(pod, container, node),
+        target: target(pod, &container.name),
     }
+}
+
+/// Of an ephemeral container.
+fn target(pod: &Pod, name: &str) -> Option<String> {
+    let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
+    let target = all.iter().find(|of| of.name == name)?.target_container_name.clone();
+    target.filter(|name| !name.is_empty())
 }
 
 fn oom_score(pod: &Pod, container: &Container, node: &NodeView) -> i64 {
@@ -161,7 +95,6 @@ fn oom_score(pod: &Pod, container: &Container, node: &NodeView) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::{Expect, expect};
     use serde_json::{Value, json};
 
     use super::*;
@@ -169,46 +102,6 @@ mod tests {
     fn pod(spec: Value) -> Pod {
         let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
         serde_json::from_value(pod).expect("a pod")
-    }
-
-    fn check_dns(spec: Value, expected: Expect) {
-        let node = NodeDns {
-            cluster: Some([127, 96, 0, 10].into()),
-            resolv_conf: "# c\nnameserver 127.0.0.53\nnameserver 9.9.9.9\nsearch corp.example\n\
-                          options edns0\n"
-                .into(),
-        };
-        let dns = resolver(&pod(spec), &node);
-        let shown =
-            [dns.nameservers, dns.searches, dns.options].map(|list| list.join(" ")).join(" | ");
-        expected.assert_eq(&shown);
-    }
-
-    #[test]
-    fn resolvers() {
-        check_dns(
-            json!({}),
-            expect![
-                "127.96.0.10 | n.svc.cluster.local svc.cluster.local cluster.local corp.example | \
-                 ndots:5"
-            ],
-        );
-        check_dns(json!({"dnsPolicy": "Default"}), expect!["9.9.9.9 | corp.example | edns0"]);
-        check_dns(json!({"hostNetwork": true}), expect!["9.9.9.9 | corp.example | edns0"]);
-        check_dns(
-            json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"],
-                "searches": ["a.example"], "options": [{"name": "ndots", "value": "2"},
-                {"name": "edns0"}]}}),
-            expect!["1.1.1.1 | a.example | ndots:2 edns0"],
-        );
-        check_dns(
-            json!({"dnsConfig": {"nameservers": ["1.1.1.1"],
-                "options": [{"name": "ndots", "value": "2"}]}}),
-            expect![
-                "127.96.0.10 1.1.1.1 | n.svc.cluster.local svc.cluster.local cluster.local \
-                 corp.example | ndots:2"
-            ],
-        );
     }
 
     #[test]

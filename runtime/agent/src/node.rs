@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::sync::watch::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
-use windlass_runtime_api::{Availability, MemoryBudget};
+use windlass_runtime_api::{Availability, MemoryBudget, Runtime};
 use windlass_sdk_client::{Api, Cluster, Error, Patch};
 use windlass_sdk_meta::{Backoff, Clock, Quantity, Timestamp, format_micro_time, format_time};
 use windlass_sdk_types::{Kind, Lease, Node, path};
@@ -33,6 +33,7 @@ pub(crate) struct View {
     pub memory_pressure: watch::Receiver<bool>,
     /// Of the container engine; None where the node is to run no containers.
     pub engine: Option<watch::Receiver<Availability>>,
+    pub engine_images: Option<Arc<dyn Runtime>>,
 }
 
 /// Keeps Node and Lease until told to stop. Failures are said and tried again.
@@ -119,7 +120,16 @@ impl Keeper {
                 .collect();
             json!({ "names": names, "sizeBytes": image.size_bytes })
         });
-        let images: Vec<Value> = listed.collect();
+        let mut images: Vec<Value> = listed.collect();
+        if let Some(engine) = &self.view.engine_images {
+            let more = engine.list_images().await;
+            let room = IMAGES_TOLD.saturating_sub(images.len());
+            images.extend(
+                more.into_iter()
+                    .take(room)
+                    .map(|image| json!({ "names": image.names, "sizeBytes": image.size_bytes })),
+            );
+        }
         if self.uid.is_empty() {
             self.register(now, &images).await?;
         }

@@ -12,13 +12,16 @@ use std::{
 
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
     ContainerSpec, Nature, ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox,
     SandboxStats, Started,
 };
+use windlass_sdk_types::Kind;
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, Entry},
+    order,
     state::{Attempt, Seen},
 };
 
@@ -258,6 +261,66 @@ fn full_id(runtime: &str, id: &str) -> String {
 }
 
 impl Agent {
+    /// Sandboxes whose containers outlived the agent get again what ended with it: their parts in the
+    /// other runtimes, and their network.
+    pub(crate) fn resume(self: &Arc<Self>, listing: &Listing) {
+        for pod in self.pods.list() {
+            let Some(sandbox) = listing.pods.get(pod.uid()) else { continue };
+            let runs = |entry: &Entry| entry.state.any_running();
+            let runs = self.entries.lock().by_uid.get(pod.uid()).is_some_and(runs);
+            if pod.is_deleting() || !runs || !self.runtimes.has_containers(pod.uid()) {
+                continue;
+            }
+            let (agent, address) = (self.clone(), sandbox.address);
+            tokio::spawn(async move {
+                let resumed = async {
+                    let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
+                    agent.runtimes.run_sandbox(&sandbox, true).await
+                };
+                if let Err(error) = resumed.await {
+                    tracing::warn!(uid = pod.uid(), %error, "sandbox not taken up");
+                }
+                for container in order::every(&pod) {
+                    let runs = agent.runtime_of(pod.uid(), &container.name).outlives_agent();
+                    if runs {
+                        agent.open_host_ports(&pod, &container).await;
+                    }
+                }
+                agent.observe(pod.uid()).await;
+            });
+        }
+    }
+
+    /// Removes what runtimes have of pods that are gone.
+    pub(crate) async fn remove_left_over(&self, listing: &Listing) {
+        for uid in listing.pods.keys() {
+            if self.entries.lock().by_uid.contains_key(uid) {
+                continue;
+            }
+            match self.runtimes.remove_sandbox(uid).await {
+                Ok(()) => self.addresses.lock().release(uid),
+                Err(error) => tracing::warn!(uid, %error, "left-over sandbox stays"),
+            }
+        }
+    }
+
+    /// Lets what waits for the container engine try again, because it came.
+    fn engine_came(&self) {
+        // Its store may have what no registry has.
+        let waits =
+            |reason: &str| matches!(reason, NO_ENGINE | "ErrImagePull" | "ErrImageNeverPull");
+        let now = self.clock.now();
+        let mut entries = self.entries.lock();
+        for (uid, entry) in &mut entries.by_uid {
+            let containers = entry.state.containers.values_mut().map(|memory| &mut memory.trouble);
+            let troubles = containers.chain(std::iter::once(&mut entry.state.trouble));
+            for trouble in troubles.flatten().filter(|trouble| waits(&trouble.reason)) {
+                trouble.retry_at = now;
+                self.queue.add(uid.clone());
+            }
+        }
+    }
+
     /// The runtime that has a container's newest attempt.
     pub(crate) fn runtime_of(&self, uid: &str, container: &str) -> Arc<dyn Runtime> {
         let entries = self.entries.lock();
@@ -265,6 +328,20 @@ impl Agent {
         let id = memory.map_or("", |memory| memory.state.id());
         self.runtimes.of_id(id).clone()
     }
+}
+
+/// Hears of the container engine's coming, until told to stop.
+pub(crate) async fn follow_engine(agent: Arc<Agent>, stop: CancellationToken) {
+    let engine = agent.runtimes.engine().and_then(|engine| engine.availability());
+    let Some(mut engine) = engine else { return };
+    let following = async {
+        while engine.changed().await.is_ok() {
+            if engine.borrow_and_update().is_ready() {
+                agent.engine_came();
+            }
+        }
+    };
+    let _ = stop.run_until_cancelled(following).await;
 }
 
 impl Attempt {

@@ -154,7 +154,6 @@ mod tests {
             ]}),
             expect![[r#"
                 b: spec.containers[1].livenessProbe.httpGet.scheme is not supported: probes and hooks speak plain HTTP
-                b: spec.containers[1].ports[1].hostPort is not supported: not there yet
                 b: spec.containers[1].securityContext.privileged is not supported: a WASM container has no kernel interface that could hold it
                 i: spec.initContainers[0].lifecycle.preStop.tcpSocket is not supported: a hook has to do something
                 : spec.volumes[0].persistentVolumeClaim is not supported: this node has no such storage

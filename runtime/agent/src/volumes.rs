@@ -145,6 +145,16 @@ impl Volumes {
     }
 }
 
+/// `fsGroup`: whose the pod's volumes are.
+pub(crate) fn group_of(pod: &Pod) -> Option<u32> {
+    let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
+    u32::try_from(group).ok()
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Removes the volumes of all pods, also what isn't below this folder; for when a node is removed.
 pub fn remove_volumes(volume_dir: &Path) -> std::io::Result<()> {
     let entries = std::fs::read_dir(volume_dir).into_iter().flatten().flatten();
@@ -279,7 +289,8 @@ impl Agent {
                     _ => None,
                 };
                 measure_after = measure_after.into_iter().chain(period).min();
-                self.write(uid, &source.name, &content).map_err(failed)?;
+                let group = group_of(pod).filter(|_| self.runtimes.engine().is_some() && is_root());
+                self.write(uid, &source.name, content, group).map_err(failed)?;
             }
         }
         let next = fetched.tokens.values().map(|token| token.refresh_at).min();
@@ -295,19 +306,35 @@ impl Agent {
         Ok(())
     }
 
-    fn write(&self, uid: &str, name: &str, content: &Content) -> Result<(), String> {
+    fn write(
+        &self,
+        uid: &str,
+        name: &str,
+        content: Content,
+        group: Option<u32>,
+    ) -> Result<(), String> {
         let Some(folder) = self.volumes.volume_folder(uid, name) else { return Ok(()) };
-        let written = match content {
-            Content::Host { path, sort } => return volume::host_path(Path::new(path), sort),
+        // Where containers can write nothing is changed later: they could lead us elsewhere.
+        let is_new = !folder.exists();
+        let (written, read_only) = match content {
+            // As upstream: what is the machine's stays as it is.
+            Content::Host { path, sort } => return volume::host_path(Path::new(&path), &sort),
             Content::Empty { mode, in_memory: true, .. } => {
-                volume::memory_dir(&folder, uid, name, *mode)
+                (volume::memory_dir(&folder, uid, name, mode), false)
             }
-            Content::Empty { mode, .. } => volume::empty_dir(&folder, *mode),
-            Content::Files(files) => {
-                volume::write_files(&folder, files, self.clock.now()).map(|_| ())
+            Content::Empty { mode, .. } => (volume::empty_dir(&folder, mode), false),
+            Content::Files(mut files) => {
+                if group.is_some() {
+                    files.iter_mut().for_each(|file| file.mode |= 0o440);
+                }
+                (volume::write_files(&folder, &files, self.clock.now()).map(|_| ()), true)
             }
         };
-        written.map_err(|error| error.to_string())
+        let given = |()| match group {
+            Some(group) if is_new || read_only => volume::give_to_group(&folder, group, read_only),
+            _ => Ok(()),
+        };
+        written.and_then(given).map_err(|error| error.to_string())
     }
 
     /// What a pod may learn of itself.

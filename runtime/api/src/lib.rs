@@ -24,7 +24,7 @@ pub use keyvalue::{
     BATCH_LIMIT, BATCH_LIMIT_BYTES, DEFAULT_STORE, Entry, KEY_LIMIT_BYTES, KeyValueError,
     KeyValueStore, KeyValues, Keys, VALUE_LIMIT_BYTES, add, check_key, check_value,
 };
-pub use linux::{Dns, LinuxContainer, LinuxSandbox};
+pub use linux::{LinuxContainer, LinuxSandbox};
 pub use reach::{AllowedHosts, BadHostRule, HostPattern, HostRule, Reach};
 pub use spin::{SpinApp, SpinComponent, SpinRoute, SpinVariable};
 pub use sql::{Database, Databases, SqlError, SqlRows, SqlValue};
@@ -81,6 +81,12 @@ pub trait Runtime: Send + Sync {
     ) -> Result<PulledImage, RuntimeError> {
         let _ = credentials;
         let why = format!("the {} runtime pulls no images ({reference:?})", self.name());
+        Err(RuntimeError::new("ErrImagePull", why))
+    }
+
+    /// An image of the runtime's own store as an archive that other stores read.
+    async fn export_image(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {
+        let why = format!("the {} runtime gives no images away ({reference:?})", self.name());
         Err(RuntimeError::new("ErrImagePull", why))
     }
 

@@ -1,6 +1,8 @@
 //! What only containers of the kernel have: users, capabilities, namespaces. A runtime of guests that
 //! have none of these passes over it; what a pod asks in vain is refused before, by the agent.
 
+use crate::Reach;
+
 /// What all containers of a pod share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinuxSandbox {
@@ -10,15 +12,11 @@ pub struct LinuxSandbox {
     /// The pod's containers see each other's processes.
     pub shared_pid: bool,
     pub sysctls: Vec<(String, String)>,
-    pub dns: Dns,
-}
-
-/// The lines of `/etc/resolv.conf`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dns {
-    pub nameservers: Vec<String>,
-    pub searches: Vec<String>,
-    pub options: Vec<String>,
+    /// `/etc/resolv.conf`, and what stands for it where the cluster's DNS can't be reached.
+    pub resolv_conf: String,
+    pub host_resolv_conf: String,
+    /// Whom all of its processes may call: containers of one pod share one network.
+    pub reach: Reach,
 }
 
 /// How one container is held by the kernel. None and empty: as its image and the engine have it.
@@ -41,4 +39,6 @@ pub struct LinuxContainer {
     /// Such as `SIGINT`.
     pub stop_signal: Option<String>,
     pub oom_score_adj: i64,
+    /// The container of the pod whose processes it sees.
+    pub target: Option<String>,
 }

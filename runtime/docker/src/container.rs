@@ -21,7 +21,7 @@ use crate::{
     labels::{self, Role},
     observe::{START_ERROR, START_ERROR_CODE},
     runtime::Inner,
-    sandbox::is_running,
+    sandbox::{Made, is_running},
 };
 
 const CREATE_ERROR: &str = "CreateContainerError";
@@ -38,6 +38,7 @@ impl Inner {
         let _alone = self.gates.pass(&spec.pod.uid).await;
         let docker = self.engine.docker()?;
         let (id, runs) = self.create(&docker, &spec, &sandbox).await?;
+        self.network.publish(&spec.pod.uid, &spec.name, &spec.ports).await;
         if !runs && let Err(error) = docker.start_container(&id, None).await {
             return self.not_started(&spec, id, &error);
         }
@@ -51,17 +52,21 @@ impl Inner {
         &self,
         docker: &Docker,
         spec: &ContainerSpec,
-        sandbox: &str,
+        sandbox: &Made,
     ) -> Result<(String, bool), RuntimeError> {
         let of = |error: Error| failed(CREATE_ERROR, "the container", &error);
-        let files = self.files.make(&spec.pod).map_err(|error| {
+        let files = self.files.make(&spec.pod, sandbox.joined).map_err(|error| {
             RuntimeError::new(CREATE_ERROR, format!("the pod's files in /etc: {error}"))
         })?;
         let image = docker.inspect_image(&spec.image.digest).await.map_err(of)?;
         let user = image.config.and_then(|config| config.user).unwrap_or_default();
         let around = create::Around {
             node: &self.node,
-            sandbox_id: sandbox,
+            sandbox_id: &sandbox.id,
+            target_id: match &spec.linux.target {
+                Some(target) => Some(self.newest(docker, &spec.pod.uid, target).await?),
+                None => None,
+            },
             image_user: &user,
             own_files: files,
             least_oom_score: self.least_oom_score.load(Relaxed),
@@ -142,7 +147,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn stop_one(
+    pub async fn stop_one(
         &self,
         docker: &Docker,
         id: &str,

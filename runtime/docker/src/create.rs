@@ -59,7 +59,11 @@ pub fn sandbox(
         entrypoint: Some(vec![pause::PATH.to_owned()]),
         labels: Some(labels::of_sandbox(node, pod)),
         host_config: Some(HostConfig {
-            network_mode: host(linux.host_network).or(Some("bridge".into())),
+            // Whom it may call outside can't be narrowed there, so it then calls nobody there.
+            network_mode: host(linux.host_network).or_else(|| {
+                let mode = if linux.reach.lists.is_empty() { "bridge" } else { "none" };
+                Some(mode.to_owned())
+            }),
             ipc_mode: host(linux.host_ipc).or(Some("shareable".into())),
             pid_mode: host(linux.host_pid),
             sysctls: Some(linux.sysctls.iter().cloned().collect()),
@@ -78,6 +82,8 @@ pub fn sandbox(
 pub struct Around<'a> {
     pub node: &'a str,
     pub sandbox_id: &'a str,
+    /// Whose processes it sees; None: its own.
+    pub target_id: Option<String>,
     /// The image's USER.
     pub image_user: &'a str,
     pub own_files: Vec<Mount>,
@@ -126,7 +132,7 @@ fn host_config(spec: &ContainerSpec, around: &Around<'_>) -> HostConfig {
         pid_mode: match (pod.host_pid, pod.shared_pid) {
             (true, _) => Some("host".into()),
             (false, true) => Some(join),
-            (false, false) => None,
+            (false, false) => around.target_id.as_ref().map(|id| format!("container:{id}")),
         },
         mounts: Some(mounts.collect()),
         log_config: Some(HostConfigLogConfig { typ: Some("json-file".into()), config: Some(log) }),

@@ -10,6 +10,7 @@ use super::*;
 const AROUND: Around<'_> = Around {
     node: "node",
     sandbox_id: "sid",
+    target_id: None,
     image_user: "",
     own_files: Vec::new(),
     least_oom_score: -1000,
@@ -117,7 +118,30 @@ fn weights_and_quotas() {
 fn a_plain_container() {
     let spec = spec(LinuxContainer::default(), LinuxSandbox::default(), Limits::default());
     let body = container(&spec, &AROUND).expect("a body");
-    check(&body, expect![[r#""#]]);
+    check(
+        &body,
+        expect![[r#"
+        CapAdd=[]
+        CapDrop=[]
+        CpuShares=2
+        Entrypoint=["run"]
+        Env=["A=b=c"]
+        GroupAdd=[]
+        Image="sha256:1"
+        IpcMode="container:sid"
+        Mounts=[{"Target":"/in","Source":"/host","Type":"bind","ReadOnly":true,"BindOptions":{"Propagation":"rprivate"}}]
+        NetworkMode="container:sid"
+        OomScoreAdj=0
+        OpenStdin=false
+        PidsLimit=4096
+        Privileged=false
+        ReadonlyRootfs=false
+        SecurityOpt=[]
+        StdinOnce=false
+        Tty=false
+        WorkingDir="/w"
+    "#]],
+    );
 }
 
 #[test]
@@ -149,13 +173,56 @@ fn everything_that_a_pod_can_say() {
         ..LinuxSandbox::default()
     };
     let body = container(&spec(linux, sandbox, limits), &AROUND);
-    check(&body.expect("a body"), expect![[r#""#]]);
+    check(
+        &body.expect("a body"),
+        expect![[r#"
+        CapAdd=["NET_ADMIN"]
+        CapDrop=["ALL"]
+        CpuPeriod=100000
+        CpuQuota=50000
+        CpuShares=256
+        Entrypoint=["run"]
+        Env=["A=b=c"]
+        GroupAdd=["9"]
+        Image="sha256:1"
+        IpcMode="host"
+        Memory=67108864
+        MemorySwap=67108864
+        Mounts=[{"Target":"/in","Source":"/host","Type":"bind","ReadOnly":true,"BindOptions":{"Propagation":"rprivate"}}]
+        NetworkMode="host"
+        OomScoreAdj=999
+        OpenStdin=false
+        PidMode="container:sid"
+        PidsLimit=4096
+        Privileged=false
+        ReadonlyRootfs=true
+        SecurityOpt=["no-new-privileges","seccomp=unconfined","apparmor=p"]
+        StdinOnce=false
+        StopSignal="SIGINT"
+        Tty=false
+        User="7:8"
+        WorkingDir="/w"
+    "#]],
+    );
 }
 
 #[test]
 fn sandboxes() {
     let body = super::sandbox("node", &pod(LinuxSandbox::default()), 0).expect("a body");
-    check(&body, expect![[r#""#]]);
+    check(
+        &body,
+        expect![[r#"
+        CapDrop=["ALL"]
+        Entrypoint=["/pause"]
+        Hostname="h"
+        Image="windlass.dev/pause:1"
+        IpcMode="shareable"
+        NetworkMode="bridge"
+        OomScoreAdj=0
+        ReadonlyRootfs=true
+        SecurityOpt=["no-new-privileges"]
+    "#]],
+    );
     let sysctls = vec![("kernel.panic".to_owned(), "1".to_owned())];
     let refused = super::sandbox("node", &pod(LinuxSandbox { sysctls, ..Default::default() }), 0);
     assert_eq!(refused.expect_err("refused").reason, "SysctlForbidden");

@@ -5,8 +5,12 @@
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker, errors::Error, models::EventMessage,
-    query_parameters::EventsOptionsBuilder,
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::EventMessage,
+    query_parameters::{
+        EventsOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    },
 };
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -128,18 +132,7 @@ impl Engine {
     }
 
     async fn connect(&self) -> Result<(Docker, String), String> {
-        let failed = |why: String| format!("no Docker engine answers at {}: {why}", self.host);
-        let docker = Docker::connect_with_unix(&self.host.0, ANSWER_SECONDS, API_DEFAULT_VERSION);
-        let docker = docker.map_err(|error| failed(said(&error)))?;
-        let hello = async {
-            let docker = docker.negotiate_version().await?;
-            let version = docker.version().await?;
-            Ok((docker, version.version.unwrap_or_default()))
-        };
-        match tokio::time::timeout(HELLO, hello).await {
-            Ok(answered) => answered.map_err(|error: Error| failed(said(&error))),
-            Err(_) => Err(failed(format!("no answer within {} s", HELLO.as_secs()))),
-        }
+        connect(&self.host).await
     }
 
     async fn follow(&self, docker: Docker, version: String, heard: &impl Fn(Heard)) {
@@ -175,6 +168,42 @@ impl Engine {
         };
         self.availability.send_if_modified(changed);
     }
+}
+
+/// A client of the engine, and the engine's version.
+async fn connect(host: &DockerHost) -> Result<(Docker, String), String> {
+    let failed = |why: String| format!("no Docker engine answers at {host}: {why}");
+    let docker = Docker::connect_with_unix(&host.0, ANSWER_SECONDS, API_DEFAULT_VERSION);
+    let docker = docker.map_err(|error| failed(said(&error)))?;
+    let hello = async {
+        let docker = docker.negotiate_version().await?;
+        let version = docker.version().await?;
+        Ok((docker, version.version.unwrap_or_default()))
+    };
+    match tokio::time::timeout(HELLO, hello).await {
+        Ok(answered) => answered.map_err(|error: Error| failed(said(&error))),
+        Err(_) => Err(failed(format!("no answer within {} s", HELLO.as_secs()))),
+    }
+}
+
+/// Removes every container of a node that is no more. An engine whose socket isn't there is no
+/// error: it has none.
+pub async fn remove_all(host: &DockerHost, node: &str) -> Result<(), String> {
+    if !std::path::Path::new(&host.0).exists() {
+        return Ok(());
+    }
+    let (docker, _) = connect(host).await?;
+    let filters = HashMap::from([("label".to_owned(), vec![labels::of_node(node)])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let all = docker.list_containers(Some(options)).await.map_err(|error| said(&error))?;
+    for id in all.into_iter().filter_map(|summary| summary.id) {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match docker.remove_container(&id, Some(options)).await {
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => return Err(said(&error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn absent(availability: &Availability) -> &str {

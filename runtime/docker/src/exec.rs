@@ -29,7 +29,7 @@ type Input = Pin<Box<dyn AsyncWrite + Send>>;
 
 impl Inner {
     /// The id of a container's newest attempt.
-    async fn newest(
+    pub async fn newest(
         &self,
         docker: &Docker,
         pod_uid: &str,

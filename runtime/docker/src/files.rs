@@ -23,8 +23,9 @@ pub struct Files {
 }
 
 impl Files {
-    /// Writes the pod's files and says where a container sees them.
-    pub fn make(&self, pod: &Sandbox) -> io::Result<Vec<Mount>> {
+    /// Writes the pod's files and says where a container sees them. One that isn't joined with the
+    /// pod's network can't ask the cluster's DNS.
+    pub fn make(&self, pod: &Sandbox, joined: bool) -> io::Result<Vec<Mount>> {
         let folder = self.dir.join(&pod.uid);
         fs::create_dir_all(&folder)?;
         let mut mounts = Vec::new();
@@ -42,7 +43,9 @@ impl Files {
             true => put("hosts", fs::read_to_string("/etc/hosts")? + &aliases(pod))?,
             false => put("hosts", hosts(pod))?,
         }
-        put("resolv.conf", resolv_conf(pod))?;
+        let linux = &pod.linux;
+        let resolv = if joined { &linux.resolv_conf } else { &linux.host_resolv_conf };
+        put("resolv.conf", resolv.clone())?;
         Ok(mounts)
     }
 
@@ -79,27 +82,12 @@ fn aliases(pod: &Sandbox) -> String {
     text
 }
 
-fn resolv_conf(pod: &Sandbox) -> String {
-    let dns = &pod.linux.dns;
-    let mut text = String::new();
-    if !dns.searches.is_empty() {
-        text += &format!("search {}\n", dns.searches.join(" "));
-    }
-    for server in &dns.nameservers {
-        text += &format!("nameserver {server}\n");
-    }
-    if !dns.options.is_empty() {
-        text += &format!("options {}\n", dns.options.join(" "));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use expect_test::expect;
-    use windlass_runtime_api::{Dns, LinuxSandbox, PodNames};
+    use windlass_runtime_api::{LinuxSandbox, PodNames};
 
     use super::*;
 
@@ -116,17 +104,14 @@ mod tests {
             names: Arc::new(PodNames { hosts, ..PodNames::default() }),
             annotations: Default::default(),
             linux: LinuxSandbox {
-                dns: Dns {
-                    nameservers: vec!["127.96.0.10".into()],
-                    searches: vec!["n.svc.cluster.local".into(), "cluster.local".into()],
-                    options: vec!["ndots:5".into()],
-                },
+                resolv_conf: "nameserver 127.96.0.10\n".into(),
+                host_resolv_conf: "nameserver 9.9.9.9\n".into(),
                 ..LinuxSandbox::default()
             },
         };
         let folder = tempfile::tempdir().expect("folder");
         let files = Files { dir: folder.path().to_owned() };
-        let mounts = files.make(&pod).expect("written");
+        let mounts = files.make(&pod, true).expect("written");
         let text = |at: usize| fs::read_to_string(&mounts[at].host_path).expect("text");
         assert_eq!(mounts[0].container_path, "/etc/hosts");
         expect![[r#"
@@ -143,12 +128,9 @@ mod tests {
             10.0.0.1	db
         "#]]
         .assert_eq(&text(0));
-        expect![[r#"
-            search n.svc.cluster.local cluster.local
-            nameserver 127.96.0.10
-            options ndots:5
-        "#]]
-        .assert_eq(&text(1));
+        assert_eq!(text(1), "nameserver 127.96.0.10\n");
+        files.make(&pod, false).expect("written");
+        assert_eq!(text(1), "nameserver 9.9.9.9\n");
         files.remove("u");
         assert!(!folder.path().join("u").exists());
     }

@@ -8,8 +8,9 @@ use bollard::{
     query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder},
 };
 use futures::StreamExt;
+use tokio::io::AsyncWriteExt;
 use windlass_runtime_api::{
-    EngineImage, Image, ImageConfig, Nature, PulledImage, RegistryAuth, RuntimeError,
+    BoxAsyncRead, EngineImage, Image, ImageConfig, Nature, PulledImage, RegistryAuth, RuntimeError,
 };
 
 use crate::{
@@ -18,10 +19,11 @@ use crate::{
 };
 
 const PULL_ERROR: &str = "ErrImagePull";
+/// Of an image that is on its way to another store.
+const EXPORT_BYTES: usize = 256 << 10;
 
 impl Inner {
-    /// None where the engine hasn't got it, or where it is no container: an image of wasm needs no
-    /// engine.
+    /// None where the engine hasn't got it. An image of wasm is told as one: it needs no engine.
     pub async fn find(&self, reference: &str) -> Result<Option<EngineImage>, RuntimeError> {
         let docker = self.engine.docker()?;
         let found = match docker.inspect_image(reference).await {
@@ -30,7 +32,25 @@ impl Inner {
             Err(error) if crate::engine::status(&error) == Some(400) => return Ok(None),
             found => found.map_err(|error| failed(PULL_ERROR, reference, &error))?,
         };
-        Ok((!holds_wasm(&found)).then(|| image(reference, found)))
+        Ok(Some(image(reference, found)))
+    }
+
+    /// The image as an archive, as `docker save` writes it.
+    pub async fn export(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {
+        let docker = self.engine.docker()?;
+        let name = reference.to_owned();
+        let (near, mut far) = tokio::io::duplex(EXPORT_BYTES);
+        tokio::spawn(async move {
+            let mut pieces = std::pin::pin!(docker.export_image(&name));
+            while let Some(piece) = pieces.next().await {
+                // An archive that breaks off is told by its reader.
+                let Ok(piece) = piece else { return };
+                if far.write_all(&piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(near))
     }
 
     pub async fn pull(
@@ -113,9 +133,11 @@ fn image(reference: &str, found: ImageInspect) -> EngineImage {
     let os = found.os.as_deref().unwrap_or("linux");
     let platform = format!("{os}/{}", found.architecture.as_deref().unwrap_or_default());
     let why = format!("It is a container image for {platform}, in the engine's store");
+    let nature = if holds_wasm(&found) { Nature::Wasm } else { Nature::Container };
+    let image = container(reference.to_owned(), found.id.unwrap_or_default(), why);
     EngineImage {
         pulled: found.repo_digests.is_some_and(|digests| !digests.is_empty()),
-        image: container(reference.to_owned(), found.id.unwrap_or_default(), why),
+        image: Image { nature, ..image },
         names: found.repo_tags.unwrap_or_default(),
         size_bytes: found.size.and_then(|size| size.try_into().ok()).unwrap_or_default(),
     }

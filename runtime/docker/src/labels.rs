@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, net::IpAddr, path::PathBuf};
 
-use windlass_runtime_api::{ContainerSpec, Sandbox};
+use windlass_runtime_api::{ContainerSpec, Port, Protocol, Sandbox};
 
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
 pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
@@ -14,6 +14,7 @@ const ADDRESS: &str = "windlass.dev/address";
 const ATTEMPT: &str = "windlass.dev/attempt";
 const LOG_PATH: &str = "windlass.dev/log-path";
 const TTY: &str = "windlass.dev/tty";
+const PORTS: &str = "windlass.dev/ports";
 /// What the sandbox's container is called among the pod's.
 pub const SANDBOX: &str = "POD";
 
@@ -30,7 +31,7 @@ pub struct Labels {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     Sandbox,
-    Container { name: String, attempt: u32, log_path: PathBuf, tty: bool },
+    Container { name: String, attempt: u32, log_path: PathBuf, tty: bool, ports: Vec<Port> },
 }
 
 /// The label that all of a node's containers have, as a filter.
@@ -54,6 +55,8 @@ pub fn of_container(node: &str, spec: &ContainerSpec) -> HashMap<String, String>
     labels.insert(CONTAINER_NAME.into(), spec.name.clone());
     labels.insert(ATTEMPT.into(), spec.attempt.to_string());
     labels.insert(LOG_PATH.into(), spec.log_path.display().to_string());
+    let ports: Vec<String> = spec.ports.iter().map(port_text).collect();
+    labels.insert(PORTS.into(), ports.join(","));
     if spec.console.tty {
         labels.insert(TTY.into(), "true".into());
     }
@@ -82,6 +85,7 @@ impl Labels {
                 attempt: text(ATTEMPT)?.parse().ok()?,
                 log_path: text(LOG_PATH)?.into(),
                 tty: labels.contains_key(TTY),
+                ports: text(PORTS)?.split(',').filter_map(read_port).collect(),
             },
         };
         Some(Self {
@@ -92,6 +96,21 @@ impl Labels {
             role,
         })
     }
+}
+
+fn port_text(port: &Port) -> String {
+    match port.protocol {
+        Protocol::Tcp => port.port.to_string(),
+        Protocol::Udp => format!("{}/udp", port.port),
+    }
+}
+
+fn read_port(text: &str) -> Option<Port> {
+    let (number, protocol) = match text.strip_suffix("/udp") {
+        Some(number) => (number, Protocol::Udp),
+        None => (text, Protocol::Tcp),
+    };
+    Some(Port { name: String::new(), port: number.parse().ok()?, protocol })
 }
 
 /// The engine's name of a pod's sandbox, in the form that other tools know.

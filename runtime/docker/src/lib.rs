@@ -10,11 +10,12 @@ mod files;
 mod images;
 mod labels;
 mod logs;
+mod network;
 mod observe;
 mod pause;
 mod runtime;
 mod sandbox;
 mod stats;
 
-pub use engine::{DockerHost, HostError};
+pub use engine::{DockerHost, HostError, remove_all};
 pub use runtime::{DockerConfig, DockerRuntime};

@@ -57,7 +57,9 @@ impl Inner {
                 address,
                 containers: Vec::new(),
             });
-            let Role::Container { name, attempt, log_path, tty } = labels.role else { continue };
+            let Role::Container { name, attempt, log_path, tty, .. } = labels.role else {
+                continue;
+            };
             let newer = |known: &ObservedContainer| known.name == name && known.attempt > attempt;
             if pod.containers.iter().any(newer) {
                 continue;

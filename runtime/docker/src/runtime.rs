@@ -13,16 +13,18 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 use windlass_runtime_api::{
-    Attached, Availability, ContainerSpec, ContainerState, EngineImage, ExecIo, ExecSpec,
-    HttpAnswer, HttpProbe, ObservedSandbox, PulledImage, RegistryAuth, Runtime, RuntimeError,
-    RuntimeEvent, Sandbox, SandboxStats, Started,
+    Attached, Availability, BoxAsyncRead, ContainerSpec, ContainerState, EngineImage, ExecIo,
+    ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, PulledImage, RegistryAuth, Runtime,
+    RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started,
 };
+use windlass_runtime_net::PodNet;
 use windlass_sdk_meta::Clock;
 
 use crate::{
     engine::{DockerHost, Engine, Heard},
     files::Files,
     logs::Logs,
+    network::Network,
     sandbox::Gates,
 };
 
@@ -37,6 +39,8 @@ pub struct DockerConfig {
     /// For files that containers see.
     pub dir: PathBuf,
     pub clock: Arc<dyn Clock>,
+    /// Where the sockets of pods are made.
+    pub net: PodNet,
 }
 
 /// Containers in a Docker engine. It need not be there: then everything that needs it fails with a
@@ -52,6 +56,7 @@ pub(crate) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub files: Files,
     pub logs: Arc<Logs>,
+    pub network: Network,
     pub gates: Gates,
     /// What the engine is able to set.
     pub least_oom_score: AtomicI64,
@@ -66,6 +71,7 @@ impl DockerRuntime {
         let engine = Arc::new(Engine::new(config.host, config.node.clone(), config.clock.clone()));
         let inner = Arc::new(Inner {
             logs: Logs::new(engine.clone(), config.clock.clone()),
+            network: Network::new(config.net, engine.clone()),
             engine,
             node: config.node,
             clock: config.clock,
@@ -161,6 +167,10 @@ impl Runtime for DockerRuntime {
         credentials: Vec<RegistryAuth>,
     ) -> Result<PulledImage, RuntimeError> {
         self.inner.pull(reference, credentials).await
+    }
+
+    async fn export_image(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {
+        self.inner.export(reference).await
     }
 
     async fn list_images(&self) -> Vec<EngineImage> {

@@ -3,13 +3,15 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use bollard::{
     Docker, body_full,
     errors::Error,
-    models::ContainerInspectResponse,
+    models::{ContainerInspectResponse, ContainerSummaryStateEnum},
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder,
     },
@@ -24,7 +26,7 @@ use crate::{
     engine::{failed, is_not_found, said, status},
     labels::{self, Labels, Role},
     pause,
-    runtime::{Inner, LEAST_OOM_SCORE},
+    runtime::Inner,
 };
 
 const REASON: &str = "FailedCreatePodSandBox";
@@ -52,27 +54,62 @@ impl Gates {
 }
 
 impl Inner {
-    /// The id of the pod's sandbox, which runs; made, or started again, where it doesn't.
-    pub async fn ensure_sandbox(&self, pod: &Arc<Sandbox>) -> Result<String, RuntimeError> {
+    /// The pod's sandbox, which runs; made, or started again, where it doesn't.
+    pub async fn ensure_sandbox(&self, pod: &Arc<Sandbox>) -> Result<Made, RuntimeError> {
         let _alone = self.gates.pass(&pod.uid).await;
         let docker = self.engine.docker()?;
         let of = |error: Error| failed(REASON, "the pod's sandbox", &error);
         let name = labels::sandbox_name(pod);
         let id = match docker.inspect_container(&name, None).await {
-            Ok(found) if is_running(&found) => found.id.unwrap_or_default(),
+            Ok(found) if is_running(&found) => {
+                let joined = self.network.join(pod, pid_of(&found), bridge_of(&found)).await;
+                self.publish_again(&docker, pod).await;
+                return Ok(Made { id: found.id.unwrap_or_default(), joined });
+            }
             Ok(found) => {
                 let id = found.id.unwrap_or_default();
-                // Its namespaces are gone: what is still in them would be alone there.
-                self.remove_containers(&docker, &pod.uid, &id).await?;
+                self.end_lonely(&docker, &pod.uid).await?;
                 docker.start_container(&id, None).await.map_err(of)?;
                 id
             }
             Err(error) if is_not_found(&error) => self.new_sandbox(&docker, pod, &name).await?,
             Err(error) => return Err(of(error)),
         };
-        Ok(id)
+        let found = docker.inspect_container(&id, None).await.map_err(of)?;
+        let joined = self.network.join(pod, pid_of(&found), bridge_of(&found)).await;
+        Ok(Made { id, joined })
     }
 
+    /// The namespaces of a sandbox that ended are gone: what is still in them would be alone there. It
+    /// is killed, and how that ended is seen like any other end.
+    async fn end_lonely(&self, docker: &Docker, pod_uid: &str) -> Result<(), RuntimeError> {
+        for (summary, labels) in self.summaries(docker, Some(pod_uid)).await? {
+            let runs = summary.state == Some(ContainerSummaryStateEnum::RUNNING);
+            if let Some(id) = summary.id.filter(|_| runs && labels.role != Role::Sandbox) {
+                self.stop_one(docker, &id, Duration::ZERO).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Containers that outlived the agent have their ports again.
+    async fn publish_again(&self, docker: &Docker, pod: &Sandbox) {
+        if !self.network.lacks_ports(&pod.uid).await {
+            return;
+        }
+        let Ok(all) = self.summaries(docker, Some(&pod.uid)).await else { return };
+        for (summary, labels) in all {
+            let runs = summary.state == Some(ContainerSummaryStateEnum::RUNNING);
+            if let Role::Container { name, ports, .. } = &labels.role
+                && runs
+            {
+                self.network.publish(&pod.uid, name, ports).await;
+            }
+        }
+    }
+
+    /// An engine without CAP_SYS_RESOURCE can't protect a program from the kernel's choice, and says
+    /// something else: what fails is tried again without.
     async fn new_sandbox(
         &self,
         docker: &Docker,
@@ -80,18 +117,20 @@ impl Inner {
         name: &str,
     ) -> Result<String, RuntimeError> {
         let of = |error: Error| failed(REASON, "the pod's sandbox", &error);
-        let id = self.create_sandbox(docker, pod, name).await?;
+        let least = self.least_oom_score.load(Relaxed);
+        let id = self.create_sandbox(docker, pod, name, least).await?;
         let Err(error) = docker.start_container(&id, None).await else { return Ok(id) };
         self.remove_container(docker, &id).await?;
-        if self.least_oom_score.swap(0, Relaxed) == 0 {
+        if least >= 0 {
             return Err(of(error));
         }
-        // An engine without CAP_SYS_RESOURCE can't lower the score, and says something else.
-        let id = self.create_sandbox(docker, pod, name).await?;
+        let id = self.create_sandbox(docker, pod, name, 0).await?;
         match docker.start_container(&id, None).await {
-            Ok(()) => Ok(id),
+            Ok(()) => {
+                self.least_oom_score.store(0, Relaxed);
+                Ok(id)
+            }
             Err(error) => {
-                self.least_oom_score.store(LEAST_OOM_SCORE, Relaxed);
                 self.remove_container(docker, &id).await?;
                 Err(of(error))
             }
@@ -103,8 +142,9 @@ impl Inner {
         docker: &Docker,
         pod: &Sandbox,
         name: &str,
+        least_oom_score: i64,
     ) -> Result<String, RuntimeError> {
-        let body = create::sandbox(&self.node, pod, self.least_oom_score.load(Relaxed))?;
+        let body = create::sandbox(&self.node, pod, least_oom_score)?;
         let options = || Some(CreateContainerOptionsBuilder::default().name(name).build());
         let of = |error: Error| failed(REASON, "the pod's sandbox", &error);
         match docker.create_container(options(), body.clone()).await {
@@ -122,24 +162,19 @@ impl Inner {
     pub async fn remove_pod(&self, pod_uid: &str) -> Result<(), RuntimeError> {
         let _alone = self.gates.pass(pod_uid).await;
         let docker = self.engine.docker()?;
-        self.remove_containers(&docker, pod_uid, "").await?;
+        self.remove_containers(&docker, pod_uid).await?;
+        self.network.leave(pod_uid).await;
         self.files.remove(pod_uid);
         Ok(())
     }
 
-    /// Removes the pod's containers, also such that run; the sandbox last, and not at all where it is
-    /// the one to be spared.
-    async fn remove_containers(
-        &self,
-        docker: &Docker,
-        pod_uid: &str,
-        spared: &str,
-    ) -> Result<(), RuntimeError> {
+    /// Removes the pod's containers, also such that run; the sandbox last.
+    async fn remove_containers(&self, docker: &Docker, pod_uid: &str) -> Result<(), RuntimeError> {
         let all = self.summaries(docker, Some(pod_uid)).await?;
         let ids = |wanted: bool| -> Vec<String> {
             let is_sandbox = |labels: &Labels| labels.role == Role::Sandbox;
             let of = all.iter().filter(|(_, labels)| is_sandbox(labels) == wanted);
-            of.filter_map(|(summary, _)| summary.id.clone()).filter(|id| id != spared).collect()
+            of.filter_map(|(summary, _)| summary.id.clone()).collect()
         };
         for step in [ids(false), ids(true)] {
             futures::stream::iter(step)
@@ -164,6 +199,23 @@ impl Inner {
         self.seen.lock().remove(id);
         Ok(())
     }
+}
+
+/// A sandbox that runs.
+pub struct Made {
+    pub id: String,
+    /// Its network is the pod's.
+    pub joined: bool,
+}
+
+fn pid_of(found: &ContainerInspectResponse) -> i64 {
+    found.state.as_ref().and_then(|state| state.pid).unwrap_or_default()
+}
+
+/// Its address on the engine's bridge.
+fn bridge_of(found: &ContainerInspectResponse) -> Option<IpAddr> {
+    let networks = found.network_settings.as_ref()?.networks.as_ref()?;
+    networks.values().find_map(|network| network.ip_address.as_ref()?.parse().ok())
 }
 
 pub fn is_running(found: &ContainerInspectResponse) -> bool {

@@ -29,6 +29,11 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// The image is one of the ordinary sort, for a container engine.
+    pub fn is_container(&self) -> bool {
+        matches!(self, Self::Package(PackageError::Container(_)))
+    }
+
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.display().to_string(), source }
     }

@@ -46,6 +46,12 @@ pub enum BlockError {
          another --data-dir"
     )]
     Taken { kind: &'static str, block: Block, holder: String },
+    #[error(
+        "the cluster of this data folder has its pods in {pods} and its services in {services}, \
+         which doesn't change: start it with the --network, --pod-range and --service-range that \
+         it was made with, or use another --data-dir"
+    )]
+    Elsewhere { pods: Block, services: Block },
     #[error("every {kind} block in {range} is in use on this machine")]
     Exhausted { kind: &'static str, range: Block },
     #[error("{path}: {source}")]
@@ -64,17 +70,48 @@ impl Blocks {
     /// Claims the blocks this folder had before, else free ones, which are then remembered. The
     /// search begins anywhere, so that a cluster that is stopped for a while rarely loses its own.
     pub fn claim(data_dir: &Path, rng: &Rng) -> Result<Self, BlockError> {
+        Self::claim_in(data_dir, Block::PODS, Block::SERVICES, Block::SERVICE_PREFIX, rng)
+    }
+
+    /// The same out of other ranges, for routed mode: a /18 of `pods`, and all of `services`.
+    ///
+    /// # Errors
+    /// Also where this folder's cluster has its addresses elsewhere: they are in its database.
+    pub fn claim_routed(
+        data_dir: &Path,
+        pods: Block,
+        services: Block,
+        rng: &Rng,
+    ) -> Result<Self, BlockError> {
+        Self::claim_in(data_dir, pods, services, services.prefix, rng)
+    }
+
+    fn claim_in(
+        data_dir: &Path,
+        pods_in: Block,
+        services_in: Block,
+        service_prefix: u8,
+        rng: &Rng,
+    ) -> Result<Self, BlockError> {
         let path = data_dir.join(FILE);
         if let Some((pods, services)) = read(&path)? {
+            if !pods_in.contains(pods.first) || !services_in.contains(services.first) {
+                return Err(BlockError::Elsewhere { pods, services });
+            }
             let held = [claim_known("pod", pods)?, claim_known("service", services)?];
             return Ok(Self { pods, services, _held: held });
         }
-        let (pods, pods_held) = claim_any("pod", Block::PODS, Block::POD_PREFIX, rng)?;
-        let (services, services_held) =
-            claim_any("service", Block::SERVICES, Block::SERVICE_PREFIX, rng)?;
+        let pod_prefix = Block::POD_PREFIX.max(pods_in.prefix);
+        let (pods, pods_held) = claim_any("pod", pods_in, pod_prefix, rng)?;
+        let (services, services_held) = claim_any("service", services_in, service_prefix, rng)?;
         write(&path, pods, services)?;
         Ok(Self { pods, services, _held: [pods_held, services_held] })
     }
+}
+
+/// A process of this machine has the block.
+pub(crate) fn is_held(block: Block) -> bool {
+    hold(block).is_err()
 }
 
 impl Block {
@@ -92,6 +129,11 @@ impl Block {
         let block = Self { first, prefix };
         let fits = (1..=30).contains(&prefix) && u32::from(first) & (block.size() - 1) == 0;
         fits.then_some(block)
+    }
+
+    /// For messages: also of lengths that no block of ours has.
+    pub(crate) fn any(first: Ipv4Addr, prefix: u32) -> Self {
+        Self { first, prefix: u8::try_from(prefix).unwrap_or(32) }
     }
 
     pub fn first(&self) -> Ipv4Addr {
@@ -114,6 +156,11 @@ impl Block {
     /// The address at this place; it wraps around at the end.
     pub fn nth(&self, at: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.first) + at % self.size())
+    }
+
+    /// They have addresses in common.
+    pub fn overlaps(&self, other: Self) -> bool {
+        self.contains(other.first) || other.contains(self.first)
     }
 
     pub fn contains(&self, address: Ipv4Addr) -> bool {
@@ -154,7 +201,7 @@ fn claim_any(
         let block = Block { first: range.nth((start + n) % count * size), prefix };
         match hold(block) {
             Ok(held) => return Ok((block, held)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && count > 1 => continue,
             Err(error) => return Err(taken(kind, block, error)),
         }
     }

@@ -359,7 +359,9 @@ impl PodNet {
                 None => {}
             },
         }
-        dialled(to, tcp_from(own, to).await)
+        // Whoever is called on this machine sees the pod's address.
+        let from = (self.is_cluster(own) && self.is_cluster(to.ip())).then_some(own);
+        dialled(to, tcp_from(from, to).await)
     }
 
     /// Gives a connection from outside the cluster to the pod of this node that listens on the
@@ -442,7 +444,7 @@ impl PodNet {
     /// What is led out of the namespaces of pods: pods and services, and in loopback mode those of
     /// the machine's other clusters too, which are then refused as they are to everybody else.
     pub(crate) fn redirected(&self) -> Vec<Block> {
-        match self.0.ranges.iter().all(|range| range.first().is_loopback()) {
+        match self.is_loopback() {
             true => vec![Block::LOOPBACK],
             false => self.0.ranges.clone(),
         }
@@ -503,11 +505,8 @@ pub(crate) fn is_localhost(ip: IpAddr) -> bool {
     ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
-/// Whoever is called on this machine sees the pod's address.
-async fn tcp_from(own: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    if !(own.is_loopback() && to.ip().is_loopback()) || own == NOWHERE {
-        return TcpStream::connect(to).await;
-    }
+async fn tcp_from(own: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let Some(own) = own else { return TcpStream::connect(to).await };
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(own, 0))?;
     socket.connect(to).await

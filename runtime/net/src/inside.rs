@@ -3,19 +3,23 @@
 //! processes find them at localhost; and what no WASM container listens on is dialled there.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     sync::mpsc,
     task::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
+    blocks::Block,
     caller::{Caller, PodRef},
     conn::Conn,
     namespace::Namespace,
@@ -28,6 +32,9 @@ use crate::{
 pub(crate) const BACKLOG: u32 = 1024;
 /// UDP ports of a pod's processes that are open on the pod's address.
 const UDP_PORTS: usize = 64;
+/// How long a UDP port that was closed may take to be free inside, and how often that is tried.
+const CLOSING: Duration = Duration::from_secs(2);
+const CLOSING_PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,15 +42,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Inside {
     pub caller: Arc<Caller>,
     pub address: IpAddr,
+    /// Addresses that the namespace takes for its own: those of pods and services.
+    pub ranges: Vec<Block>,
     pub namespace: Namespace,
+    /// UDP ports of guests that were closed a moment ago, and when: their sockets inside go as soon
+    /// as the task that has them is run again.
+    pub closing: Mutex<BTreeMap<u16, Instant>>,
 }
 
 /// A listener inside the namespace, for a port that a WASM container has. It ends when dropped.
-pub(crate) struct InsideListener(JoinHandle<()>);
+pub(crate) struct InsideListener {
+    listener: Arc<TcpListener>,
+    task: JoinHandle<()>,
+}
 
 impl Drop for InsideListener {
     fn drop(&mut self) {
-        self.0.abort();
+        // The task lets go of the socket only when it is run next: who takes the port at once must
+        // find it free.
+        let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
+        self.task.abort();
     }
 }
 
@@ -91,8 +109,9 @@ impl Inside {
         let entry = local.listeners.get_mut(&address).filter(|_| still_joined);
         if let Some(entry) = entry.filter(|entry| entry.handed.is_some() && entry.inside.is_none())
         {
-            let task = tokio::spawn(hand_over(listener, handed, address));
-            entry.inside = Some(InsideListener(task));
+            let listener = Arc::new(listener);
+            let task = tokio::spawn(hand_over(listener.clone(), handed, address));
+            entry.inside = Some(InsideListener { listener, task });
         }
         Ok(())
     }
@@ -100,10 +119,10 @@ impl Inside {
     /// Connects to a port as `from` does. Like the pod's address anywhere, it leads to what listens
     /// on that address, and not to what only the pod's localhost has.
     pub(crate) async fn connect(&self, from: IpAddr, port: u16) -> io::Result<TcpStream> {
-        // All of 127.0.0.0/8 is the namespace's own, so callers keep their addresses. The host's
-        // processes have the pod's: what trusts its localhost must not trust them.
-        let own = from.is_loopback() && from != IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let socket = self.namespace.tcp(own.then_some((from, 0).into())).await?;
+        // Addresses of pods are the namespace's own, so callers keep theirs. The host's processes
+        // have the pod's: what trusts its localhost must not trust them.
+        let source = is_in(&self.ranges, from).then_some((from, 0).into());
+        let socket = self.namespace.tcp(source).await?;
         socket.connect(SocketAddr::new(self.address, port)).await
     }
 
@@ -121,11 +140,38 @@ impl Inside {
     }
 
     /// Opens a UDP port that a guest of the pod has for the pod's processes too.
-    pub(crate) fn show_udp(&self, net: &PodNet, address: SocketAddr) -> Result<(), ListenError> {
-        let scope = net.0.local.lock().udp.get(&address).map(|port| port.scope);
-        let Some(scope) = scope else { return Ok(()) };
+    pub(crate) fn show_udp(
+        self: &Arc<Self>,
+        net: &PodNet,
+        address: SocketAddr,
+    ) -> Result<(), ListenError> {
+        let port = net.0.local.lock().udp.get(&address).map(|port| (port.scope, port.serial));
+        let Some((scope, serial)) = port else { return Ok(()) };
         let at = SocketAddr::new(bound_to(scope).into(), address.port());
-        let front = self.namespace.udp_now(at).map_err(|e| self.refused(address.port(), &e))?;
+        match self.namespace.udp_now(at) {
+            Ok(front) => self.relay_to_guest(net, address, serial, front),
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && self.is_closing(at.port()) =>
+            {
+                let (inside, net) = (self.clone(), net.clone());
+                tokio::spawn(async move { inside.show_udp_soon(net, address, serial, at).await });
+            }
+            Err(error) => return Err(self.refused(address.port(), &error)),
+        }
+        Ok(())
+    }
+
+    async fn show_udp_soon(&self, net: PodNet, address: SocketAddr, serial: u64, at: SocketAddr) {
+        while self.is_closing(at.port()) {
+            if let Ok(front) = self.namespace.udp(at, None).await {
+                return self.relay_to_guest(&net, address, serial, front);
+            }
+            tokio::time::sleep(CLOSING_PAUSE).await;
+        }
+        tracing::warn!(%address, "a container has the UDP port that a guest of its pod has too");
+    }
+
+    fn relay_to_guest(&self, net: &PodNet, address: SocketAddr, serial: u64, front: UdpSocket) {
         let ip = self.address;
         let open = move |_peer| async move {
             let back = UdpSocket::bind((ip, 0)).await.ok()?;
@@ -133,10 +179,16 @@ impl Inside {
             Some(Back::Connected(back))
         };
         let relay = Relay::start(front, Box::new(move |peer| Box::pin(open(peer))));
-        if let Some(port) = net.0.local.lock().udp.get_mut(&address) {
+        let mut local = net.0.local.lock();
+        if let Some(port) = local.udp.get_mut(&address).filter(|port| port.serial == serial) {
             port.relay = Some(relay);
         }
-        Ok(())
+    }
+
+    fn is_closing(&self, port: u16) -> bool {
+        let mut closing = self.closing.lock();
+        closing.retain(|_, since| since.elapsed() < CLOSING);
+        closing.contains_key(&port)
     }
 
     /// Opens a UDP port of a process of the pod on the pod's address, because somebody calls it.
@@ -160,10 +212,11 @@ impl Inside {
         self.forget_idle_udp(net)?;
         let address = SocketAddr::new(self.address, port);
         let (front, _, serial) = net.take_udp(&self.caller.pod, address, Scope::Everyone, true)?;
-        let (namespace, ip) = (self.namespace.clone(), self.address);
+        let (namespace, ip, ranges) = (self.namespace.clone(), self.address, self.ranges.clone());
         let open = move |peer: SocketAddr| {
             let namespace = namespace.clone();
-            async move { udp_inside(&namespace, peer, ip, port).await.ok() }
+            let is_pod = is_in(&ranges, peer.ip());
+            async move { udp_inside(&namespace, (peer, is_pod), ip, port).await.ok() }
         };
         let relay = Relay::start(front, Box::new(move |peer| Box::pin(open(peer))));
         if let Some(port) = net.0.local.lock().udp.get_mut(&address) {
@@ -202,6 +255,10 @@ impl Inside {
     }
 }
 
+fn is_in(ranges: &[Block], ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if ranges.iter().any(|range| range.contains(v4)))
+}
+
 fn bound_to(scope: Scope) -> Ipv4Addr {
     match scope {
         Scope::Pod => Ipv4Addr::LOCALHOST,
@@ -220,7 +277,7 @@ fn wanting(net: &PodNet, address: SocketAddr) -> Option<(Scope, mpsc::Sender<Con
 /// address that the namespace has.
 async fn udp_inside(
     namespace: &Namespace,
-    peer: SocketAddr,
+    (peer, is_pod): (SocketAddr, bool),
     ip: IpAddr,
     port: u16,
 ) -> io::Result<Back> {
@@ -228,7 +285,7 @@ async fn udp_inside(
     let (from, to) = match peer.ip() {
         // The pod's own guests may call what only its localhost has.
         own if own == ip => (localhost, localhost),
-        caller if caller.is_loopback() && caller != localhost => (caller, ip),
+        caller if is_pod => (caller, ip),
         // The host: the pod calls itself, because answers to 127.0.0.1 come from there.
         _ => (ip, ip),
     };
@@ -239,7 +296,7 @@ async fn udp_inside(
     }
 }
 
-async fn hand_over(listener: TcpListener, handed: mpsc::Sender<Conn>, address: SocketAddr) {
+async fn hand_over(listener: Arc<TcpListener>, handed: mpsc::Sender<Conn>, address: SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -247,6 +304,8 @@ async fn hand_over(listener: TcpListener, handed: mpsc::Sender<Conn>, address: S
                     return;
                 }
             }
+            // It was shut down.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 tracing::warn!(%address, %error, "accept failed inside a pod's namespace");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

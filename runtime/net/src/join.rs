@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, UdpSocket},
     runtime::Handle,
@@ -98,7 +99,13 @@ impl PodNet {
         let (datagrams, udp_port) = own_udp(&namespace).await.map_err(socket)?;
         let (questions, dns_port) = own_udp(&namespace).await.map_err(socket)?;
         let conntrack = namespace.conntrack().await.map_err(socket)?;
-        let inside = Arc::new(Inside { caller, address, namespace });
+        let inside = Arc::new(Inside {
+            caller,
+            address,
+            ranges: self.redirected(),
+            namespace,
+            closing: Mutex::default(),
+        });
         let mut joined = self.enlist(inside.clone()).ok_or(JoinError::Joined(pod.clone()))?;
         let redirects = Redirects {
             own: address,
@@ -161,7 +168,7 @@ impl JoinedPod {
     /// Undoes everything, and returns when it is done.
     pub async fn leave(mut self) {
         self.stop();
-        rules::remove(&self.inside.namespace, &self.net.redirected()).await;
+        rules::remove(&self.inside.namespace, self.inside.address, &self.inside.ranges).await;
     }
 
     /// Ports that WASM containers opened before the pod was joined.
@@ -216,9 +223,10 @@ impl JoinedPod {
 impl Drop for JoinedPod {
     fn drop(&mut self) {
         if self.stop() {
-            let namespace = self.inside.namespace.clone();
-            let ranges = self.net.redirected();
-            self.runtime.spawn(async move { rules::remove(&namespace, &ranges).await });
+            let inside = self.inside.clone();
+            self.runtime.spawn(async move {
+                rules::remove(&inside.namespace, inside.address, &inside.ranges).await;
+            });
         }
     }
 }

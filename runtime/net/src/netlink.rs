@@ -15,14 +15,25 @@ pub(crate) const NESTED: u16 = 0x8000;
 const ACKNOWLEDGE: u16 = 4;
 const REPLACE: u16 = 0x100;
 const CREATE: u16 = 0x400;
+const DUMP: u16 = 0x300;
 /// The kind of an answer that says how it went.
 const ERROR: u16 = 2;
-const ANSWER_BYTES: usize = 4096;
+/// The kind of the message that ends a list.
+const DONE: u16 = 3;
+/// The kernel sends lists in pieces of at most 32 KiB.
+const ANSWER_BYTES: usize = 32 * 1024;
+/// Pieces of a list that are read: a machine with more routes than that has them from elsewhere.
+const PIECES: usize = 1024;
+/// What comes before the attributes of a route.
+const ROUTE_BYTES: usize = 12;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
 const TABLE_LOCAL: u8 = 255;
-const PROTOCOL_STATIC: u8 = 4;
+/// Whose a route is: a number of our own, so that it is known for one of ours (`ip route show table
+/// local proto 87`).
+const PROTOCOL_OURS: u8 = 87;
 const SCOPE_HOST: u8 = 254;
 const TYPE_LOCAL: u8 = 2;
 const RTA_DST: u16 = 1;
@@ -49,9 +60,46 @@ pub(crate) fn remove_local_range(range: Block) -> io::Result<()> {
     acknowledged(message(RTM_DELROUTE, REQUEST | ACKNOWLEDGE, 1, &local_route(range, None)))
 }
 
+/// The ranges that [`add_local_range`] made, by this process or an earlier one.
+pub(crate) fn local_ranges() -> io::Result<Vec<Block>> {
+    let socket = socket(None)?;
+    let mut body = vec![libc::AF_INET as u8];
+    body.resize(ROUTE_BYTES, 0);
+    send(&socket, &message(RTM_GETROUTE, REQUEST | DUMP, 1, &body), SendFlags::empty())?;
+    let mut found = Vec::new();
+    let mut piece = vec![0; ANSWER_BYTES];
+    for _ in 0..PIECES {
+        // The kernel makes the next piece when the last was read.
+        let (length, _) = recv(&socket, &mut piece[..], RecvFlags::empty())?;
+        let mut rest = piece.get(..length).unwrap_or_default();
+        while let Some(length) = read_u32(rest, 0).and_then(|length| usize::try_from(length).ok()) {
+            let Some(one) = rest.get(..length).filter(|one| one.len() >= HEADER_BYTES) else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
+            match read_u16(one, 4) {
+                Some(DONE | ERROR) => return Ok(found),
+                _ => found.extend(own_range(one)),
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+    Ok(found)
+}
+
+/// The range of a route of ours; None where the message is none.
+fn own_range(message: &[u8]) -> Option<Block> {
+    let [_, prefix, _, _, table, protocol, ..] = message.get(HEADER_BYTES..)? else { return None };
+    if (*table, *protocol) != (TABLE_LOCAL, PROTOCOL_OURS) {
+        return None;
+    }
+    let attributes = message.get(HEADER_BYTES + ROUTE_BYTES..)?;
+    let first: [u8; 4] = find(attributes, RTA_DST)?.try_into().ok()?;
+    Block::new(first.into(), *prefix)
+}
+
 fn local_route(range: Block, source: Option<Ipv4Addr>) -> Vec<u8> {
     let family = libc::AF_INET as u8;
-    let mut body = vec![family, range.prefix(), 0, 0, TABLE_LOCAL, PROTOCOL_STATIC, SCOPE_HOST];
+    let mut body = vec![family, range.prefix(), 0, 0, TABLE_LOCAL, PROTOCOL_OURS, SCOPE_HOST];
     body.push(TYPE_LOCAL);
     body.extend([0; 4]);
     body.extend(attribute(RTA_DST, &range.first().octets()));
@@ -63,7 +111,7 @@ fn local_route(range: Block, source: Option<Ipv4Addr>) -> Vec<u8> {
 fn acknowledged(message: Vec<u8>) -> io::Result<()> {
     let socket = socket(None)?;
     send(&socket, &message, SendFlags::empty())?;
-    let mut answer = [0; ANSWER_BYTES];
+    let mut answer = vec![0; ANSWER_BYTES];
     // The kernel answers before `send` returns.
     let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
     let answer = answer.get(..length).unwrap_or_default();

@@ -117,7 +117,8 @@ pub(crate) const EPHEMERAL: std::ops::Range<u16> = 32_768..61_000;
 pub(crate) const PORTS_TRIED: usize = 64;
 
 impl PodNet {
-    /// Loopback mode. `ranges` are the cluster's pod ranges (see [`Block::PODS`]), and last its
+    /// A net of these addresses; the mode is told from them: those of [`Block::PODS`] need nothing,
+    /// others must be the machine's own (see [`crate::Routes`]). `ranges` are the cluster's pod ranges (see [`Block::PODS`]), and last its
     /// service range.
     pub fn loopback(ranges: Vec<Block>, limits: Limits, rng: Rng) -> Self {
         Self::on(Arc::new(Linux::default()), ranges, limits, rng)
@@ -206,7 +207,15 @@ impl PodNet {
     /// Where node ports and host ports are: in loopback mode nothing is open to other machines that
     /// nobody asked to be.
     pub fn node_address(&self) -> IpAddr {
-        NOWHERE
+        match self.is_loopback() {
+            true => NOWHERE,
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// The mode: on loopback, else routed.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.0.ranges.iter().all(|range| range.first().is_loopback())
     }
 
     /// The services as they are now.

@@ -52,8 +52,14 @@ pub(crate) async fn install(
     namespace: &Namespace,
     redirects: &Redirects,
 ) -> Result<(), RulesError> {
-    remove(namespace, &redirects.ranges).await;
+    // The route says whether there is anything left.
+    if remove_routes(namespace, &redirects.ranges).await {
+        remove_rules(namespace).await;
+    }
     if let IpAddr::V4(own) = redirects.own {
+        // Only an own address can be the source of others.
+        let itself = Block::any(own, 32);
+        namespace.local_range(itself, own).await.map_err(RulesError::Route)?;
         for range in &redirects.ranges {
             namespace.local_range(*range, own).await.map_err(RulesError::Route)?;
         }
@@ -75,11 +81,24 @@ pub(crate) async fn install(
 }
 
 /// Takes the rules away, where there are any.
-pub(crate) async fn remove(namespace: &Namespace, ranges: &[Block]) {
-    for range in ranges {
-        // Refused where there is none, which is what is wanted.
-        let _ = namespace.no_local_range(*range).await;
+pub(crate) async fn remove(namespace: &Namespace, own: IpAddr, ranges: &[Block]) {
+    remove_rules(namespace).await;
+    remove_routes(namespace, ranges).await;
+    if let IpAddr::V4(own) = own {
+        let _ = namespace.no_local_range(Block::any(own, 32)).await;
     }
+}
+
+/// Whether there was one.
+async fn remove_routes(namespace: &Namespace, ranges: &[Block]) -> bool {
+    let mut found = false;
+    for range in ranges {
+        found |= namespace.no_local_range(*range).await.is_ok();
+    }
+    found
+}
+
+async fn remove_rules(namespace: &Namespace) {
     let rules = format!("*nat\n-D OUTPUT -j {CHAIN}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n");
     for program in PROGRAMS {
         // Refused where there are none, which is what is wanted.

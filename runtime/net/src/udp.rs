@@ -328,8 +328,14 @@ impl PodUdp {
 impl Drop for PodUdp {
     fn drop(&mut self) {
         let mut local = self.net.0.local.lock();
-        if local.udp.get(&self.address).is_some_and(|port| port.serial == self.serial) {
-            local.udp.remove(&self.address);
+        if local.udp.get(&self.address).is_none_or(|port| port.serial != self.serial) {
+            return;
+        }
+        let port = local.udp.remove(&self.address);
+        if port.is_some_and(|port| port.relay.is_some())
+            && let Some(joined) = local.joined.get(&self.address.ip())
+        {
+            joined.closing.lock().insert(self.address.port(), Instant::now());
         }
     }
 }

@@ -84,6 +84,35 @@ pub fn memory_dir(folder: &Path, uid: &str, name: &str, mode: u32) -> io::Result
     symlink(data, folder)
 }
 
+/// Gives a volume to a group, which may then read it and, unless it is fixed, write it (`fsGroup`).
+/// What is made in it later belongs to the group as well.
+pub fn give_to_group(folder: &Path, group: u32, read_only: bool) -> io::Result<()> {
+    // The folder of an emptyDir in memory is a link.
+    let folder = fs::canonicalize(folder)?;
+    let mut open = vec![folder];
+    while let Some(path) = open.pop() {
+        let known = fs::symlink_metadata(&path)?;
+        std::os::unix::fs::lchown(&path, None, Some(group))?;
+        if known.is_symlink() {
+            continue;
+        }
+        let added = match (known.is_dir(), read_only) {
+            (true, true) => 0o2550,
+            (true, false) => 0o2770,
+            (false, true) => 0o440,
+            (false, false) => 0o660,
+        };
+        let mode = known.mode() & 0o7777 | added;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        if known.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                open.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Holds a hostPath volume to its type, and makes what the type says is to be made.
 pub fn host_path(path: &Path, sort: &str) -> Result<(), String> {
     let failed = |error: io::Error| format!("hostPath {}: {error}", path.display());

@@ -7,8 +7,8 @@ mod downward;
 mod plan;
 
 pub use act::{
-    empty_dir, host_path, keep, memory_dir, mount_source, read_inside, remove, termination_file,
-    termination_message, used_bytes, write_files,
+    empty_dir, give_to_group, host_path, keep, memory_dir, mount_source, read_inside, remove,
+    termination_file, termination_message, used_bytes, write_files,
 };
 pub use downward::{Facts, field, resource};
 pub use plan::{Content, Data, File, Inputs, Needs, TokenAsk, is_read_only, needs, resolve};

@@ -25,7 +25,7 @@ use windlass_runtime_api::{
     TcpProbe,
 };
 use windlass_runtime_logs::LogBounds;
-use windlass_runtime_net::{ListenError, PodListener, PodNet};
+use windlass_runtime_net::{Caller, ListenError, PodListener, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
 
 use crate::{
@@ -421,9 +421,12 @@ impl Inner {
         let pod = pods.get(pod_uid).ok_or_else(gone)?;
         let (net, address) = (self.around.net.clone(), pod.sandbox.address);
         if let Some(host) = to.filter(|host| host.parse() != Ok(address)) {
-            let not_there = || RuntimeError::new("ProbeError", "the container is gone");
-            let from = pod.containers.get(container).ok_or_else(not_there)?.container();
-            return Ok(Place::Elsewhere(net, from.caller.clone(), host.to_string(), port));
+            let from = match pod.containers.get(container) {
+                Some(running) => running.container().caller.clone(),
+                // Another runtime's container of the pod: its processes call as the pod does.
+                None => Arc::new(pod.caller()),
+            };
+            return Ok(Place::Elsewhere(net, from, host.to_string(), port));
         }
         let own = pod.containers.get(container).into_iter();
         let handler = own.chain(pod.containers.values()).find_map(|running| match running {
@@ -452,6 +455,19 @@ impl Inner {
 }
 
 impl Pod {
+    /// Who calls for the pod as a whole.
+    fn caller(&self) -> Caller {
+        let sandbox = &self.sandbox;
+        let pod = PodRef {
+            uid: sandbox.uid.clone(),
+            namespace: sandbox.namespace.clone(),
+            name: sandbox.name.clone(),
+            address: Some(sandbox.address),
+            names: sandbox.names.clone(),
+        };
+        Caller::new(pod, sandbox.linux.reach.clone())
+    }
+
     fn observed(&self) -> ObservedSandbox {
         ObservedSandbox {
             pod_uid: self.sandbox.uid.clone(),

@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "measures real time")]
 
 mod client;
+mod containers;
 mod pods;
+mod redirect;
 mod report;
 mod start;
 mod wasm;
@@ -29,27 +31,37 @@ struct Cli {
 enum Name {
     /// Start, pod create to Ready, memory
     Main,
+    /// A container's pod against `docker run`
+    Containers,
     /// Requests/s against `wasmtime serve`, restarts, cold starts, calls between pods, density
     Wasm,
     /// What neighbours of a hostile guest notice: a part of `wasm`
     Attacks,
     /// Ten thousand pods on this node: a part of `wasm`
     Density,
+    /// Bytes/s from container to container through a service, against a bridge (root)
+    Redirect,
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let mut report = Report::new(cli.json)?;
-    let names = if cli.names.is_empty() { vec![Name::Main, Name::Wasm] } else { cli.names };
+    let names = if cli.names.is_empty() {
+        vec![Name::Main, Name::Containers, Name::Wasm]
+    } else {
+        cli.names
+    };
     for name in names {
         match name {
             Name::Main => {
                 start::measure(&mut report)?;
                 pods::measure(&mut report)?;
             }
+            Name::Containers => containers::measure(&mut report)?,
             Name::Wasm => wasm::measure(&mut report)?,
             Name::Attacks => wasm::attacks(&mut report)?,
             Name::Density => wasm::density(&mut report)?,
+            Name::Redirect => redirect::measure(&mut report)?,
         }
     }
     Ok(())

@@ -35,6 +35,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// Run by this user id instead of ours.
     pub uid: Option<u32>,
+    /// A program that runs it, with its arguments, such as `nsenter --net=FILE`.
+    pub within: Vec<String>,
     pub arguments: Vec<String>,
 }
 
@@ -112,6 +114,7 @@ impl Cluster {
         std::fs::create_dir_all(self.log_path().parent().unwrap_or(Path::new("/")))?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
         command
+            .args(&self.options.within)
             .arg(tool("WINDLASS_BIN")?)
             .arg("up")
             .arg("--data-dir")

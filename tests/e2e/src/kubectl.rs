@@ -84,6 +84,18 @@ impl Kubectl {
         })
     }
 
+    /// The words of a command line, for whoever runs it.
+    pub fn words(&self, arguments: &[&str]) -> Vec<String> {
+        let own = [
+            self.program.display().to_string(),
+            "--kubeconfig".into(),
+            self.kubeconfig.display().to_string(),
+            "--namespace".into(),
+            self.namespace.clone(),
+        ];
+        own.into_iter().chain(arguments.iter().map(|word| (*word).to_owned())).collect()
+    }
+
     /// A kubectl that goes on, with pipes for all three streams.
     pub fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Child> {
         Command::new(&self.program)

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
 mod cluster;
+pub mod docker;
 mod kubectl;
 
 pub use cluster::{Cluster, Options};

@@ -187,7 +187,7 @@ async fn plain_discovery() {
     out += &format!("\n{}", cluster.get("/apis/apps").await);
     out += &format!("\n{}", cluster.get("/api").await);
     expect![[r#"
-        apps authentication.k8s.io authorization.k8s.io coordination.k8s.io discovery.k8s.io events.k8s.io metrics.k8s.io rbac.authorization.k8s.io windlass.dev
+        apps authentication.k8s.io authorization.k8s.io coordination.k8s.io discovery.k8s.io events.k8s.io metrics.k8s.io node.k8s.io rbac.authorization.k8s.io windlass.dev
         /api/v1: configmaps events namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status pods pods/attach pods/binding pods/ephemeralcontainers pods/exec pods/log pods/portforward pods/proxy pods/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
         /apis/apps/v1: deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status
         /apis/events.k8s.io/v1: events

@@ -79,10 +79,10 @@ pub const TYPES: &[Type] = &[
         name: "ContainerPort",
         fields: &[
             honoured("name"),
-            refused("hostPort", When::Set, "not there yet"),
+            so("hostPort", "what the node refuses is an Event; the container runs all the same"),
             honoured("containerPort"),
             refused("protocol", When::NotOneOf(&["", "TCP", "UDP"]), "no pod has SCTP here"),
-            without("hostIP", "it is about `hostPort`"),
+            honoured("hostIP"),
         ],
     },
     Type {

@@ -77,9 +77,13 @@ fn by_tcp(server: SocketAddr, question: &[u8]) -> std::io::Result<Vec<u8>> {
 /// A resolver of the machine: it knows `outside.example`, in many records, and is asked by UDP
 /// and TCP on the same port.
 fn resolver() -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let at = udp.local_addr().expect("bound");
-    let tcp = std::net::TcpListener::bind(at).expect("the same port");
+    // Another process may have the port for one of the two.
+    let both = |_| {
+        let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
+        let at = udp.local_addr().ok()?;
+        Some((at, udp, std::net::TcpListener::bind(at).ok()?))
+    };
+    let (at, udp, tcp) = (0..50).find_map(both).expect("a port that is free for both");
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((length, from)) = udp.recv_from(&mut buffer) {

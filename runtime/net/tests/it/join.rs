@@ -174,6 +174,15 @@ async fn a_port_belongs_to_a_guest_or_to_a_container() {
     let refused = namespace.run(move || std::net::TcpListener::bind(("0.0.0.0", address.port())));
     let refused = refused.await.expect_err("the guest has it");
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    // A guest that opens its port again at once finds it free.
+    drop(listener);
+    let listener = net.bind(&caller.pod, address, Scope::Everyone).expect("free at once");
+    let listener = listener.listen().await;
+    assert_eq!(listener.host_error(), None);
+    for _ in 0..3 {
+        let udp = net.bind_udp(&caller, address, Scope::Everyone).expect("free at once");
+        drop(udp);
+    }
     drop(listener);
     let port = address.port();
     let again = || namespace.run(move || std::net::TcpListener::bind(("0.0.0.0", port)));

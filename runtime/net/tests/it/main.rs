@@ -5,6 +5,7 @@ mod join;
 mod netns;
 mod ports;
 mod reach;
+mod routed;
 mod udp;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

@@ -2,10 +2,13 @@
 //! which therefore need root and iproute2, as `cargo xtask test` checks; without them they fail.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -31,6 +34,12 @@ impl Netns {
 
     pub fn fd(&self) -> OwnedFd {
         self.file.try_clone().expect("a descriptor").into()
+    }
+
+    /// The file is this namespace.
+    pub fn is(&self, file: &Metadata) -> bool {
+        let own = self.file.metadata().expect("the namespace");
+        (own.dev(), own.ino()) == (file.dev(), file.ino())
     }
 
     /// Runs on a thread inside, as a container's process would.
@@ -92,6 +101,11 @@ impl Netns {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs `ip` inside, and returns what it prints.
+    pub fn ip(&self, arguments: &[&str]) -> String {
+        ip(&[&["-n", &self.name], arguments].concat())
+    }
+
     /// The rules that were made inside.
     pub fn rules(&self) -> String {
         self.output(&["iptables", "-t", "nat", "-S"])
@@ -144,9 +158,10 @@ fn answer(mut stream: TcpStream, word: &str) {
     }
 }
 
-fn ip(arguments: &[&str]) {
+fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments:?} takes root: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[allow(unsafe_code, reason = "setns has no safe binding among the workspace's crates")]

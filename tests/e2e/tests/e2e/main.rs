@@ -5,10 +5,13 @@
 mod apply;
 mod attacks;
 mod bad_input;
+mod containers;
+mod engine;
 mod health;
 mod images;
 mod languages;
 mod lifecycle;
+mod network;
 mod newcomer;
 mod observe;
 mod pods;
