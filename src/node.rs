@@ -115,7 +115,8 @@ impl NodeAgent {
                 Ipv4Addr::LOCALHOST.into(),
                 VERSION,
                 &format!("wasm://{}", windlass_runtime_wasm::ENGINE_VERSION),
-            ),
+            )
+            .with_disk_of(&dir),
             cluster,
             runtimes,
             images: Arc::new(images),

@@ -14,6 +14,8 @@ pub fn run(args: &ResetArgs) -> anyhow::Result<()> {
     let _lock = crate::files::lock(folder)?;
     windlass_runtime_agent::remove_volumes(&folder.join("node/volumes"))
         .with_context(|| format!("can't remove the volumes of {}", folder.display()))?;
+    windlass_runtime_net::remove_leftovers()
+        .context("can't remove the routes that a run with --network routed left behind")?;
     let docker = folder.join("node/docker");
     if docker.is_dir() {
         crate::node::remove_containers(args.docker_host.as_deref(), &docker)?;

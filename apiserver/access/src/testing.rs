@@ -78,5 +78,6 @@ pub(crate) fn resource_of(tree: &Value) -> GroupResource {
     let api_version = tree["apiVersion"].as_str().expect("apiVersion");
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     let kind = tree["kind"].as_str().expect("kind").to_lowercase();
-    GroupResource::new(group, &format!("{kind}s"))
+    let ending = if kind.ends_with('s') { "es" } else { "s" };
+    GroupResource::new(group, &format!("{kind}{ending}"))
 }

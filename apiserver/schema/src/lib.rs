@@ -2,6 +2,7 @@
 //! how they are patched, and how they are described to clients. Knows no HTTP, no store and no kind by
 //! name.
 
+mod config;
 pub mod decode;
 pub mod defaults;
 pub mod facts;
@@ -11,9 +12,8 @@ pub mod openapi;
 pub mod protobuf;
 pub mod strategic;
 
-pub use decode::{
-    DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_config, decode_value,
-};
+pub use config::decode_config;
+pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_value};
 pub use defaults::apply_defaults;
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
 pub use openapi::{Descriptions, NoDescriptions, ResourcePath, openapi_v3};

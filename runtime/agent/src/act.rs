@@ -46,8 +46,8 @@ impl Agent {
         let (agent, pod) = (self.clone(), pod.clone());
         tokio::spawn(async move {
             let made = async {
-                let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
                 let with_containers = agent.has_containers(&pod).await;
+                let sandbox = Arc::new(agent.sandbox(&pod, address, with_containers).await?);
                 agent.runtimes.run_sandbox(&sandbox, with_containers).await
             };
             let made = made.await;
@@ -134,6 +134,7 @@ impl Agent {
             (Ok(started), Some(image)) => {
                 self.say_started(&about, &started);
                 self.update(uid, |entry| {
+                    entry.resuming = false;
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         memory.started(attempt, started.id, now);
                         memory.hooking =
@@ -248,7 +249,8 @@ impl Agent {
         }
         let services = env::visible_services(pod, &services);
         let files = self.env_files(pod, container, address).await?;
-        let sandbox = Arc::new(self.sandbox(pod, address).await?);
+        let is_container = image.nature == Nature::Container;
+        let sandbox = Arc::new(self.sandbox(pod, address, is_container).await?);
         let resolved = env::resolve(&Inputs {
             pod,
             container,
@@ -400,12 +402,15 @@ impl Agent {
 }
 
 impl Agent {
+    /// The pod as its runtimes are told of it. What only the kernel's side of a container needs is
+    /// looked up only where there are some.
     pub(crate) async fn sandbox(
         &self,
         pod: &Pod,
         address: IpAddr,
+        with_containers: bool,
     ) -> Result<Sandbox, RuntimeError> {
-        let linux = match self.runtimes.ready_engine().is_some() {
+        let linux = match with_containers {
             true => {
                 let reach = self.reach(pod).await?;
                 linux::sandbox(pod, self.cluster_dns, &host_resolv_conf(), reach)

@@ -188,6 +188,8 @@ pub(crate) struct Entry {
     pub delete: bool,
     /// postStart hooks under way, by container: they end when the container is stopped.
     pub hooks: BTreeMap<String, CancellationToken>,
+    /// Containers outlived the agent, and the pod's network isn't there again yet.
+    pub resuming: bool,
     /// Open for the pod, by container.
     pub host_ports: BTreeMap<String, Vec<Published>>,
     record: Option<Record>,
@@ -217,6 +219,10 @@ impl Agent {
                 let sandbox = seen.get(uid);
                 entry.state.address = sandbox.map(|s| s.address).or(entry.state.address);
                 entry.state.observe(listing.seen(uid), now);
+                entry.resuming = entry.state.containers.values().any(|memory| {
+                    matches!(memory.state, Attempt::Running { .. })
+                        && self.runtimes.of_id(memory.state.id()).outlives_agent()
+                });
             }
             for uid in std::mem::take(&mut entries.records).keys() {
                 self.records.remove(uid);
@@ -275,6 +281,7 @@ impl Agent {
             delete: false,
             hooks: BTreeMap::new(),
             host_ports: BTreeMap::new(),
+            resuming: false,
             record,
             said: BTreeMap::new(),
         };
@@ -520,8 +527,10 @@ async fn follow_runtime(
         if all {
             agent.observe_all().await;
         } else {
+            // One that takes long (the log of a container that ended) holds up no other pod.
             for uid in changed {
-                agent.observe(&uid).await;
+                let agent = agent.clone();
+                tokio::spawn(async move { agent.observe(&uid).await });
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -57,6 +57,8 @@ pub struct NodeFacts {
     pub address: IpAddr,
     pub cpu_millis: i64,
     pub memory_bytes: u64,
+    /// Of the disk that logs and volumes are on; 0 where nobody knows.
+    pub disk_bytes: u64,
     pub pods: u32,
     /// Beside those that every node gets.
     pub labels: BTreeMap<String, String>,
@@ -90,6 +92,7 @@ impl NodeFacts {
             address,
             cpu_millis: i64::try_from(cpus).unwrap_or(1) * 1000,
             memory_bytes: memory_kib.unwrap_or_default() * 1024,
+            disk_bytes: 0,
             pods: 10_000,
             labels: BTreeMap::new(),
             architecture: architecture(std::env::consts::ARCH).to_owned(),
@@ -100,6 +103,14 @@ impl NodeFacts {
             version: version.to_owned(),
             runtime_version: runtime_version.to_owned(),
         }
+    }
+
+    /// Knows the size of the disk that a folder is on.
+    pub fn with_disk_of(mut self, folder: &Path) -> Self {
+        if let Ok(disk) = rustix::fs::statvfs(folder) {
+            self.disk_bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
+        }
+        self
     }
 }
 

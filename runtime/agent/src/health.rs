@@ -198,6 +198,11 @@ impl Report for Agent {
         if memory.stopping.is_some() && target.sort != Sort::Readiness {
             return false;
         }
+        // Who can't be reached, because what leads there isn't there (again), is judged later.
+        let runtime = self.runtimes.of_id(memory.state.id());
+        if !outcome.is_success() && (entry.resuming || !is_there(runtime.as_ref())) {
+            return true;
+        }
         if let Some((reason, message)) = outcome.event(target.sort) {
             let about = self.about(&key, uid, Some(&target.container));
             self.recorder.record(&about, EventType::Warning, reason, message);
@@ -236,6 +241,10 @@ impl Report for Agent {
             }
         }
     }
+}
+
+fn is_there(runtime: &dyn Runtime) -> bool {
+    runtime.availability().is_none_or(|availability| availability.borrow().is_ready())
 }
 
 /// The probe's own `terminationGracePeriodSeconds`.

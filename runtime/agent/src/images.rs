@@ -9,6 +9,7 @@ use tokio::io::AsyncRead;
 use windlass_runtime_api::{Availability, Image, Nature, RuntimeError};
 use windlass_runtime_image::{
     Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
+    says_wasm as says_wasm_by,
 };
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_types::{
@@ -30,6 +31,11 @@ const PULL_SECRET_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 pub trait Images: Send + Sync {
     /// The image where it is on this node. The error's reason is what a waiting container shows.
     async fn find(&self, reference: &str) -> Result<Option<Image>, RuntimeError>;
+
+    /// The same for a pod whose annotation says that its images hold wasm.
+    async fn find_wasm(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        self.find(reference).await
+    }
 
     /// What the Node's status lists.
     async fn list(&self) -> Vec<Listed>;
@@ -64,26 +70,25 @@ pub trait Images: Send + Sync {
         let message = format!("image {reference:?} is not on this node, which pulls none");
         Err(RuntimeError::new(PULL_ERROR, message))
     }
+
+    /// The same for a pod whose annotation says that its images hold wasm.
+    async fn pull_wasm(
+        &self,
+        reference: &str,
+        credentials: Credentials,
+    ) -> Result<Pulled, RuntimeError> {
+        self.pull(reference, credentials).await
+    }
 }
 
 #[async_trait]
 impl Images for ImageStore {
     async fn find(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
-        let (store, name) = (self.clone(), reference.to_owned());
-        // Content is hashed at its first use.
-        let found = tokio::task::spawn_blocking(move || store.find(&name)).await;
-        match found {
-            Ok(Ok(image)) => Ok(image),
-            Ok(Err(ImageError::Reference { name, source })) => Err(RuntimeError::new(
-                "InvalidImageName",
-                format!(
-                    "Failed to apply default image tag {name:?}: couldn't parse image name \
-                     {name:?}: {source}"
-                ),
-            )),
-            Ok(Err(error)) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
-            Err(error) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
-        }
+        find(self, reference, false).await
+    }
+
+    async fn find_wasm(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        find(self, reference, true).await
     }
 
     async fn list(&self) -> Vec<Listed> {
@@ -112,15 +117,63 @@ impl Images for ImageStore {
     async fn pull(
         &self,
         reference: &str,
-        mut credentials: Credentials,
+        credentials: Credentials,
     ) -> Result<Pulled, RuntimeError> {
-        credentials.extend(Credentials::of_node(reference).await);
-        let pulled = ImageStore::pull(self, reference, &credentials).await;
-        pulled.map_err(|error| {
-            let reason = if error.is_container() { IS_CONTAINER } else { PULL_ERROR };
-            RuntimeError::new(reason, error.to_string())
-        })
+        pull(self, reference, credentials, false).await
     }
+
+    async fn pull_wasm(
+        &self,
+        reference: &str,
+        credentials: Credentials,
+    ) -> Result<Pulled, RuntimeError> {
+        pull(self, reference, credentials, true).await
+    }
+}
+
+async fn find(
+    store: &ImageStore,
+    reference: &str,
+    pod_says_wasm: bool,
+) -> Result<Option<Image>, RuntimeError> {
+    let (store, name) = (store.clone(), reference.to_owned());
+    // Content is hashed at its first use.
+    let found = tokio::task::spawn_blocking(move || store.find_for(&name, pod_says_wasm)).await;
+    match found {
+        Ok(Ok(image)) => Ok(image),
+        Ok(Err(ImageError::Reference { name, source })) => Err(RuntimeError::new(
+            "InvalidImageName",
+            format!(
+                "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: \
+                 {source}"
+            ),
+        )),
+        // Another pod's annotation brought it here: for this one it is a container's.
+        Ok(Err(error)) if error.is_container() => Ok(None),
+        Ok(Err(error)) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
+        Err(error) => Err(RuntimeError::new(PULL_ERROR, error.to_string())),
+    }
+}
+
+async fn pull(
+    store: &ImageStore,
+    reference: &str,
+    mut credentials: Credentials,
+    pod_says_wasm: bool,
+) -> Result<Pulled, RuntimeError> {
+    credentials.extend(Credentials::of_node(reference).await);
+    let pulled = store.pull_for(reference, &credentials, pod_says_wasm).await;
+    pulled.map_err(|error| {
+        let reason = if error.is_container() { IS_CONTAINER } else { PULL_ERROR };
+        RuntimeError::new(reason, error.to_string())
+    })
+}
+
+/// Whether the pod says, by one of crun's annotations, that its images hold wasm. What they start
+/// is then looked at, and decides.
+fn says_wasm(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    says_wasm_by(|key| annotations?.get(key).map(String::as_str)).is_some()
 }
 
 impl Agent {
@@ -138,7 +191,7 @@ impl Agent {
             self.recorder.record(&about, EventType::Normal, reason, message);
         };
         let class = self.class_of(pod).await?;
-        match self.found(name, class).await? {
+        match self.found(name, class, says_wasm(pod)).await? {
             Some((image, again)) if policy != Some("Always") || !again => {
                 let what = format!("Container image {name:?} already present on machine");
                 let message = format!("{what} and can be accessed by the pod");
@@ -156,7 +209,7 @@ impl Agent {
         say("Pulling", format!("Pulling image {name:?}"));
         let begun = self.clock.now();
         let credentials = self.pull_secrets(pod, &about).await;
-        let (image, size_bytes) = self.pull(name, class, credentials).await?;
+        let (image, size_bytes) = self.pull(name, class, says_wasm(pod), credentials).await?;
         let took: Duration = self.clock.now().duration_since(begun).try_into().unwrap_or_default();
         let took = duration(took);
         let message = format!(
@@ -173,10 +226,15 @@ impl Agent {
         &self,
         name: &str,
         class: Option<Nature>,
+        said_wasm: bool,
     ) -> Result<Option<(Image, bool)>, RuntimeError> {
         if class != Some(Nature::Container) {
             let again = self.images.was_pulled(name);
-            match self.images.find(name).await {
+            let found = match said_wasm {
+                true => self.images.find_wasm(name).await,
+                false => self.images.find(name).await,
+            };
+            match found {
                 // A pulled image that is damaged is pulled again.
                 Err(error) if again && error.reason == PULL_ERROR => {}
                 Err(error) => return Err(error),
@@ -212,6 +270,7 @@ impl Agent {
         &self,
         name: &str,
         class: Option<Nature>,
+        said_wasm: bool,
         credentials: Credentials,
     ) -> Result<(Image, u64), RuntimeError> {
         let hint = |error: RuntimeError| {
@@ -220,7 +279,11 @@ impl Agent {
             RuntimeError::new(error.reason, format!("{} ({hint}){engine}", error.message))
         };
         if class != Some(Nature::Container) {
-            match self.images.pull(name, credentials.clone()).await {
+            let pulled = match said_wasm {
+                true => self.images.pull_wasm(name, credentials.clone()).await,
+                false => self.images.pull(name, credentials.clone()).await,
+            };
+            match pulled {
                 Ok(pulled) => return Ok((pulled.image, pulled.size_bytes)),
                 Err(error) if error.reason != IS_CONTAINER => return Err(hint(error)),
                 Err(error) if class.is_some() => {

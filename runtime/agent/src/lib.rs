@@ -38,6 +38,7 @@ mod state;
 mod stats;
 mod status;
 mod statuses;
+mod storage;
 mod unsupported;
 mod volumes;
 

@@ -42,6 +42,7 @@ impl Agent {
         }
         let failed = |message| RuntimeError::new(FAILED_MOUNT, message);
         self.ensure_volumes(pod, address, false).await.map_err(failed)?;
+        self.watch_storage(pod);
         let env = env.iter().cloned().collect();
         let mut mounts = Vec::new();
         for (number, mount) in container.volume_mounts.iter().flatten().enumerate() {

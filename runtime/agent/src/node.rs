@@ -254,6 +254,9 @@ fn labels(facts: &NodeFacts, containers: bool) -> Value {
     labels
 }
 
+/// The part of the disk that pods may request: upstream's node keeps a tenth free.
+const DISK_PERCENT: u64 = 90;
+
 /// The memory that pods may request: what is kept free can't be promised to anybody.
 pub(crate) fn allocatable_bytes(facts: &NodeFacts, budget: Option<MemoryBudget>) -> u64 {
     let shared = budget.map(|of| of.limit_bytes.saturating_sub(of.reserve_bytes));
@@ -268,12 +271,19 @@ fn status(
     before: &Value,
     now: Timestamp,
 ) -> Value {
-    let resources = json!({
+    let mut resources = json!({
         "cpu": Quantity::from_millis(facts.cpu_millis).to_string(),
         "memory": Quantity::from_bytes(facts.memory_bytes).to_string(),
         "pods": Quantity::from_units(facts.pods.into()).to_string(),
     });
+    if facts.disk_bytes > 0 {
+        resources["ephemeral-storage"] = Quantity::from_bytes(facts.disk_bytes).to_string().into();
+    }
     let mut allocatable = resources.clone();
+    if facts.disk_bytes > 0 {
+        let bytes = facts.disk_bytes / 100 * DISK_PERCENT;
+        allocatable["ephemeral-storage"] = Quantity::from_bytes(bytes).to_string().into();
+    }
     let bytes = allocatable_bytes(facts, view.memory_budget);
     allocatable["memory"] = Quantity::from_bytes(bytes).to_string().into();
     let memory = match *view.memory_pressure.borrow() {

@@ -71,15 +71,12 @@ impl Runtimes {
 
     /// The one that runs images of this nature.
     pub fn of(&self, nature: Nature) -> Result<&Arc<dyn Runtime>, RuntimeError> {
-        self.engine().filter(|_| nature == Nature::Container).map_or_else(
-            || match nature {
-                Nature::Wasm => Ok(&self.first),
-                Nature::Container => {
-                    Err(RuntimeError::new(NO_ENGINE, "this node runs no containers"))
-                }
-            },
-            Ok,
-        )
+        match nature {
+            Nature::Wasm => Ok(&self.first),
+            Nature::Container => self
+                .engine()
+                .ok_or_else(|| RuntimeError::new(NO_ENGINE, "this node runs no containers")),
+        }
     }
 
     /// The one that runs containers, where the node has one.
@@ -274,12 +271,16 @@ impl Agent {
             let (agent, address) = (self.clone(), sandbox.address);
             tokio::spawn(async move {
                 let resumed = async {
-                    let sandbox = Arc::new(agent.sandbox(&pod, address).await?);
+                    let sandbox = Arc::new(agent.sandbox(&pod, address, true).await?);
                     agent.runtimes.run_sandbox(&sandbox, true).await
                 };
-                if let Err(error) = resumed.await {
-                    tracing::warn!(uid = pod.uid(), %error, "sandbox not taken up");
-                }
+                match resumed.await {
+                    Ok(()) => agent.update(pod.uid(), |entry| entry.resuming = false),
+                    Err(error) => {
+                        tracing::warn!(uid = pod.uid(), %error, "sandbox not taken up");
+                        None
+                    }
+                };
                 for container in order::every(&pod) {
                     let runs = agent.runtime_of(pod.uid(), &container.name).outlives_agent();
                     if runs {
@@ -351,5 +352,40 @@ impl Attempt {
             Self::Running { id, .. } => id,
             Self::Ended(ended) => &ended.id,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_runtime_api::{ContainerState, ObservedContainer};
+
+    use super::*;
+
+    fn pod(containers: &[(&str, u32)]) -> ObservedSandbox {
+        let started_at = windlass_sdk_meta::Timestamp::UNIX_EPOCH;
+        let containers = containers.iter().map(|(name, attempt)| ObservedContainer {
+            name: (*name).to_owned(),
+            id: format!("{name}{attempt}"),
+            attempt: *attempt,
+            state: ContainerState::Running { started_at },
+        });
+        ObservedSandbox {
+            pod_uid: "u".into(),
+            name: "p".into(),
+            namespace: "n".into(),
+            address: [127, 64, 0, 1].into(),
+            containers: containers.collect(),
+        }
+    }
+
+    #[test]
+    fn parts_of_a_pod_are_put_together() {
+        let mut pods = BTreeMap::new();
+        add(&mut pods, "wasm", pod(&[("front", 0), ("changed", 2)]));
+        add(&mut pods, "docker", pod(&[("back", 1), ("changed", 1)]));
+        let ids: Vec<&str> = pods["u"].containers.iter().map(|of| of.id.as_str()).collect();
+        assert_eq!(ids, ["wasm://front0", "wasm://changed2", "docker://back1"]);
+        add(&mut pods, "docker", pod(&[("changed", 3)]));
+        assert_eq!(pods["u"].containers[1].id, "docker://changed3");
     }
 }

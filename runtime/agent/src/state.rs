@@ -315,6 +315,10 @@ impl PodState {
 fn take_in(memory: &mut ContainerMemory, found: &windlass_runtime_api::ObservedContainer) {
     match &found.state {
         ContainerState::Running { started_at } => {
+            // An end never changes: this was seen before it.
+            if matches!(&memory.state, Attempt::Ended(ended) if ended.id == found.id) {
+                return;
+            }
             let running = Attempt::Running { id: found.id.clone(), started_at: *started_at };
             if memory.attempt != found.attempt {
                 memory.readiness = Tally::default();
@@ -429,4 +433,31 @@ fn merge(memory: &mut ContainerMemory, record: &ContainerRecord) {
 fn doubled(first: Duration, most: Duration, failures: u32) -> Duration {
     let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     first.saturating_mul(factor).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_silent_runtime_had_is_not_lost() {
+        let at = |seconds| Timestamp::from_second(seconds).expect("in range");
+        let running = |id: &str| ContainerMemory {
+            state: Attempt::Running { id: id.into(), started_at: at(1) },
+            ..ContainerMemory::default()
+        };
+        let mut state = PodState { sandbox: SandboxState::Ready, ..PodState::default() };
+        state.containers.insert("c".into(), running("docker://c"));
+        state.containers.insert("w".into(), running("wasm://w"));
+        let runs = |state: &PodState, name: &str| {
+            matches!(state.containers[name].state, Attempt::Running { .. })
+        };
+        state.observe(Seen { sandbox: None, silent: &["docker"] }, at(2));
+        assert_eq!((runs(&state, "c"), runs(&state, "w")), (true, false));
+        assert_eq!(state.sandbox, SandboxState::Ready);
+        // It answers, and has it no more.
+        state.observe(Seen::default(), at(3));
+        assert!(!runs(&state, "c"));
+        assert_eq!(state.sandbox, SandboxState::Absent);
+    }
 }

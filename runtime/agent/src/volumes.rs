@@ -27,6 +27,7 @@ use crate::{
     agent::{Agent, Entry},
     env, logs, mounts, order,
     state::{Attempt, Failure, Seen},
+    storage,
 };
 
 /// The reason of upstream's Event about a volume that can't be made.
@@ -455,9 +456,11 @@ impl Agent {
                 .and_then(|entry| Some((entry.key.clone(), entry.state.address?)))
         };
         let made = self.volumes.pods.lock().get(uid).map(|made| made.late);
-        let (Some((key, address)), Some(late)) = (known, made) else { return };
+        let Some((key, address)) = known else { return };
         let Some(pod) = self.pods.find(&key).filter(|pod| pod.uid() == uid) else { return };
-        if let Err(message) = self.make_volumes(&pod, address, late).await {
+        if let Some(late) = made
+            && let Err(message) = self.make_volumes(&pod, address, late).await
+        {
             // What was written stays; upstream's nodes tell it the same way.
             let about = self.about(&key, uid, None);
             let sort = windlass_sdk_client::EventType::Warning;
@@ -470,7 +473,15 @@ impl Agent {
         self.measure(&pod);
     }
 
-    /// A pod whose emptyDir outgrew its limit is evicted.
+    /// Measures a pod from time to time where what it stores is limited.
+    pub(crate) fn watch_storage(&self, pod: &Pod) {
+        if storage::has_limit(pod) {
+            self.volumes.queue.add_after(pod.uid().to_owned(), MEASURE_EVERY);
+        }
+    }
+
+    /// A pod whose emptyDir outgrew its limit is evicted, and one that has more than its containers
+    /// may store.
     fn measure(&self, pod: &Pod) {
         for source in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
             let Some(limit) = self.size_limit(pod, source) else { continue };
@@ -480,12 +491,22 @@ impl Agent {
                 let (name, text) = (&source.name, limit.to_string());
                 let message =
                     format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. ");
-                self.update(pod.uid(), |entry| {
-                    let failure = Failure { reason: "Evicted".to_owned(), message };
-                    entry.state.failure.get_or_insert(failure);
-                });
+                self.evict(pod, message);
             }
         }
+        if storage::has_limit(pod) {
+            match self.storage_exceeded(pod) {
+                Some(message) => self.evict(pod, message),
+                None => self.watch_storage(pod),
+            }
+        }
+    }
+
+    fn evict(&self, pod: &Pod, message: String) {
+        self.update(pod.uid(), |entry| {
+            let failure = Failure { reason: "Evicted".to_owned(), message };
+            entry.state.failure.get_or_insert(failure);
+        });
     }
 
     /// What an emptyDir may hold: its own limit; in memory also what the pod's containers may use

@@ -42,6 +42,7 @@ impl Inner {
         if !runs && let Err(error) = docker.start_container(&id, None).await {
             return self.not_started(&spec, id, &error);
         }
+        self.pulled.touch(&spec.image.digest, self.clock.now());
         self.logs.follow(&id, &spec.log_path, spec.console.tty);
         self.remove_attempts_before(&docker, &spec).await;
         Ok(Started::new(id))

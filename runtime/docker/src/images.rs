@@ -71,6 +71,7 @@ impl Inner {
                         let why = format!("{reference} was pulled, and is gone again");
                         RuntimeError::new(PULL_ERROR, why)
                     })?;
+                    self.pulled.add(&found.image.digest, self.clock.now());
                     return Ok(PulledImage { size_bytes: found.size_bytes, image: found.image });
                 }
                 Err(error) => last = Some(error),

@@ -2,6 +2,7 @@
 //! exists: containers carry labels that say whose they are, and an agent that comes back finds them
 //! by these. Knows no Kubernetes object; the only crate that knows bollard.
 
+mod collect;
 mod container;
 mod create;
 mod engine;

@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use bollard::{container::LogOutput, errors::Error, query_parameters::LogsOptionsBuilder};
+use bollard::{Docker, container::LogOutput, errors::Error, query_parameters::LogsOptionsBuilder};
 use futures::{Stream as Items, StreamExt};
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use windlass_runtime_logs::{LogBounds, Position, Stream, last_position, put_line};
 use windlass_sdk_meta::{Clock, Timestamp};
 
@@ -39,7 +40,7 @@ pub struct Logs {
 struct Followed {
     /// All that will ever come is in the file.
     done: watch::Receiver<bool>,
-    task: AbortHandle,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Logs {
@@ -60,7 +61,8 @@ impl Logs {
             logs.run(&of, path, tty).await;
             done.send_replace(true);
         });
-        followed.insert(id.to_owned(), Followed { done: is_done, task: task.abort_handle() });
+        let task = AbortOnDropHandle::new(task);
+        followed.insert(id.to_owned(), Followed { done: is_done, _task: task });
     }
 
     /// Returns once everything that an ended container wrote is in its file, or can't be had soon.
@@ -73,9 +75,12 @@ impl Logs {
 
     /// The container is gone.
     pub fn forget(&self, id: &str) {
-        if let Some(followed) = self.followed.lock().remove(id) {
-            followed.task.abort();
-        }
+        self.followed.lock().remove(id);
+    }
+
+    /// Nobody follows anything any more.
+    pub fn stop(&self) {
+        self.followed.lock().clear();
     }
 
     async fn run(&self, id: &str, path: PathBuf, tty: bool) {
@@ -95,24 +100,39 @@ impl Logs {
             // The sender lives as long as the engine.
             let _ = availability.wait_for(windlass_runtime_api::Availability::is_ready).await;
             if let Ok(docker) = self.engine.docker() {
-                let since = written.last.map_or(0, |last| last.at.as_second());
-                let options = LogsOptionsBuilder::default()
-                    .follow(true)
-                    .stdout(true)
-                    .stderr(true)
-                    .timestamps(true)
-                    .since(i32::try_from(since).unwrap_or(i32::MAX))
-                    .build();
-                written.passed = 0;
-                self.copy(docker.logs(id, Some(options)), &path, tty, &mut written).await;
+                self.read(&docker, id, true, (&path, tty), &mut written).await;
                 match docker.inspect_container(id, None).await {
-                    Ok(found) if !is_running(&found) => return,
+                    Ok(found) if !is_running(&found) => {
+                        // Who follows may miss what comes just before the end.
+                        return self.read(&docker, id, false, (&path, tty), &mut written).await;
+                    }
                     Err(error) if is_not_found(&error) => return,
                     _ => {}
                 }
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Copies what comes after that which is in the file.
+    async fn read(
+        &self,
+        docker: &Docker,
+        id: &str,
+        follow: bool,
+        (path, tty): (&Path, bool),
+        written: &mut Written,
+    ) {
+        let since = written.last.map_or(0, |last| last.at.as_second());
+        let options = LogsOptionsBuilder::default()
+            .follow(follow)
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .since(i32::try_from(since).unwrap_or(i32::MAX))
+            .build();
+        written.passed = 0;
+        self.copy(docker.logs(id, Some(options)), path, tty, written).await;
     }
 
     async fn copy(

@@ -21,6 +21,7 @@ use windlass_runtime_net::PodNet;
 use windlass_sdk_meta::Clock;
 
 use crate::{
+    collect::Pulled,
     engine::{DockerHost, Engine, Heard},
     files::Files,
     logs::Logs,
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub files: Files,
     pub logs: Arc<Logs>,
     pub network: Network,
+    pub pulled: Pulled,
     pub gates: Gates,
     /// What the engine is able to set.
     pub least_oom_score: AtomicI64,
@@ -72,6 +74,7 @@ impl DockerRuntime {
         let inner = Arc::new(Inner {
             logs: Logs::new(engine.clone(), config.clock.clone()),
             network: Network::new(config.net, engine.clone()),
+            pulled: Pulled::open(config.dir.join("pulled.json")),
             engine,
             node: config.node,
             clock: config.clock,
@@ -83,9 +86,16 @@ impl DockerRuntime {
         let kept = inner.clone();
         let keeping = tokio::spawn(async move {
             let heard = |event| kept.heard(event);
-            kept.engine.keep(heard).await;
+            tokio::join!(kept.engine.keep(heard), kept.collect_images());
         });
         Arc::new(Self { inner, _keeping: AbortOnDropHandle::new(keeping) })
+    }
+}
+
+impl Drop for DockerRuntime {
+    fn drop(&mut self) {
+        // Whoever comes next writes to the same files.
+        self.inner.logs.stop();
     }
 }
 

@@ -92,7 +92,7 @@ impl ImageStore {
     pub(crate) fn remove_unused_trees(&self) {
         let mut used = BTreeSet::new();
         for top in self.tops() {
-            let kept = fs::read(self.settled_path(&top)).ok();
+            let kept = fs::read(self.settled_path(&top, false)).ok();
             let settled = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
             for app in settled.into_iter().filter_map(|settled| settled.decision.spin) {
                 used.extend(app.components.iter().map(|component| tree::name(&component.files)));

@@ -24,3 +24,4 @@ pub use pull::Pulled;
 pub use reference::{Reference, ReferenceError};
 pub use settle::Settled;
 pub use store::{Builtin, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Listed, Origin};
+pub use windlass_sdk_package::says_wasm;

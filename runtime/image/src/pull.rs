@@ -25,7 +25,7 @@ use tokio::{
 use windlass_runtime_api::Image;
 use windlass_sdk_package::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Hasher, INDEX_MEDIA_TYPE,
-    MANIFEST_MEDIA_TYPE, Manifest, digest, resolve,
+    MANIFEST_MEDIA_TYPE, Manifest, digest, resolve_for,
 };
 
 use crate::{
@@ -89,6 +89,16 @@ impl ImageStore {
         reference: &str,
         credentials: &Credentials,
     ) -> Result<Pulled, ImageError> {
+        self.pull_for(reference, credentials, false).await
+    }
+
+    /// The same for a pod that may say that the image holds wasm.
+    pub async fn pull_for(
+        &self,
+        reference: &str,
+        credentials: &Credentials,
+        pod_says_wasm: bool,
+    ) -> Result<Pulled, ImageError> {
         let wanted = parse(reference)?;
         let failed = |why: String| ImageError::Pull { image: reference.to_owned(), why };
         let remote: Remote = wanted
@@ -110,8 +120,8 @@ impl ImageStore {
         }
         let mut last = None;
         for auth in ways {
-            let pull =
-                Pull { store: self.clone(), wanted: wanted.clone(), remote: remote.clone(), auth };
+            let (store, wanted, remote) = (self.clone(), wanted.clone(), remote.clone());
+            let pull = Pull { store, wanted, remote, auth, pod_says_wasm };
             // A task of its own: what a registry sends must not end the caller's by a panic.
             let done = AbortOnDrop(tokio::spawn(pull.run())).join().await;
             match done {
@@ -182,6 +192,7 @@ struct Pull {
     wanted: Reference,
     remote: Remote,
     auth: RegistryAuth,
+    pod_says_wasm: bool,
 }
 
 impl Pull {
@@ -194,7 +205,8 @@ impl Pull {
         let gate = self.store.pulls().gate(&digest);
         let _alone = gate.lock().await;
         let (store, wanted, of) = (self.store.clone(), self.wanted.clone(), digest.clone());
-        let here = move || match store.whole(&of) {
+        let by_pod = self.pod_says_wasm;
+        let here = move || match store.whole(&of, by_pod) {
             Some(settled) => store
                 .name(&wanted, &of, &settled, Origin::Pulled)
                 .map(|image| Some((image, settled))),
@@ -233,14 +245,14 @@ impl Pull {
             &manifest.config.digest,
         )?;
         // What can't run here isn't fetched.
-        resolve(&manifest, &config).map_err(ImageError::from)?;
+        resolve_for(&manifest, &config, self.pod_says_wasm).map_err(ImageError::from)?;
         for layer in &manifest.layers {
             if !staging.path(&layer.digest).is_file() {
                 self.content(client, layer, &staging).await?;
             }
         }
-        let (store, wanted) = (self.store.clone(), self.wanted.clone());
-        let commit = move || store.commit(staging, &wanted, &top_digest, Origin::Pulled);
+        let (store, wanted, by_pod) = (self.store.clone(), self.wanted.clone(), self.pod_says_wasm);
+        let commit = move || store.commit(staging, &wanted, &top_digest, by_pod, Origin::Pulled);
         let image = self.store.blocking(commit).await?;
         Ok(Pulled { image, size_bytes })
     }

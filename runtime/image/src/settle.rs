@@ -9,8 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use windlass_sdk_package::{
-    Decision, Document, Inspection, Manifest, PackageError, Sort, WasmPlace, accept, inspect,
-    is_digest, pick, resolve, spin_application, spin_archives, spin_layer,
+    BY_POD, Decision, Document, Inspection, Manifest, PackageError, Sort, WasmPlace, accept,
+    inspect, is_digest, pick, resolve_for, spin_application, spin_archives, spin_layer,
 };
 
 use crate::{error::ImageError, extract, staging};
@@ -92,16 +92,18 @@ fn follow(top: &str, places: Places<'_>) -> Result<Found, ImageError> {
 }
 
 /// Decides what of an image runs. Wasm that is a file in a tree of layers is taken out of it to
-/// `out`, and its digest is then among the content.
+/// `out`, and its digest is then among the content. A pod may say that the image holds wasm; the
+/// bytes of the file that it starts then decide.
 pub(crate) fn settle(
     top: &str,
+    pod_says_wasm: bool,
     places: Places<'_>,
     out: &staging::Staging,
     bound_bytes: u64,
 ) -> Result<Settled, ImageError> {
     let Found { manifest, digest, mut why, passed } = follow(top, places)?;
     let config = read(&manifest.config.digest, places)?;
-    let mut decision = resolve(&manifest, &config)?;
+    let mut decision = resolve_for(&manifest, &config, pod_says_wasm)?;
     if let Some(layer) = spin_layer(&manifest) {
         decision = spin_application(decision, &manifest, &read(&layer.digest, places)?)?;
     }
@@ -117,12 +119,14 @@ pub(crate) fn settle(
                 .iter()
                 .map(|layer| place(&layer.digest, places))
                 .collect::<Result<_, _>>()?;
-            let digest = extract::file(&layers, path, out, bound_bytes)?;
+            let found = extract::file(&layers, path, out, bound_bytes);
+            let digest = found.map_err(|error| unless_container(error, &decision))?;
             let path = out.path(&digest);
             (digest, path)
         }
     };
-    let (inspection, wasm_size) = look(&wasm_path)?;
+    let looked = look(&wasm_path).map_err(|error| unless_container(error, &decision));
+    let (inspection, wasm_size) = looked?;
     let what = accept(&decision, &inspection)?;
     for component in decision.spin.iter().flat_map(|app| app.components.iter().skip(1)) {
         let of = |error: ImageError| match error {
@@ -158,6 +162,19 @@ pub(crate) fn settle(
         content,
         archives,
     })
+}
+
+/// What only a pod calls wasm, and isn't, is a container.
+fn unless_container(error: ImageError, decision: &Decision) -> ImageError {
+    match error {
+        ImageError::Package(PackageError::NotWasm(why) | PackageError::Refused(why))
+            if decision.why == BY_POD =>
+        {
+            let what = format!("what it starts is no wasm ({why}), though {BY_POD}");
+            PackageError::Container(what).into()
+        }
+        error => error,
+    }
 }
 
 fn look(wasm: &Path) -> Result<(Inspection, u64), ImageError> {

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use windlass_runtime_api::Image;
-use windlass_sdk_package::{Artifact, Document, Form, MANIFEST_MEDIA_TYPE, digest, inspect};
+use windlass_sdk_package::{
+    Artifact, BY_POD, Document, Form, MANIFEST_MEDIA_TYPE, PackageError, digest, inspect,
+};
 
 use crate::{
     archive,
@@ -177,7 +179,7 @@ impl ImageStore {
             let staging = store.staging()?;
             let top = archive::take_in(part.path(), &reference, &staging, bound_bytes)?;
             drop(part);
-            store.commit(staging, &reference, &top, Origin::Imported)
+            store.commit(staging, &reference, &top, false, Origin::Imported)
         };
         self.blocking(add).await
     }
@@ -185,16 +187,33 @@ impl ImageStore {
     /// The image with this name, where it is here. The first time after `open` its content is
     /// hashed and compared.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, ImageError> {
-        let Some(found) = self.inspect(reference)? else { return Ok(None) };
+        self.find_for(reference, false)
+    }
+
+    /// The same for a pod that may say that the image holds wasm.
+    pub fn find_for(
+        &self,
+        reference: &str,
+        pod_says_wasm: bool,
+    ) -> Result<Option<Image>, ImageError> {
+        let Some(found) = self.inspect_for(reference, pod_says_wasm)? else { return Ok(None) };
         self.verify(&found.settled.wasm_digest, found.settled.wasm_size)?;
         self.image(reference, &found.digest, &found.settled).map(Some)
     }
 
     /// What is known of the image with this name, where it is here.
     pub fn inspect(&self, reference: &str) -> Result<Option<Inspected>, ImageError> {
+        self.inspect_for(reference, true)
+    }
+
+    fn inspect_for(
+        &self,
+        reference: &str,
+        pod_says_wasm: bool,
+    ) -> Result<Option<Inspected>, ImageError> {
         let wanted = parse(reference)?;
         let Some((name, entry)) = self.entry(&wanted) else { return Ok(None) };
-        let settled = self.settled(&entry.digest)?;
+        let settled = self.settled(&entry.digest, pod_says_wasm)?;
         Ok(Some(Inspected { name, digest: entry.digest, origin: entry.origin, settled }))
     }
 
@@ -234,7 +253,7 @@ impl ImageStore {
         for content in [image.wasm, &artifact.config, &artifact.manifest] {
             staging.put(content)?;
         }
-        self.commit(staging, &reference, &artifact.digest, Origin::Builtin).map(drop)
+        self.commit(staging, &reference, &artifact.digest, false, Origin::Builtin).map(drop)
     }
 
     /// Decides what the image is, moves its content to its place, then makes its name known.
@@ -243,13 +262,14 @@ impl ImageStore {
         staging: Staging,
         reference: &Reference,
         top: &str,
+        pod_says_wasm: bool,
         origin: Origin,
     ) -> Result<Image, ImageError> {
         let places = |digest: &str| {
             let places = [staging.path(digest), self.blob(digest)];
             places.into_iter().find(|path| path.is_file())
         };
-        let settled = settle(top, &places, &staging, IMAGE_LIMIT_BYTES)?;
+        let settled = settle(top, pod_says_wasm, &places, &staging, IMAGE_LIMIT_BYTES)?;
         for digest in &settled.content {
             let (from, to) = (staging.path(digest), self.blob(digest));
             if from.is_file() {
@@ -279,11 +299,21 @@ impl ImageStore {
         Ok(image)
     }
 
-    /// What was decided about the image with this digest; decided again where that isn't kept.
-    fn settled(&self, top: &str) -> Result<Settled, ImageError> {
+    /// What was decided about the image with this digest; decided again where that isn't kept. What
+    /// only a pod's word told is kept apart: for another pod the image is a container.
+    fn settled(&self, top: &str, pod_says_wasm: bool) -> Result<Settled, ImageError> {
+        match self.settled_so(top, false) {
+            Err(ImageError::Package(PackageError::Container(_))) if pod_says_wasm => {
+                self.settled_so(top, true)
+            }
+            settled => settled,
+        }
+    }
+
+    fn settled_so(&self, top: &str, by_pod: bool) -> Result<Settled, ImageError> {
         // The name leads to the first document: it must be what was decided about.
         crate::staging::document(&self.blob(top), top)?;
-        let kept = fs::read(self.settled_path(top)).ok();
+        let kept = fs::read(self.settled_path(top, by_pod)).ok();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
         // A node of an earlier version left the application out.
         let whole = |settled: &Settled| {
@@ -294,7 +324,7 @@ impl ImageStore {
         }
         let staging = self.staging()?;
         let places = |digest: &str| Some(self.blob(digest)).filter(|path| path.is_file());
-        let settled = settle(top, &places, &staging, IMAGE_LIMIT_BYTES)?;
+        let settled = settle(top, by_pod, &places, &staging, IMAGE_LIMIT_BYTES)?;
         let (from, to) = (staging.path(&settled.wasm_digest), self.blob(&settled.wasm_digest));
         if from.is_file() {
             fs::rename(&from, &to).map_err(|error| ImageError::io(&to, error))?;
@@ -304,15 +334,15 @@ impl ImageStore {
     }
 
     fn keep_settled(&self, top: &str, settled: &Settled) -> Result<(), ImageError> {
-        let path = self.settled_path(top);
+        let path = self.settled_path(top, settled.decision.why == BY_POD);
         let bytes =
             serde_json::to_vec(settled).map_err(|error| ImageError::io(&path, error.into()))?;
         self.write(&path, &bytes)
     }
 
     /// The image with this digest where all its content is here, whatever it is called.
-    pub(crate) fn whole(&self, top: &str) -> Option<Settled> {
-        let settled = self.settled(top).ok()?;
+    pub(crate) fn whole(&self, top: &str, pod_says_wasm: bool) -> Option<Settled> {
+        let settled = self.settled(top, pod_says_wasm).ok()?;
         let there = settled.content.iter().all(|digest| self.blob(digest).is_file());
         (there && self.verify(&settled.wasm_digest, settled.wasm_size).is_ok()).then_some(settled)
     }
@@ -397,10 +427,11 @@ impl ImageStore {
     /// Every digest that the image with this one needs.
     fn content_of(&self, top: &str) -> Vec<String> {
         let mut content = vec![top.to_owned()];
-        let kept = fs::read(self.settled_path(top)).ok();
-        let settled = kept.and_then(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
-        if let Some(settled) = settled {
-            content.extend(settled.content);
+        let kept = [false, true].map(|by_pod| fs::read(self.settled_path(top, by_pod)).ok());
+        let kept = kept.into_iter().flatten();
+        let settled = kept.filter_map(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
+        content.extend(settled.flat_map(|settled| settled.content));
+        if content.len() > 1 {
             return content;
         }
         // Where the decision isn't kept: all that the documents name, as deep as is followed.
@@ -463,8 +494,9 @@ impl ImageStore {
         NamedTempFile::new_in(&ingest).map_err(|error| ImageError::io(&ingest, error))
     }
 
-    pub(crate) fn settled_path(&self, digest: &str) -> PathBuf {
-        self.0.dir.join("settled").join(digest.trim_start_matches("sha256:"))
+    pub(crate) fn settled_path(&self, digest: &str, by_pod: bool) -> PathBuf {
+        let suffix = if by_pod { ".by-pod" } else { "" };
+        self.0.dir.join("settled").join(digest.trim_start_matches("sha256:").to_owned() + suffix)
     }
 
     pub(crate) fn blob(&self, digest: &str) -> PathBuf {

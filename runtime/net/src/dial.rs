@@ -266,20 +266,20 @@ impl PodNet {
             return self.dial(By::Pod(&from.pod), target, false, wants).await;
         };
         let api_server = table.is_api_server(target.ip());
-        self.dial_one_of(from, host, &endpoints, api_server, wants).await
+        let client = table.client_of(target, None, self.address_of(&from.pod));
+        let start = self.begin(client, &endpoints);
+        self.dial_one_of((from, host), (&endpoints, start), api_server, wants).await
     }
 
-    /// Tries each endpoint once, beginning anywhere, until one takes the connection: an endpoint
+    /// Tries each endpoint once, from `start` on, until one takes the connection: an endpoint
     /// may have gone a moment before the table says so.
     async fn dial_one_of(
         &self,
-        from: &Caller,
-        host: &str,
-        endpoints: &[SocketAddr],
+        (from, host): (&Caller, &str),
+        (endpoints, start): (&[SocketAddr], usize),
         api_server: bool,
         wants: Wants,
     ) -> Result<Reached, ConnectError> {
-        let start = self.draw(endpoints.len());
         let mut last = ConnectError::NoEndpoint(host.to_owned());
         for n in 0..endpoints.len() {
             let to = endpoints[(start + n) % endpoints.len()];

@@ -4,6 +4,7 @@
 //! addresses out of it. Knows neither wasmtime nor HTTP.
 
 mod addresses;
+mod affinity;
 mod blocks;
 mod caller;
 mod conn;
@@ -42,7 +43,7 @@ pub use proxy::Proxy;
 pub use publish::Published;
 pub use reach::{Dialled, Surroundings, Verdict, judge, judge_look_up};
 pub use resolve::{Step, resolve};
-pub use routed::{ROUTED_PODS, ROUTED_SERVICES, Routes, RoutesError};
+pub use routed::{ROUTED_PODS, ROUTED_SERVICES, Routes, RoutesError, remove_leftovers};
 pub use rules::RulesError;
 pub use run::run;
 pub use table::{Rows, Table, plan};

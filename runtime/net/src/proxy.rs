@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, UdpSocket},
     sync::Semaphore,
     task::JoinHandle,
 };
@@ -19,6 +19,7 @@ use crate::{
     conn::Conn,
     holder::{self, Sort},
     podnet::PodNet,
+    redirect::COPY_BYTES,
     relay::Relay,
     table::{Rows, Table},
 };
@@ -79,8 +80,12 @@ impl Proxy {
             }),
             Sort::Udp => UdpSocket::bind(port).await.map(|socket| {
                 let (net, node) = (self.net.clone(), self.node);
-                let endpoints = move || net.rows(node).udp.get(&port).cloned();
-                Listening::Udp(lead_datagrams(self.net.clone(), socket, endpoints))
+                let endpoint = move |client| {
+                    let endpoints = net.rows(node).udp.get(&port).cloned()?;
+                    let client = net.table().client_of(port, Some(node), client);
+                    endpoints.get(net.begin(client, &endpoints)).copied()
+                };
+                Listening::Udp(lead_datagrams(self.net.clone(), socket, endpoint))
             }),
         };
         match opened {
@@ -125,11 +130,10 @@ impl PodNet {
 pub(crate) fn lead_datagrams(
     net: PodNet,
     front: UdpSocket,
-    endpoints: impl Fn() -> Option<Arc<[SocketAddr]>> + Send + 'static,
+    endpoint: impl Fn(IpAddr) -> Option<SocketAddr> + Send + 'static,
 ) -> Relay {
-    let open = move |_peer| {
-        let endpoints = endpoints().unwrap_or_else(|| Arc::new([]));
-        let to = endpoints.get(net.draw(endpoints.len())).copied();
+    let open = move |peer: SocketAddr| {
+        let to = endpoint(peer.ip());
         let net = net.clone();
         async move { net.udp_for_outside(to?).await.ok() }
     };
@@ -146,8 +150,12 @@ async fn serve(
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let endpoints = net.table().behind(port, node);
-                deliver(&net, &copies, stream, &endpoints);
+                let table = net.table();
+                let endpoints = table.behind(port, node);
+                let conn = Conn::tcp(stream);
+                let client = table.client_of(port, Some(node), conn.peer().ip());
+                let start = net.begin(client, &endpoints);
+                deliver(&net, &copies, conn, &endpoints, start);
             }
             Err(error) => {
                 tracing::warn!(%port, %error, "accept failed");
@@ -157,11 +165,15 @@ async fn serve(
     }
 }
 
-/// Gives the connection to an endpoint: of those on this node the first that takes it, beginning
-/// anywhere in the list, unless one elsewhere comes first. Where none is left it is reset.
-fn deliver(net: &PodNet, copies: &Arc<Semaphore>, stream: TcpStream, endpoints: &[SocketAddr]) {
-    let start = net.draw(endpoints.len());
-    let mut conn = Conn::tcp(stream);
+/// Gives the connection to an endpoint: of those on this node the first that takes it, beginning at
+/// `start` in the list, unless one elsewhere comes first. Where none is left it is reset.
+fn deliver(
+    net: &PodNet,
+    copies: &Arc<Semaphore>,
+    mut conn: Conn,
+    endpoints: &[SocketAddr],
+    start: usize,
+) {
     for n in 0..endpoints.len() {
         let to = endpoints[(start + n) % endpoints.len()];
         match net.hand_over(to, conn) {
@@ -198,7 +210,8 @@ async fn copy(net: PodNet, mut conn: Conn, endpoints: Vec<SocketAddr>) {
         if let Ok(Ok(mut far)) = tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
             let _ = far.set_nodelay(true);
             // Either side may hang up at any time; both learn it from their own socket.
-            let _ = tokio::io::copy_bidirectional(&mut conn, &mut far).await;
+            let (up, down) = (COPY_BYTES, COPY_BYTES);
+            let _ = tokio::io::copy_bidirectional_with_sizes(&mut conn, &mut far, up, down).await;
             return;
         }
     }

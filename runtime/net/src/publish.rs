@@ -1,10 +1,7 @@
 //! Ports of the host that lead to one port of a pod: those of its containers that are processes,
 //! under the pod's own address, and those that its `hostPort`s ask for.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -66,8 +63,7 @@ impl PodNet {
             Protocol::Udp => {
                 let front = UdpSocket::bind(address).await;
                 let front = front.map_err(|error| refused(Sort::Udp, error))?;
-                let endpoints: Arc<[SocketAddr]> = [to].into();
-                Open::Udp(lead_datagrams(self.clone(), front, move || Some(endpoints.clone())))
+                Open::Udp(lead_datagrams(self.clone(), front, move |_| Some(to)))
             }
         };
         Ok(Published { address, open })

@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::copy_bidirectional,
+    io::copy_bidirectional_with_sizes,
     net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
     time::timeout,
@@ -22,6 +22,8 @@ use crate::{
 
 /// Connections of one pod that are copied at once, a direction.
 const CONNECTIONS: usize = 4096;
+/// Bytes in flight in each direction of such a connection: what one costs while it is silent.
+pub(crate) const COPY_BYTES: usize = 32 * 1024;
 /// How long whoever is called may take to accept.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait when the process is out of descriptors.
@@ -87,7 +89,7 @@ pub(crate) fn serve_udp(
         };
         let from = SocketAddr::new(caller.pod.address?, 0);
         match net.bind_udp_outside(&caller, from, Scope::Everyone) {
-            Ok(port) => Some(Back::Pod(port, to.into())),
+            Ok(port) => Some(Back::Pod(Box::new(port), to.into())),
             Err(error) => {
                 tracing::debug!(pod = %caller.pod.name, %error, "redirected datagram");
                 None
@@ -148,7 +150,8 @@ fn original(stream: &TcpStream) -> io::Result<SocketAddr> {
 async fn copy(mut near: TcpStream, mut far: Conn) {
     let _ = near.set_nodelay(true);
     // Either side may hang up at any time; both learn it from their own socket.
-    let _ = copy_bidirectional(&mut near, &mut far).await;
+    let (up, down) = (COPY_BYTES, COPY_BYTES);
+    let _ = copy_bidirectional_with_sizes(&mut near, &mut far, up, down).await;
 }
 
 /// Closes with RST, so that the caller sees a failure and not an empty answer.

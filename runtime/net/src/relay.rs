@@ -26,7 +26,7 @@ const DATAGRAM_BYTES: usize = 65_536;
 pub(crate) enum Back {
     Connected(UdpSocket),
     /// On a pod's behalf, to one address.
-    Pod(PodUdp, SocketAddr),
+    Pod(Box<PodUdp>, SocketAddr),
 }
 
 /// Opens the other side for who wrote; None: nobody answers.

@@ -79,14 +79,15 @@ impl Drop for Routes {
     }
 }
 
-/// Routes of ours whose ranges no process holds any more.
-fn remove_leftovers() -> io::Result<()> {
+/// Removes routes of ours whose ranges no process holds any more. Without root there is nothing that
+/// could be removed.
+pub fn remove_leftovers() -> io::Result<()> {
     for range in netlink::local_ranges()? {
         if !is_held(range) {
             match netlink::remove_local_range(range) {
-                // Without root adding will say so.
-                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-                _ => tracing::info!(%range, "removed a route that an earlier run left behind"),
+                Ok(()) => tracing::info!(%range, "removed a route that an earlier run left behind"),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -28,6 +28,9 @@ pub struct Table {
     pub node_ports: BTreeMap<u16, Arc<[SocketAddr]>>,
     /// The same for UDP ports.
     pub node_udp_ports: BTreeMap<u16, Arc<[SocketAddr]>>,
+    /// Addresses of services that keep a client with its endpoint, and ports of the node for them.
+    pub sticky: BTreeSet<IpAddr>,
+    pub sticky_node_ports: BTreeSet<u16>,
     /// Namespace -> name -> service address.
     pub names: BTreeMap<String, BTreeMap<String, Ipv4Addr>>,
     /// Service address -> namespace and name.
@@ -46,6 +49,18 @@ impl Table {
         let of_node = || self.node_ports.get(&address.port()).filter(|_| address.ip() == node);
         let known = self.ports.get(&address).or_else(of_node);
         known.cloned().unwrap_or_else(|| Arc::new([]))
+    }
+
+    /// The client, where the service that has the address keeps it with its endpoint.
+    pub(crate) fn client_of(
+        &self,
+        service: SocketAddr,
+        node: Option<IpAddr>,
+        client: IpAddr,
+    ) -> Option<IpAddr> {
+        let of_node =
+            || node == Some(service.ip()) && self.sticky_node_ports.contains(&service.port());
+        (self.sticky.contains(&service.ip()) || of_node()).then_some(client)
     }
 
     /// All that is listened on for callers from outside, where node ports are at `node`, and what
@@ -141,8 +156,13 @@ fn add(table: &mut Table, name: (&str, &str), service: &Service, slices: &Slices
     let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     let (inside, outside) =
         (is_local(&spec.internal_traffic_policy), is_local(&spec.external_traffic_policy));
+    let is_sticky = spec.session_affinity.as_deref() == Some("ClientIP");
     let external_ips: Vec<IpAddr> =
         spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).collect();
+    if is_sticky {
+        table.sticky.insert(address.into());
+        table.sticky.extend(&external_ips);
+    }
     for port in spec.ports.iter().flatten() {
         let Ok(number) = u16::try_from(port.port) else { continue };
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
@@ -161,6 +181,9 @@ fn add(table: &mut Table, name: (&str, &str), service: &Service, slices: &Slices
         let node_port = port.node_port.and_then(|port| u16::try_from(port).ok());
         if let Some(node_port) = node_port.filter(|port| *port != 0) {
             node_ports.insert(node_port, from_outside);
+            if is_sticky {
+                table.sticky_node_ports.insert(node_port);
+            }
         }
     }
 }
@@ -237,6 +260,9 @@ pub(crate) mod tests {
         for (port, endpoints) in table.node_ports.iter().chain(&table.node_udp_ports) {
             let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
             out += &format!("node:{port} -> [{}]\n", endpoints.join(", "));
+        }
+        if !table.sticky.is_empty() {
+            out += &format!("sticky {:?} {:?}\n", table.sticky, table.sticky_node_ports);
         }
         for (namespace, names) in &table.names {
             for (name, address) in names {
@@ -316,6 +342,7 @@ pub(crate) mod tests {
                 "ports": [{"name": "http", "port": 80}], "internalTrafficPolicy": "Local"}},
             {"metadata": {"namespace": "a", "name": "far"}, "spec": {"type": "NodePort",
                 "clusterIP": "127.96.0.7", "externalTrafficPolicy": "Local",
+                "sessionAffinity": "ClientIP",
                 "ports": [{"name": "https", "port": 443, "nodePort": 30443}]}},
         ]);
         let endpoints = json!([
@@ -336,23 +363,24 @@ pub(crate) mod tests {
             services,
             slices,
             expect![[r#"
-            127.96.0.5:80 -> [127.64.0.2:8080, 127.64.64.2:8080]
-            127.96.0.6:80 -> [127.64.0.2:8080]
-            127.96.0.7:443 -> [127.64.64.3:443]
-            192.168.1.5:80 -> [127.64.0.2:8080]
-            192.168.1.6:80 -> [127.64.0.2:8080]
-            127.96.0.5:53/udp -> [127.64.0.2:53, 127.64.64.2:53]
-            192.168.1.5:53/udp -> [127.64.0.2:53]
-            192.168.1.6:53/udp -> [127.64.0.2:53]
-            tcp listens on 127.0.0.1:30080, 127.96.0.5:80, 127.96.0.6:80, 127.96.0.7:443, 192.168.1.5:80
-            udp listens on 127.0.0.1:30053, 127.96.0.5:53, 192.168.1.5:53
-            node:30080 -> [127.64.0.2:8080]
-            node:30443 -> []
-            node:30053 -> [127.64.0.2:53]
-            far.a = 127.96.0.7
-            near.a = 127.96.0.6
-            web.a = 127.96.0.5
-        "#]],
+                127.96.0.5:80 -> [127.64.0.2:8080, 127.64.64.2:8080]
+                127.96.0.6:80 -> [127.64.0.2:8080]
+                127.96.0.7:443 -> [127.64.64.3:443]
+                192.168.1.5:80 -> [127.64.0.2:8080]
+                192.168.1.6:80 -> [127.64.0.2:8080]
+                127.96.0.5:53/udp -> [127.64.0.2:53, 127.64.64.2:53]
+                192.168.1.5:53/udp -> [127.64.0.2:53]
+                192.168.1.6:53/udp -> [127.64.0.2:53]
+                tcp listens on 127.0.0.1:30080, 127.96.0.5:80, 127.96.0.6:80, 127.96.0.7:443, 192.168.1.5:80
+                udp listens on 127.0.0.1:30053, 127.96.0.5:53, 192.168.1.5:53
+                node:30080 -> [127.64.0.2:8080]
+                node:30443 -> []
+                node:30053 -> [127.64.0.2:53]
+                sticky {127.96.0.7} {30443}
+                far.a = 127.96.0.7
+                near.a = 127.96.0.6
+                web.a = 127.96.0.5
+            "#]],
         );
     }
 

@@ -297,9 +297,10 @@ impl PodUdp {
             return self.to_pod(SocketAddr::new(self.address.ip(), to.port()));
         }
         let to = self.net.aim(&self.from, "udp", None, to)?;
-        let endpoints = self.net.table().udp_ports.get(&to).cloned();
-        if let Some(endpoints) = endpoints {
-            let picked = endpoints.get(self.net.draw(endpoints.len()));
+        let table = self.net.table();
+        if let Some(endpoints) = table.udp_ports.get(&to) {
+            let client = table.client_of(to, None, self.address.ip());
+            let picked = endpoints.get(self.net.begin(client, endpoints));
             let endpoint = *picked.ok_or_else(|| ConnectError::NoEndpoint(to.to_string()))?;
             self.net.may_be_endpoint(&self.from.pod, endpoint)?;
             return self.to_any(endpoint);

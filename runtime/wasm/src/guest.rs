@@ -26,7 +26,9 @@ use crate::{
     logs::{InstanceLog, Stream},
     memory::Held,
     outgoing::Outgoing,
-    sockets, spin, tls, trace,
+    sockets, spin,
+    tasks::{self, Tasks},
+    tls, trace,
 };
 
 /// Handles that an instance may have open at once: streams, files, requests, fields; and, apart
@@ -128,6 +130,15 @@ impl Guest {
         self.outgoing.container()
     }
 
+    /// The requests that the instance answers at once.
+    pub fn tasks(&self) -> &Tasks {
+        &self.outgoing.tasks
+    }
+
+    pub fn tasks_mut(&mut self) -> &mut Tasks {
+        &mut self.outgoing.tasks
+    }
+
     /// What a host interface with resources of its own works on.
     pub fn container_and_table(&mut self) -> (&Arc<Container>, &mut ResourceTable) {
         (self.outgoing.container(), self.wasi.ctx().table)
@@ -166,6 +177,7 @@ impl Linkers {
         )?;
         sockets::add_to_linker(&mut components)?;
         folders_on_demand(&mut components)?;
+        tasks::add_to_linker(&mut components)?;
         components.allow_shadowing(false);
         interfaces::add_to_linker(&mut components)?;
         let mut drafts = wasmtime_wasi_tls::p2::LinkOptions::default();

@@ -35,6 +35,7 @@ mod runtime;
 mod serve;
 mod sockets;
 mod spin;
+mod tasks;
 mod threads;
 mod tls;
 mod trace;

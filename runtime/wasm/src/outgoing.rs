@@ -38,7 +38,9 @@ use crate::{
     direct,
     http::Handler,
     sockets::ops::{Permit, Trouble},
-    spin, tls, trace,
+    spin,
+    tasks::Tasks,
+    tls, trace,
 };
 
 /// Defaults of what a guest may set for a request.
@@ -63,6 +65,7 @@ const WRITE_BYTES: usize = 64 << 10;
 pub struct Outgoing {
     container: Arc<Container>,
     trace: Option<trace::Context>,
+    pub tasks: Tasks,
 }
 
 /// What requests are sent on.
@@ -83,7 +86,7 @@ type Progress = Box<dyn Future<Output = Result<(), Error>> + Send>;
 impl Outgoing {
     /// `trace` is what the instance answers a request of.
     pub fn new(container: Arc<Container>, trace: Option<trace::Context>) -> Self {
-        Self { container, trace }
+        Self { container, trace, tasks: Tasks::default() }
     }
 
     pub fn container(&self) -> &Arc<Container> {
@@ -124,7 +127,9 @@ impl WasiHttpHooks for Outgoing {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Progress), Error>> + Send> {
         let container = self.container.clone();
         let within = spin::call(&container, request.uri());
-        let span = trace::leave(container.traces.as_ref(), self.trace.as_ref(), &mut request);
+        let of_task = self.tasks.take_calling();
+        let trace = of_task.as_ref().or(self.trace.as_ref());
+        let span = trace::leave(container.traces.as_ref(), trace, &mut request);
         Box::new(async move {
             let response = match within {
                 Some(Ok(call)) => call.answer(request).await,

@@ -48,6 +48,7 @@ use crate::{
     failure::Failure,
     guest::{Guest, Setup},
     http::{AFTERWARDS, Answer, Deadline, Handler, PATIENCE, Unanswered, busy},
+    trace,
 };
 
 /// Requests that an instance has at once, and in all; as `wasmtime serve` has it.
@@ -493,11 +494,14 @@ async fn call(
     }
     let handle = service.wasi_http_handler().func_handle();
     let call = accessor.with(|mut access| {
+        let trace = request.extensions().get::<trace::Context>().cloned();
         let http = access.data_mut().http();
         // How its body fared is for the connection to know.
         let (request, _) = p3::Request::from_http(http.hooks, request);
         let request = http.table.push(request)?;
-        handle.start_call_concurrent(access, (request,))
+        let call = handle.start_call_concurrent(access.as_context_mut(), (request,))?;
+        access.data_mut().tasks_mut().begin(call.task(), trace);
+        wasmtime::error::Ok(call)
     })?;
     let (answered,) = handle.finish_call_concurrent(accessor, call).await?;
     let answered = match answered {

@@ -21,7 +21,8 @@ pub use oci::{
     Platform, RunConfig, is_digest,
 };
 pub use resolve::{
-    Decision, Form, WasmPlace, accept, pick, resolve, spin_application, spin_archives, spin_layer,
+    BY_POD, Decision, Form, WasmPlace, accept, pick, resolve, resolve_for, says_wasm,
+    spin_application, spin_archives, spin_layer,
 };
 pub use spin::{SpinApp, SpinComponent, SpinContent, SpinFile, SpinRoute, SpinVariable};
 

@@ -24,6 +24,8 @@ const LEGACY: [&str; 2] = [
 /// crun's ways to say that a file tree holds wasm, whatever its entrypoint is called.
 const CRUN: [(&str, &[&str]); 2] =
     [("module.wasm.image/variant", &["compat", "compat-smart"]), ("run.oci.handler", &["wasm"])];
+/// Why the file that an image starts is looked at, where the image itself doesn't say that it is wasm.
+pub const BY_POD: &str = "its pod's annotation says so";
 /// The function that runs where none is named.
 const START: &str = "_start";
 
@@ -120,8 +122,25 @@ pub fn pick(index: &Index) -> Result<(&Descriptor, String), PackageError> {
     }
 }
 
+/// Whether annotations say, as crun reads them, that an image holds wasm: of the image, or of a pod.
+pub fn says_wasm<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+    CRUN.iter().find_map(|(key, values)| {
+        let value = annotation(key)?;
+        values.contains(&value).then(|| format!("annotation {key} is {value}"))
+    })
+}
+
 /// What of this image runs. The error says what the image is instead.
 pub fn resolve(manifest: &Manifest, config: &[u8]) -> Result<Decision, PackageError> {
+    resolve_for(manifest, config, false)
+}
+
+/// The same for a pod that says that the image holds wasm.
+pub fn resolve_for(
+    manifest: &Manifest,
+    config: &[u8],
+    pod_says_wasm: bool,
+) -> Result<Decision, PackageError> {
     let media_type = manifest.config.media_type.as_str();
     let layers = &manifest.layers;
     if media_type == WASM_CONFIG_MEDIA_TYPE {
@@ -151,7 +170,7 @@ pub fn resolve(manifest: &Manifest, config: &[u8]) -> Result<Decision, PackageEr
         let form = if of == LEGACY[1] { Form::Legacy } else { Form::WasmLayer };
         return Ok(with_config(plain(form, at, format!("its layer is {of}")), &image));
     }
-    file_tree(manifest, &image)
+    file_tree(manifest, &image, pod_says_wasm)
 }
 
 /// The application of a Spin image: what its `...spin.application.v1+config` document adds to the
@@ -222,22 +241,25 @@ fn spin(manifest: &Manifest) -> Result<Decision, PackageError> {
     Ok(plain(Form::SpinApplication, at, format!("it holds {SPIN_APPLICATION}")))
 }
 
-fn file_tree(manifest: &Manifest, image: &ImageConfig) -> Result<Decision, PackageError> {
+fn file_tree(
+    manifest: &Manifest,
+    image: &ImageConfig,
+    pod_says_wasm: bool,
+) -> Result<Decision, PackageError> {
     let run = &image.config;
     let first = run.entrypoint.first().or(run.cmd.first()).map(String::as_str).unwrap_or_default();
     let path = first.split_once('#').map_or(first, |(path, _)| path);
-    let crun = CRUN.iter().find_map(|(key, values)| {
-        let value = manifest.annotations.get(*key).or(run.labels.get(*key))?;
-        values.contains(&value.as_str()).then(|| format!("its annotation {key} is {value}"))
-    });
+    let own = |key: &str| manifest.annotations.get(key).or(run.labels.get(key)).map(String::as_str);
     let why = if path.ends_with(".cwasm") {
         return refused(format!(
             "its entrypoint {path} is precompiled native code, which is never loaded"
         ));
     } else if path.ends_with(".wasm") {
         format!("its entrypoint is {path}")
-    } else if let Some(why) = crun {
-        why
+    } else if let Some(why) = says_wasm(own) {
+        format!("its {why}")
+    } else if pod_says_wasm && manifest.layers.iter().all(is_tree) && !path.is_empty() {
+        BY_POD.to_owned()
     } else if is_wasm_architecture(&image.architecture) {
         format!("its platform is {}/{}", image.os, image.architecture)
     } else {

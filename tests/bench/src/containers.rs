@@ -101,12 +101,12 @@ async fn one_pod(pods: &Api<Pod>, name: &str) -> anyhow::Result<f64> {
     let watching = async {
         while let Some(event) = events.try_next().await? {
             match event {
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                    if elapsed.is_none() && is_ready(&pod) {
-                        elapsed = Some(start.elapsed());
-                        let now = DeleteParams::default().grace_period(0);
-                        pods.delete(name, &now).await?;
-                    }
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod)
+                    if elapsed.is_none() && is_ready(&pod) =>
+                {
+                    elapsed = Some(start.elapsed());
+                    let now = DeleteParams::default().grace_period(0);
+                    pods.delete(name, &now).await?;
                 }
                 WatchEvent::Deleted(_) => return anyhow::Ok(()),
                 _ => {}

@@ -319,6 +319,7 @@ fn facts(name: &str, block: Block) -> NodeFacts {
         address: IpAddr::V4(block.first()),
         cpu_millis: 4000,
         memory_bytes: 8 << 30,
+        disk_bytes: 100 << 30,
         pods: PODS_A_NODE,
         labels: BTreeMap::new(),
         architecture: "amd64".into(),

@@ -451,3 +451,49 @@ async fn key_value_entries_are_bounded() {
     .await;
     check(&cluster, update(&admin, &large, small), expect!["ok"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_get_what_their_runtime_class_says() {
+    let (cluster, admin) = (cluster(), admin());
+    cluster.put(json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+        "metadata": {"name": "docker"}, "handler": "docker",
+        "overhead": {"podFixed": {"memory": "1Mi"}},
+        "scheduling": {"nodeSelector": {"runtime": "docker"},
+            "tolerations": [{"key": "docker", "operator": "Exists"}]}}));
+    let pod = |class: &str, spec: Value| {
+        let mut pod = object("Pod", "n", "p");
+        pod["spec"] = json!({"serviceAccountName": "default", "runtimeClassName": class});
+        let more = spec.as_object().cloned().unwrap_or_default();
+        pod["spec"].as_object_mut().expect("an object").extend(more);
+        pod
+    };
+    let selector = json!({"nodeSelector": {"disk": "ssd", "runtime": "docker"}});
+    let made = admit(&cluster, create(&admin, pod("docker", selector))).await.expect("taken");
+    let spec = &made["spec"];
+    assert_eq!(spec["nodeSelector"], json!({"disk": "ssd", "runtime": "docker"}));
+    assert_eq!(spec["tolerations"][0], json!({"key": "docker", "operator": "Exists"}));
+    assert_eq!(spec["overhead"], json!({"memory": "1Mi"}));
+    for (class, spec, expected) in [
+        (
+            "none",
+            json!({}),
+            expect![[r#"403 pods "p" is forbidden: pod rejected: RuntimeClass "none" not found"#]],
+        ),
+        (
+            "docker",
+            json!({"nodeSelector": {"runtime": "other"}}),
+            expect![[
+                r#"403 pods "p" is forbidden: conflict: cannot merge the nodeSelector runtime of RuntimeClass "docker" with the pod's"#
+            ]],
+        ),
+        (
+            "docker",
+            json!({"overhead": {"memory": "2Mi"}}),
+            expect![[
+                r#"403 pods "p" is forbidden: pod rejected: Pod's Overhead doesn't match RuntimeClass "docker""#
+            ]],
+        ),
+    ] {
+        check(&cluster, create(&admin, pod(class, spec)), expected).await;
+    }
+}

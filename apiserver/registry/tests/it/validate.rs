@@ -396,3 +396,20 @@ fn node_ports() {
         null
     "#]].assert_eq(&(shown.join("\n") + "\n"));
 }
+
+#[test]
+fn runtime_classes() {
+    check(
+        "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: a}, handler: docker, scheduling: {nodeSelector: {a.b/c: d}}}",
+        expect![[r#"
+            accepted
+        "#]],
+    );
+    check(
+        "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: a}, handler: docker, overhead: {podFixed: {cpu: '-1'}}}",
+        expect![[r#"
+            422 RuntimeClass.node.k8s.io "a" is invalid: overhead.podFixed[cpu]: Invalid value: "-1": must be greater than or equal to 0
+              FieldValueInvalid overhead.podFixed[cpu]
+        "#]],
+    );
+}

@@ -132,7 +132,7 @@ pub const TYPES: &[Type] = &[
     Type {
         name: "ResourceRequirements",
         fields: &[
-            so("limits", "memory and CPU hold; others count for the scheduler"),
+            so("limits", "memory, CPU and ephemeral-storage hold; others count for the scheduler"),
             honoured("requests"),
             refused("claims", When::Set, "this node has no such devices"),
         ],

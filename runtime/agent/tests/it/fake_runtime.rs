@@ -271,7 +271,8 @@ pub struct FakeImages(pub Mutex<Vec<String>>);
 impl Images for FakeImages {
     async fn find(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
         let imported = self.0.lock().expect("lock").iter().any(|name| name == reference);
-        Ok((reference != "missing" || imported).then(|| Image {
+        let missing = ["missing", "wasm-by-word"].contains(&reference);
+        Ok((!missing || imported).then(|| Image {
             reference: reference.to_owned(),
             digest: "sha256:1".into(),
             nature: Default::default(),
@@ -279,6 +280,11 @@ impl Images for FakeImages {
             wasm_path: "/nowhere".into(),
             config: Default::default(),
         }))
+    }
+
+    async fn find_wasm(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        // Any that is there will do.
+        self.find(if reference == "wasm-by-word" { "hello" } else { reference }).await
     }
 
     async fn list(&self) -> Vec<Listed> {

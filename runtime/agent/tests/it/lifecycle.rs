@@ -385,3 +385,18 @@ async fn traps_are_told_as_an_event() {
     world.until("told", |_| told()).await;
     assert!(is_ready(&world.api.get(POD).expect("pod")["status"]), "the container goes on");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pods_annotation_tells_that_its_image_is_wasm() {
+    let world = World::new().await;
+    let mut pod = bound_pod();
+    pod["spec"]["containers"][0]["image"] = json!("wasm-by-word");
+    world.api.put(POD, pod.clone());
+    let reason = |status: &Value| container(status)["state"]["waiting"]["reason"].clone();
+    world.until("it is no wasm", |status| reason(status) == "ErrImagePull").await;
+    world.api.remove(POD);
+    pod["metadata"]["uid"] = json!("annotated");
+    pod["metadata"]["annotations"] = json!({"module.wasm.image/variant": "compat-smart"});
+    world.api.put(POD, pod);
+    world.until_ready().await;
+}

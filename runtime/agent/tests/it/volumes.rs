@@ -186,3 +186,32 @@ async fn a_folder_that_outgrows_its_limit_ends_the_pod() {
     stop.cancel();
     agent.await.expect("task").expect("agent");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_stores_more_than_its_limit_ends() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (api, runtime) = (FakeApi::default(), FakeRuntime::new());
+    let (volume_dir, log_dir) = (Some(dir.path().join("pods")), dir.path().join("logs"));
+    let config = AgentConfig { volume_dir, log_dir, ..config(&api, &runtime) };
+    let stop = CancellationToken::new();
+    let agent = tokio::spawn(windlass_runtime_agent::run(config, stop.clone()));
+    let mut pod = bound_pod();
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {"ephemeral-storage": "64Ki"}});
+    api.put(POD, pod);
+    let status = || api.get(POD).unwrap_or_default()["status"].clone();
+    until("ready", || is_ready(&status())).await;
+    let log = runtime.state.lock().expect("lock").started[0].log_path.clone();
+    let folder = log.parent().expect("a folder");
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::write(&log, vec![1; 32 * 1024]).expect("written");
+    // It is looked at more than once.
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert!(is_ready(&status()));
+    std::fs::write(folder.join("0.log.1"), vec![1; 40 * 1024]).expect("written");
+    until("evicted", || status()["phase"] == "Failed").await;
+    assert_eq!(status()["reason"], "Evicted");
+    let message = "Pod ephemeral local storage usage exceeds the total limit of containers 64Ki. ";
+    assert_eq!(status()["message"], message);
+    stop.cancel();
+    agent.await.expect("task").expect("agent");
+}

@@ -81,7 +81,7 @@ pub fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().expect("whole")
 }
 
-fn tree(path: &str, bytes: &[u8]) -> Vec<u8> {
+pub fn tree(path: &str, bytes: &[u8]) -> Vec<u8> {
     archive(&[(path.to_owned(), bytes.to_vec())])
 }
 

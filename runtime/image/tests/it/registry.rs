@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use windlass_runtime_image::{Credentials, ImageStore, Origin};
 use windlass_sdk_package::digest;
 
-use crate::forms::{COMPONENT, MODULE, OCI, Parts, TAR};
+use crate::forms::{COMPONENT, MODULE, OCI, Parts, TAR, tree};
 
 /// bcrypt of "secret", in `htpasswd`'s format.
 const HTPASSWD: &str = "user:$2b$05$HaoRVqMm4pbaoEH5TRWH7OZKBAf1LjzIfbcx3frVN/nFlpholB50C\n";
@@ -233,4 +233,39 @@ async fn one_pull_at_a_time_for_a_digest() {
     assert_eq!(store.list().len(), 1);
     assert_eq!(store.list()[0].names.len(), 2);
     assert_eq!(files(dir.path(), "blobs/sha256"), 3);
+}
+
+#[tokio::test]
+async fn a_pods_word_that_it_is_wasm_is_held_against_the_bytes() {
+    let (registry, dir) = (Registry::start(false).await, tempfile::tempdir().expect("dir"));
+    let store = ImageStore::open(dir.path(), &[]).expect("open");
+    let nobody = Credentials::default();
+    let config = |entrypoint: &str| json!({"architecture": "amd64", "os": "linux", "config": {"Entrypoint": [entrypoint]}});
+    let files = tree("app", MODULE);
+    let holds = Parts::image((OCI, config("/app")), &[(TAR, &files)], json!({}));
+    registry.push("acme/app:v1", &holds).await;
+    let name = registry.name("acme/app:v1");
+    let said = refusal(&store, &name, &nobody).await;
+    assert!(said.contains("it is a container image for linux/amd64"), "{said}");
+    let pulled = store.pull_for(&name, &nobody, true).await.expect("pull");
+    assert_eq!(fs::read(&pulled.image.wasm_path).expect("wasm"), MODULE);
+    let why = &pulled.image.config.why;
+    assert!(why.contains("its pod's annotation says so; by its bytes a module"), "{why}");
+    // It stays a container for who doesn't say so, after a restart too.
+    drop(store);
+    let store = ImageStore::open(dir.path(), &[]).expect("open again");
+    assert!(store.find(&name).is_err());
+    let found = store.find_for(&name, true).expect("find").expect("is there");
+    assert_eq!(found.wasm_digest, digest(MODULE));
+    assert!(store.inspect(&name).expect("inspect").is_some());
+
+    let native = tree("app", b"\x7fELF\x02\x01\x01\0");
+    for (tag, entrypoint) in [("native", "/app"), ("none", "sh")] {
+        let parts = Parts::image((OCI, config(entrypoint)), &[(TAR, &native)], json!({}));
+        registry.push(&format!("acme/app:{tag}"), &parts).await;
+        let name = registry.name(&format!("acme/app:{tag}"));
+        let error = store.pull_for(&name, &nobody, true).await.expect_err("a container");
+        let said = error.to_string();
+        assert!(said.contains("what it starts is no wasm"), "{said}");
+    }
 }

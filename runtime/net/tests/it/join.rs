@@ -106,7 +106,7 @@ async fn everybody_reaches_a_container_at_its_pods_address() {
     let conn = net.connect_from_node(to).await.expect("a port-forward");
     assert_eq!(ask(conn, "b").await, "container 127.0.0.1 b");
     let closed = net.connect_address(&other, "tcp", SocketAddr::new(ip, 1)).await;
-    assert!(closed.err().expect("closed").to_string().contains("refused"));
+    assert!(closed.expect_err("closed").to_string().contains("refused"));
 
     // A container of another pod.
     let (elsewhere, _, _third) = joined(&net, 3).await;
@@ -238,7 +238,7 @@ async fn a_namespace_that_goes_away_is_only_silent() {
     assert_eq!(at, "");
     drop(namespace);
     let conn = net.connect_address(&caller, "tcp", ([127, 0, 0, 1], 80).into()).await;
-    assert!(conn.err().expect("nobody is there").to_string().contains("refused"));
+    assert!(conn.expect_err("nobody is there").to_string().contains("refused"));
     tokio::time::timeout(DEADLINE, pod.leave()).await.expect("in time");
     let no_namespace = std::fs::File::open("/dev/null").expect("a file").into();
     let refused = net.join(caller, no_namespace).await;

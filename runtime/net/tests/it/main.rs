@@ -85,7 +85,7 @@ async fn who_can_do_without_a_connection_is_given_what_the_port_offers() {
     // Whoever wants bytes gets bytes, and the lists hold for both.
     assert!(net.connect(&other, "http", &host, to.port()).await.is_ok());
     let list = AllowedHosts { by: "a test".into(), hosts: Vec::new() };
-    let held = Caller::new(pod("c"), Reach { lists: vec![list], ..Reach::default() });
+    let held = Caller::new(pod("c"), Reach { lists: vec![list] });
     let denied = net.reach(&held, "http", &host, to.port()).await;
     assert!(matches!(denied, Err(ConnectError::Denied { .. })), "{denied:?}");
     listener.close();

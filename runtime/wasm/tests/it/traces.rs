@@ -32,7 +32,9 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let tell = tell.clone();
         async move {
-            let (head, body) = request.into_parts();
+            let (mut head, body) = request.into_parts();
+            let path = head.uri.path().parse().expect("a header");
+            head.headers.insert("x-path", path);
             let body = body.collect().await?.to_bytes();
             let _ = tell.send((head.headers, body));
             Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from("{}"))))
@@ -122,4 +124,32 @@ async fn a_collector_is_sent_the_spans_of_sampled_requests() {
     assert_eq!(client["parentSpanId"], server["spanId"]);
     assert_eq!(outgoing, format!("00-{TRACE}-{}-01", client["spanId"].as_str().expect("an id")));
     assert!(client["attributes"].to_string().contains("/there"), "{client:#}");
+}
+
+#[tokio::test]
+async fn each_request_of_an_instance_has_its_own_trace() {
+    let node = Node::new();
+    let (server, mut heard) = pod(&node).await;
+    let caller = node.started(node.pod("caller", &guest("http3"))).await;
+    let ask = async |n: u32, parent: Option<String>| {
+        let path = format!("/call?to={server}/{n}");
+        let headers: Vec<(&str, &str)> = parent.iter().map(|p| ("traceparent", &**p)).collect();
+        let answer = node.get_with(&caller, &path, &headers).await.expect("answers");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let parent = |n: u32| format!("00-{n:032x}-{SPAN}-01");
+    // One after the other, in one instance; a request without a trace has none of another's.
+    for n in 1..=3 {
+        ask(n, Some(parent(n))).await;
+        assert_eq!(next(&mut heard).await.0["traceparent"], parent(n).as_str());
+        ask(n, None).await;
+        assert!(next(&mut heard).await.0.get("traceparent").is_none());
+    }
+    // And at once.
+    futures::future::join_all((10..30).map(|n| ask(n, Some(parent(n))))).await;
+    for _ in 10..30 {
+        let (headers, _) = next(&mut heard).await;
+        let n = headers["x-path"].to_str().expect("text")[1..].parse().expect("a number");
+        assert_eq!(headers["traceparent"], parent(n).as_str());
+    }
 }

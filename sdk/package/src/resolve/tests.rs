@@ -365,3 +365,27 @@ fn an_index_has_an_entry_for_wasm() {
         expect!["not an image that runs here: its index has no entry for wasm, but for "],
     );
 }
+
+#[test]
+fn a_pod_may_say_that_a_file_is_wasm() {
+    let config =
+        json!({"architecture": "amd64", "os": "linux", "config": {"Entrypoint": ["/app"]}});
+    let image = manifest(OCI, &[TAR], json!({}));
+    let config = config.to_string();
+    assert!(matches!(resolve(&image, config.as_bytes()), Err(PackageError::Container(_))));
+    let decision = resolve_for(&image, config.as_bytes(), true).expect("a file");
+    assert_eq!((decision.wasm, decision.why.as_str()), (WasmPlace::File("/app".into()), BY_POD));
+    // There is nothing that it could mean.
+    let error = resolve_for(&image, b"{}", true).expect_err("no entrypoint");
+    assert!(matches!(error, PackageError::Container(_)), "{error}");
+
+    for (key, value, said) in [
+        ("module.wasm.image/variant", "compat", true),
+        ("module.wasm.image/variant", "compat-smart", true),
+        ("run.oci.handler", "wasm", true),
+        ("run.oci.handler", "krun", false),
+        ("other", "wasm", false),
+    ] {
+        assert_eq!(says_wasm(|asked| (asked == key).then_some(value)).is_some(), said, "{key}");
+    }
+}

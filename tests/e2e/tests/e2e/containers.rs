@@ -9,7 +9,7 @@ use windlass_tests_e2e::{
     first_answer, http_get, wait_for,
 };
 
-use crate::{pods::import, shared};
+use crate::{pods::import, shared, streams::forward};
 
 /// A pod with one container that runs a script.
 pub fn pod(name: &str, script: &str, more: &str) -> String {
@@ -232,9 +232,9 @@ fn a_mixed_pod_shares_localhost_services_and_a_volume() -> anyhow::Result<()> {
     // The container calls the WASM on localhost, and a WASM service by its names.
     assert_eq!(inside("wget -qO- http://localhost:8081/shared/from-init")?, "prepared\n");
     let hello =
-        wait_for("the service answers inside", 20, || inside("wget -qO- http://hello/").ok());
+        wait_for("the service answers inside", 20, || inside("wget -qO- http://hello:8080/").ok());
     assert!(hello.starts_with("Hello"), "{hello}");
-    assert_eq!(inside("wget -qO- http://hello.mixed.svc.cluster.local/")?, hello);
+    assert_eq!(inside("wget -qO- http://hello.mixed.svc.cluster.local:8080/")?, hello);
     // The WASM calls the container on localhost, and both see one volume.
     let address = kubectl.jsonpath("service both", "{.spec.clusterIP}")?;
     first_answer(&format!("http://{address}/"));
@@ -288,6 +288,38 @@ spec:
     kubectl.sh("scale deployment web --replicas=0")?;
     wait_for("they are gone", 30, || {
         kubectl.jsonpath("pods", "{.items[*].metadata.name}").ok()?.is_empty().then_some(())
+    });
+    Ok(())
+}
+
+#[test]
+fn ports_lead_to_containers_and_to_wasm_alike() -> anyhow::Result<()> {
+    let kubectl = namespace("ports-c")?;
+    let free = || -> anyhow::Result<u16> {
+        Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    };
+    let (first, second) = (free()?, free()?);
+    let script = "echo here > /www/index.html; exec httpd -f -p 8080 -h /www";
+    let ports = format!("    ports: [{{containerPort: 8080, hostPort: {first}}}]\n");
+    kubectl.apply(&pod("server", script, &ports))?;
+    kubectl.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: hello}}
+spec:
+  containers:
+  - {{name: main, image: 'windlass.dev/hello:v1', ports: [{{containerPort: 8080, hostPort: {second}}}]}}
+"
+    ))?;
+    ready(&kubectl, "server")?;
+    ready(&kubectl, "hello")?;
+    assert_eq!(first_answer(&format!("http://127.0.0.1:{first}/")), (200, "here\n".into()));
+    assert!(first_answer(&format!("http://127.0.0.1:{second}/")).1.starts_with("Hello"));
+    let (_background, port) = forward(&kubectl, "pod/server")?;
+    assert_eq!(http_get(&format!("http://127.0.0.1:{port}/"))?, (200, "here\n".into()));
+    kubectl.sh("delete pod server")?;
+    wait_for("its host port is closed", 20, || {
+        http_get(&format!("http://127.0.0.1:{first}/")).is_err().then_some(())
     });
     Ok(())
 }

@@ -21,7 +21,7 @@ fn load(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
 }
 
 /// A kubectl in the background; it is ended when this is dropped.
-struct Background(Child);
+pub struct Background(Child);
 
 impl Drop for Background {
     fn drop(&mut self) {
@@ -31,7 +31,7 @@ impl Drop for Background {
 }
 
 /// Forwards a free local port; returns it once kubectl says that it listens.
-fn forward(kubectl: &Kubectl, to: &str) -> anyhow::Result<(Background, u16)> {
+pub fn forward(kubectl: &Kubectl, to: &str) -> anyhow::Result<(Background, u16)> {
     let mut child = kubectl.spawn(&["port-forward", to, ":8080"])?;
     let stdout = child.stdout.take().context("stdout is piped")?;
     let background = Background(child);
