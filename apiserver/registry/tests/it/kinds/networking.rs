@@ -16,7 +16,9 @@ const ONE: &str = "{rules: [{host: x.y, http: {paths: [{path: /, pathType: Prefi
 
 #[test]
 fn ingresses() {
-    created(&of("Ingress", ONE), expect![[r#"
+    created(
+        &of("Ingress", ONE),
+        expect![[r#"
         kind: Ingress
         apiVersion: networking.k8s.io/v1
         metadata:
@@ -36,11 +38,15 @@ fn ingresses() {
                       number: 80
         status:
           loadBalancer: {}
-    "#]]);
-    refused(&of("Ingress", "{}"), expect![[r#"
+    "#]],
+    );
+    refused(
+        &of("Ingress", "{}"),
+        expect![[r#"
         422 Ingress.networking.k8s.io "a" is invalid: spec: Invalid value: null: either `defaultBackend` or `rules` must be specified
           FieldValueInvalid spec
-    "#]]);
+    "#]],
+    );
     refused(
         &of(
             "Ingress",
@@ -85,16 +91,28 @@ fn ingresses() {
         one["status"]["loadBalancer"] = json!({"ingress": [{"ip": "10.0.0.1"}]});
     };
     let picked = ["spec.ingressClassName", "status", "metadata.generation"];
-    changed("", &one, both, &picked, expect![[r#"
+    changed(
+        "",
+        &one,
+        both,
+        &picked,
+        expect![[r#"
         spec.ingressClassName: "b"
         status: {"loadBalancer":{}}
         metadata.generation: 2
-    "#]]);
-    changed("status", &one, both, &picked, expect![[r#"
+    "#]],
+    );
+    changed(
+        "status",
+        &one,
+        both,
+        &picked,
+        expect![[r#"
         spec.ingressClassName: null
         status: {"loadBalancer":{"ingress":[{"ip":"10.0.0.1"}]}}
         metadata.generation: 1
-    "#]]);
+    "#]],
+    );
     changed(
         "status",
         &one,
@@ -155,10 +173,16 @@ fn ingress_classes() {
         "#]],
     );
     let one = stored(&of("IngressClass", "{controller: a.b/c}"));
-    changed("", &one, |one| one["spec"]["controller"] = "a.b/d".into(), &[], expect![[r#"
+    changed(
+        "",
+        &one,
+        |one| one["spec"]["controller"] = "a.b/d".into(),
+        &[],
+        expect![[r#"
         422 IngressClass.networking.k8s.io "a" is invalid: spec.controller: Invalid value: "a.b/d": field is immutable
           FieldValueInvalid spec.controller
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -258,5 +282,9 @@ fn rows() {
     );
     printed(&of("IngressClass", "{controller: a/b}"), "", expect!["a | a/b | <none> | 5m"]);
     printed(&of("NetworkPolicy", "{podSelector: {}}"), "", expect!["a | <none> | 5m"]);
-    printed(&of("NetworkPolicy", "{podSelector: {matchLabels: {a: b}}}"), "", expect!["a | a=b | 5m"]);
+    printed(
+        &of("NetworkPolicy", "{podSelector: {matchLabels: {a: b}}}"),
+        "",
+        expect!["a | a=b | 5m"],
+    );
 }
