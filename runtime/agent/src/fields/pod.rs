@@ -47,7 +47,7 @@ pub const TYPES: &[Type] = &[
             honoured("schedulerName"),
             into("tolerations", "Toleration"),
             into("hostAliases", "HostAlias"),
-            without("priorityClassName", "no PriorityClass is served"),
+            without("priorityClassName", "no PriorityClass is looked up yet"),
             so("priority", "in the order of scheduling"),
             into("dnsConfig", "PodDNSConfig"),
             into("readinessGates", "PodReadinessGate"),
