@@ -66,7 +66,10 @@ impl Inner {
             }
             let id = summary.id.clone().unwrap_or_default();
             // Whoever comes back goes on with the log, also with the rest of one that has ended.
-            self.logs.follow(&id, &log_path, tty);
+            // One that was not started yet has none, and would be taken for read to its end.
+            if summary.state != Some(ContainerSummaryStateEnum::CREATED) {
+                self.logs.follow(&id, &log_path, tty);
+            }
             let Some(state) = self.state(&docker, &summary, &id).await? else { continue };
             pod.containers.retain(|known| known.name != name);
             pod.containers.push(ObservedContainer { name, id, attempt, state });
