@@ -37,6 +37,8 @@ enum Name {
     Wasm,
     /// What neighbours of a hostile guest notice: a part of `wasm`
     Attacks,
+    /// A call from one pod to another of the node: a part of `wasm`
+    Calls,
     /// Ten thousand pods on this node: a part of `wasm`
     Density,
     /// Bytes/s from container to container through a service, against a bridge (root)
@@ -60,6 +62,7 @@ fn main() -> anyhow::Result<()> {
             Name::Containers => containers::measure(&mut report)?,
             Name::Wasm => wasm::measure(&mut report)?,
             Name::Attacks => wasm::attacks(&mut report)?,
+            Name::Calls => wasm::calls(&mut report)?,
             Name::Density => wasm::density(&mut report)?,
             Name::Redirect => redirect::measure(&mut report)?,
         }

@@ -20,4 +20,5 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
 }
 
 pub use attacks::measure as attacks;
+pub use calls::measure as calls;
 pub use density::measure as density;
