@@ -26,6 +26,8 @@ use crate::{
 const BATCH: usize = 512;
 /// Who is told that a container ended doesn't wait longer for its log.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How often the rest of an ended container's log is asked for.
+const LAST_READS: u32 = 3;
 /// Before a log is asked for again that ended although its container runs.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -94,7 +96,7 @@ impl Logs {
             }
             Err(_) => None,
         };
-        let mut written = Written { last, passed: 0 };
+        let mut written = Written::after(last);
         let mut availability = self.engine.availability();
         loop {
             // The sender lives as long as the engine.
@@ -104,7 +106,13 @@ impl Logs {
                 match docker.inspect_container(id, None).await {
                     Ok(found) if !is_running(&found) => {
                         // Who follows may miss what comes just before the end.
-                        return self.read(&docker, id, false, (&path, tty), &mut written).await;
+                        for _ in 0..LAST_READS {
+                            if self.read(&docker, id, false, (&path, tty), &mut written).await {
+                                break;
+                            }
+                            tokio::time::sleep(AGAIN).await;
+                        }
+                        return;
                     }
                     Err(error) if is_not_found(&error) => return,
                     _ => {}
@@ -114,7 +122,7 @@ impl Logs {
         }
     }
 
-    /// Copies what comes after that which is in the file.
+    /// Copies what comes after that which is in the file. False: it broke off.
     async fn read(
         &self,
         docker: &Docker,
@@ -122,8 +130,8 @@ impl Logs {
         follow: bool,
         (path, tty): (&Path, bool),
         written: &mut Written,
-    ) {
-        let since = written.last.map_or(0, |last| last.at.as_second());
+    ) -> bool {
+        let since = written.begin();
         let options = LogsOptionsBuilder::default()
             .follow(follow)
             .stdout(true)
@@ -131,8 +139,7 @@ impl Logs {
             .timestamps(true)
             .since(i32::try_from(since).unwrap_or(i32::MAX))
             .build();
-        written.passed = 0;
-        self.copy(docker.logs(id, Some(options)), path, tty, written).await;
+        self.copy(docker.logs(id, Some(options)), path, tty, written).await
     }
 
     async fn copy(
@@ -141,11 +148,16 @@ impl Logs {
         path: &Path,
         tty: bool,
         written: &mut Written,
-    ) {
+    ) -> bool {
         let mut output = std::pin::pin!(output.ready_chunks(BATCH));
+        let mut whole = true;
         while let Some(batch) = output.next().await {
             let mut text = Vec::new();
-            for piece in batch.into_iter().flatten() {
+            for piece in batch {
+                let Ok(piece) = piece else {
+                    whole = false;
+                    continue;
+                };
                 if let Some(line) = Line::read(&piece, tty) {
                     written.put(&line, &mut text);
                 }
@@ -159,6 +171,7 @@ impl Logs {
                 tracing::warn!(path = %path.display(), %error, "log lines are lost");
             }
         }
+        whole
     }
 }
 
@@ -192,28 +205,60 @@ impl<'a> Line<'a> {
     }
 }
 
-/// How far the file has come.
+/// How far the file has come. Times of one stream never go back; those of the two may.
+#[derive(Default)]
 struct Written {
+    /// What was in the file at first.
+    floor: Option<Position>,
+    streams: [Progress; 2],
+    /// Lines of the floor's moment that this reading has passed over.
+    passed: u64,
+}
+
+#[derive(Default)]
+struct Progress {
     last: Option<Position>,
-    /// Lines of its last moment that this reading has passed over.
+    /// Lines of `last`'s moment that this reading has passed over; of the floor's before there is one.
     passed: u64,
 }
 
 impl Written {
+    fn after(floor: Option<Position>) -> Self {
+        Self { floor, ..Self::default() }
+    }
+
+    /// A reading begins anew: from this second on it may have what isn't in the file.
+    fn begin(&mut self) -> i64 {
+        self.passed = 0;
+        self.streams.iter_mut().for_each(|of| of.passed = 0);
+        let since = self.streams.iter().map(|of| of.last.or(self.floor));
+        since.map(|last| last.map_or(0, |last| last.at.as_second())).min().unwrap_or(0)
+    }
+
     /// Appends a line that is not in the file yet.
     fn put(&mut self, line: &Line<'_>, text: &mut Vec<u8>) {
-        match &mut self.last {
-            Some(last) if line.at < last.at => return,
-            Some(last) if line.at == last.at => {
-                self.passed += 1;
-                if self.passed <= last.lines {
+        let of = &mut self.streams[line.stream as usize];
+        match (&mut of.last, self.floor) {
+            (Some(last), _) if line.at < last.at => return,
+            (Some(last), _) if line.at == last.at => {
+                of.passed += 1;
+                if of.passed <= last.lines {
                     return;
                 }
                 last.lines += 1;
             }
+            (None, Some(floor)) if line.at < floor.at => return,
+            (None, Some(floor)) if line.at == floor.at => {
+                self.passed += 1;
+                of.passed += 1;
+                if self.passed <= floor.lines {
+                    return;
+                }
+                of.last = Some(Position { at: line.at, lines: of.passed });
+            }
             _ => {
-                self.last = Some(Position { at: line.at, lines: 1 });
-                self.passed = 1;
+                of.last = Some(Position { at: line.at, lines: 1 });
+                of.passed = 1;
             }
         }
         put_line(text, format_args!("{:.9}", line.at), line.stream, line.whole, line.text);
@@ -232,7 +277,7 @@ mod tests {
 
     fn all(written: &mut Written, pieces: &[&str]) -> String {
         let mut text = Vec::new();
-        written.passed = 0;
+        written.begin();
         for piece in pieces {
             let piece = out(piece);
             written.put(&Line::read(&piece, false).expect("a line"), &mut text);
@@ -250,7 +295,7 @@ mod tests {
             "2026-01-01T00:00:01.000000002Z end\n",
             "2026-01-01T00:00:02.000000000Z \n",
         ];
-        let whole = all(&mut Written { last: None, passed: 0 }, &lines);
+        let whole = all(&mut Written::default(), &lines);
         expect![[r#"
             2026-01-01T00:00:01.000000001Z stdout F a
             2026-01-01T00:00:01.000000002Z stdout F b
@@ -261,7 +306,7 @@ mod tests {
         "#]]
         .assert_eq(&whole);
         for cut in 0..=lines.len() {
-            let mut written = Written { last: None, passed: 0 };
+            let mut written = Written::default();
             let first = all(&mut written, &lines[..cut]);
             assert_eq!(first + &all(&mut written, &lines), whole, "cut at {cut}");
         }

@@ -101,7 +101,8 @@ impl Inner {
             found => found.map_err(|error| failed("ListError", "a container", &error))?,
         };
         let Some(state) = state_of(&found) else { return Ok(None) };
-        if has_ended {
+        // It may have ended since it was listed.
+        if matches!(state, ContainerState::Exited { .. }) {
             // Who is told of an end may read the whole log.
             self.logs.settled(id).await;
         }
