@@ -46,8 +46,9 @@ fn get(target: &Target) -> Result<Vec<u8>, String> {
         &output,
         format!("GET / HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n").as_bytes(),
     );
-    connection.close_output();
+    // A server may drop a client that has nothing more to say before it has answered.
     let bytes = read_all(&input);
+    connection.close_output();
     drop((input, output));
     drop((connection, socket));
     Ok(bytes)

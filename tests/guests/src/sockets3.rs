@@ -13,38 +13,7 @@ use wasip3::{
     wit_bindgen::StreamReader,
 };
 
-pub fn to_wasi(address: SocketAddr) -> IpSocketAddress {
-    match address {
-        SocketAddr::V4(v4) => {
-            let [a, b, c, d] = v4.ip().octets();
-            IpSocketAddress::Ipv4(Ipv4SocketAddress { port: v4.port(), address: (a, b, c, d) })
-        }
-        SocketAddr::V6(v6) => {
-            let [a, b, c, d, e, f, g, h] = v6.ip().segments();
-            let address = (a, b, c, d, e, f, g, h);
-            let (port, scope_id, flow_info) = (v6.port(), v6.scope_id(), v6.flowinfo());
-            IpSocketAddress::Ipv6(Ipv6SocketAddress { port, flow_info, address, scope_id })
-        }
-    }
-}
-
-pub fn from_wasi(address: IpSocketAddress) -> SocketAddr {
-    match address {
-        IpSocketAddress::Ipv4(v4) => (ip(IpAddress::Ipv4(v4.address)), v4.port).into(),
-        IpSocketAddress::Ipv6(v6) => (ip(IpAddress::Ipv6(v6.address)), v6.port).into(),
-    }
-}
-
-fn ip(address: IpAddress) -> IpAddr {
-    match address {
-        IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),
-    }
-}
-
-fn family(of: SocketAddr) -> IpAddressFamily {
-    if of.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 }
-}
+addresses!();
 
 pub async fn connect(to: SocketAddr) -> Result<TcpSocket, ErrorCode> {
     let socket = TcpSocket::create(family(to))?;

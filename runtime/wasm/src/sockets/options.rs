@@ -8,6 +8,23 @@ use windlass_runtime_net::Conn;
 
 use super::ops::Trouble;
 
+/// The methods of options, which each version of the interface calls in its own way.
+macro_rules! options {
+    ($socket:ty { $($get:ident, $set:ident: $value:ty = $option:ident;)* }) => {
+        $(
+            fn $get(&mut self, this: Resource<$socket>) -> SocketResult<$value> {
+                Ok(self.table.get(&this)?.options.$option())
+            }
+
+            fn $set(&mut self, this: Resource<$socket>, value: $value) -> SocketResult<()> {
+                Ok(self.table.get_mut(&this)?.options.$set(value)?)
+            }
+        )*
+    };
+}
+
+pub(super) use options;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     keep_alive: bool,
@@ -38,28 +55,30 @@ impl Options {
         Self { receive_buffer_bytes: buffer, send_buffer_bytes: buffer, ..Self::tcp() }
     }
 
-    pub fn keep_alive(&self) -> bool {
+    pub fn keep_alive_enabled(&self) -> bool {
         self.keep_alive
     }
 
-    pub fn set_keep_alive(&mut self, value: bool) {
+    pub fn set_keep_alive_enabled(&mut self, value: bool) -> Result<(), Trouble> {
         self.keep_alive = value;
+        Ok(())
     }
 
-    pub fn keep_alive_idle_ns(&self) -> u64 {
+    /// In nanoseconds, as the next one.
+    pub fn keep_alive_idle_time(&self) -> u64 {
         nanos(self.keep_alive_idle)
     }
 
-    pub fn set_keep_alive_idle_ns(&mut self, value: u64) -> Result<(), Trouble> {
+    pub fn set_keep_alive_idle_time(&mut self, value: u64) -> Result<(), Trouble> {
         self.keep_alive_idle = seconds(value)?;
         Ok(())
     }
 
-    pub fn keep_alive_interval_ns(&self) -> u64 {
+    pub fn keep_alive_interval(&self) -> u64 {
         nanos(self.keep_alive_interval)
     }
 
-    pub fn set_keep_alive_interval_ns(&mut self, value: u64) -> Result<(), Trouble> {
+    pub fn set_keep_alive_interval(&mut self, value: u64) -> Result<(), Trouble> {
         self.keep_alive_interval = seconds(value)?;
         Ok(())
     }
@@ -82,20 +101,21 @@ impl Options {
         Ok(())
     }
 
-    pub fn receive_buffer_bytes(&self) -> u64 {
+    /// In bytes, as the next one.
+    pub fn receive_buffer_size(&self) -> u64 {
         self.receive_buffer_bytes
     }
 
-    pub fn set_receive_buffer_bytes(&mut self, value: u64) -> Result<(), Trouble> {
+    pub fn set_receive_buffer_size(&mut self, value: u64) -> Result<(), Trouble> {
         self.receive_buffer_bytes = more_than_none(value)?;
         Ok(())
     }
 
-    pub fn send_buffer_bytes(&self) -> u64 {
+    pub fn send_buffer_size(&self) -> u64 {
         self.send_buffer_bytes
     }
 
-    pub fn set_send_buffer_bytes(&mut self, value: u64) -> Result<(), Trouble> {
+    pub fn set_send_buffer_size(&mut self, value: u64) -> Result<(), Trouble> {
         self.send_buffer_bytes = more_than_none(value)?;
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::{
     container::Container,
     sockets::{
         ops::{self, Bound, Family, Permit, Trouble},
-        options::Options,
+        options::{Options, options},
     },
 };
 
@@ -303,77 +303,16 @@ impl tcp::HostTcpSocket for Sockets<'_> {
         }
     }
 
-    fn keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> SocketResult<bool> {
-        Ok(self.table.get(&this)?.options.keep_alive())
-    }
-
-    fn set_keep_alive_enabled(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: bool,
-    ) -> SocketResult<()> {
-        self.table.get_mut(&this)?.options.set_keep_alive(value);
-        Ok(())
-    }
-
-    fn keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.keep_alive_idle_ns())
-    }
-
-    fn set_keep_alive_idle_time(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_keep_alive_idle_ns(value)?)
-    }
-
-    fn keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.keep_alive_interval_ns())
-    }
-
-    fn set_keep_alive_interval(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_keep_alive_interval_ns(value)?)
-    }
-
-    fn keep_alive_count(&mut self, this: Resource<TcpSocket>) -> SocketResult<u32> {
-        Ok(self.table.get(&this)?.options.keep_alive_count())
-    }
-
-    fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_keep_alive_count(value)?)
-    }
-
-    fn hop_limit(&mut self, this: Resource<TcpSocket>) -> SocketResult<u8> {
-        Ok(self.table.get(&this)?.options.hop_limit())
-    }
-
-    fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_hop_limit(value)?)
-    }
-
-    fn receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.receive_buffer_bytes())
-    }
-
-    fn set_receive_buffer_size(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_receive_buffer_bytes(value)?)
-    }
-
-    fn send_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.send_buffer_bytes())
-    }
-
-    fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_send_buffer_bytes(value)?)
+    options! {
+        TcpSocket {
+            keep_alive_enabled, set_keep_alive_enabled: bool = keep_alive_enabled;
+            keep_alive_idle_time, set_keep_alive_idle_time: u64 = keep_alive_idle_time;
+            keep_alive_interval, set_keep_alive_interval: u64 = keep_alive_interval;
+            keep_alive_count, set_keep_alive_count: u32 = keep_alive_count;
+            hop_limit, set_hop_limit: u8 = hop_limit;
+            receive_buffer_size, set_receive_buffer_size: u64 = receive_buffer_size;
+            send_buffer_size, set_send_buffer_size: u64 = send_buffer_size;
+        }
     }
 
     fn subscribe(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<Resource<DynPollable>> {

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::sockets::{
     ops::{self, Family, Permit, Trouble},
-    options::Options,
+    options::{Options, options},
 };
 
 /// Datagrams of one call.
@@ -197,24 +197,11 @@ impl udp::HostUdpSocket for Sockets<'_> {
         Ok(self.table.get_mut(&this)?.options.set_hop_limit(value)?)
     }
 
-    fn receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.receive_buffer_bytes())
-    }
-
-    fn set_receive_buffer_size(
-        &mut self,
-        this: Resource<UdpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_receive_buffer_bytes(value)?)
-    }
-
-    fn send_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.send_buffer_bytes())
-    }
-
-    fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_send_buffer_bytes(value)?)
+    options! {
+        UdpSocket {
+            receive_buffer_size, set_receive_buffer_size: u64 = receive_buffer_size;
+            send_buffer_size, set_send_buffer_size: u64 = send_buffer_size;
+        }
     }
 
     fn subscribe(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {

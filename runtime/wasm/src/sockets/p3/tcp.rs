@@ -32,7 +32,7 @@ use crate::{
     guest::Guest,
     sockets::{
         ops::{self, Bound, Family, Permit, Trouble},
-        options::Options,
+        options::{Options, options},
     },
 };
 
@@ -302,77 +302,16 @@ impl HostTcpSocket for Sockets<'_> {
         }
     }
 
-    fn get_keep_alive_enabled(&mut self, this: Resource<TcpSocket>) -> SocketResult<bool> {
-        Ok(self.table.get(&this)?.options.keep_alive())
-    }
-
-    fn set_keep_alive_enabled(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: bool,
-    ) -> SocketResult<()> {
-        self.table.get_mut(&this)?.options.set_keep_alive(value);
-        Ok(())
-    }
-
-    fn get_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.keep_alive_idle_ns())
-    }
-
-    fn set_keep_alive_idle_time(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_keep_alive_idle_ns(value)?)
-    }
-
-    fn get_keep_alive_interval(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.keep_alive_interval_ns())
-    }
-
-    fn set_keep_alive_interval(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_keep_alive_interval_ns(value)?)
-    }
-
-    fn get_keep_alive_count(&mut self, this: Resource<TcpSocket>) -> SocketResult<u32> {
-        Ok(self.table.get(&this)?.options.keep_alive_count())
-    }
-
-    fn set_keep_alive_count(&mut self, this: Resource<TcpSocket>, value: u32) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_keep_alive_count(value)?)
-    }
-
-    fn get_hop_limit(&mut self, this: Resource<TcpSocket>) -> SocketResult<u8> {
-        Ok(self.table.get(&this)?.options.hop_limit())
-    }
-
-    fn set_hop_limit(&mut self, this: Resource<TcpSocket>, value: u8) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_hop_limit(value)?)
-    }
-
-    fn get_receive_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.receive_buffer_bytes())
-    }
-
-    fn set_receive_buffer_size(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_receive_buffer_bytes(value)?)
-    }
-
-    fn get_send_buffer_size(&mut self, this: Resource<TcpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.send_buffer_bytes())
-    }
-
-    fn set_send_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_send_buffer_bytes(value)?)
+    options! {
+        TcpSocket {
+            get_keep_alive_enabled, set_keep_alive_enabled: bool = keep_alive_enabled;
+            get_keep_alive_idle_time, set_keep_alive_idle_time: u64 = keep_alive_idle_time;
+            get_keep_alive_interval, set_keep_alive_interval: u64 = keep_alive_interval;
+            get_keep_alive_count, set_keep_alive_count: u32 = keep_alive_count;
+            get_hop_limit, set_hop_limit: u8 = hop_limit;
+            get_receive_buffer_size, set_receive_buffer_size: u64 = receive_buffer_size;
+            get_send_buffer_size, set_send_buffer_size: u64 = send_buffer_size;
+        }
     }
 
     fn drop(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<()> {

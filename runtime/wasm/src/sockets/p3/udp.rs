@@ -18,7 +18,7 @@ use crate::{
     guest::Guest,
     sockets::{
         ops::{self, DATAGRAM_BYTES, Family, Permit, Trouble},
-        options::Options,
+        options::{Options, options},
     },
 };
 
@@ -191,24 +191,11 @@ impl HostUdpSocket for Sockets<'_> {
         Ok(self.table.get_mut(&this)?.options.set_hop_limit(value)?)
     }
 
-    fn get_receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.receive_buffer_bytes())
-    }
-
-    fn set_receive_buffer_size(
-        &mut self,
-        this: Resource<UdpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_receive_buffer_bytes(value)?)
-    }
-
-    fn get_send_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.table.get(&this)?.options.send_buffer_bytes())
-    }
-
-    fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
-        Ok(self.table.get_mut(&this)?.options.set_send_buffer_bytes(value)?)
+    options! {
+        UdpSocket {
+            get_receive_buffer_size, set_receive_buffer_size: u64 = receive_buffer_size;
+            get_send_buffer_size, set_send_buffer_size: u64 = send_buffer_size;
+        }
     }
 
     fn drop(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<()> {
