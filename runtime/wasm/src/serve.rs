@@ -192,7 +192,8 @@ async fn answer(handler: &Arc<Handler>, request: Request<Incoming>) -> Response<
     response
 }
 
-/// Runs the streams of HTTP/2 connections and calls without a connection, so that they are waited for and aborted with the rest.
+/// Runs the streams of HTTP/2 connections and calls without a connection, so that they are waited
+/// for and aborted with the rest.
 #[derive(Clone)]
 pub struct Streams(pub Arc<Container>);
 
