@@ -5,7 +5,12 @@ mod cells;
 mod containers;
 mod defaults;
 mod ephemeral;
+mod projected;
 mod qos;
+mod resources;
+mod restart;
+mod scheduling;
+mod security;
 mod spec;
 mod update;
 mod volumes;
@@ -14,7 +19,8 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
 pub use defaults::default_spec;
-pub use spec::{validate_template, validate_tolerations};
+pub use scheduling::validate_tolerations;
+pub use spec::validate_template;
 pub use update::changed;
 
 use crate::{
@@ -68,7 +74,7 @@ impl Strategy for Pod {
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let (spec, path) = (&object["spec"], Path::Root.child("spec"));
-        spec::validate_pod(spec, path, causes);
+        spec::validate_pod(object, causes);
         if !tree::list(spec, "ephemeralContainers").is_empty() {
             causes.forbidden(path.child("ephemeralContainers"), "cannot be set on create");
         }

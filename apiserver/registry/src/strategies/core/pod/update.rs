@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::spec::{self, validate_tolerations};
+use super::{scheduling::validate_tolerations, spec};
 use crate::{
     cause::{Causes, Path},
     names, tree,
@@ -17,7 +17,7 @@ const SYSTEM_CONDITIONS: [&str; 3] = ["PodScheduled", "Ready", "Initialized"];
 pub fn validate(new: &Value, old: &Value, causes: &mut Causes) {
     let (after, before) = (&new["spec"], &old["spec"]);
     let path = Path::Root.child("spec");
-    spec::validate_pod(after, path, causes);
+    spec::validate_pod(new, causes);
     for list in ["containers", "initContainers"] {
         if tree::list(after, list).len() != tree::list(before, list).len() {
             return causes
