@@ -12,7 +12,7 @@ pub struct Answer(pub Value);
 /// One place where two answers differ; what a side lacks is null.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// `code`, `warnings[0]`, `body.spec.replicas`.
+    /// `code`, `warnings.TEXT`, `body.spec.replicas`.
     pub path: String,
     pub ours: Value,
     pub theirs: Value,
@@ -27,9 +27,11 @@ impl Answer {
             let values = headers.get_all(name).iter();
             values.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect()
         };
-        let mut warnings: Vec<String> =
-            texts(header::WARNING).iter().map(|text| normalise::text(text, now)).collect();
-        warnings.sort();
+        // A set: one that only one side has is one difference.
+        let warnings: serde_json::Map<String, Value> = texts(header::WARNING)
+            .iter()
+            .map(|text| (normalise::text(text, now), Value::Bool(true)))
+            .collect();
         let mut body = serde_json::from_slice(body)
             .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
         normalise::normalise(&mut body, now);

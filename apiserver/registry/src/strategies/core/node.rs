@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::{Quantity, Timestamp};
 
 use crate::{
+    addresses,
     cause::{Causes, Path},
     names,
     strategy::{Separation, Strategy},
@@ -80,6 +81,28 @@ impl Strategy for Node {
                 causes.duplicate(path.index(at), address);
             }
         }
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut all = Vec::new();
+        if !sub.is_empty() {
+            return all;
+        }
+        if tree::has(&new["spec"], "configSource") {
+            all.push("spec.configSource: the feature is removed".into());
+        }
+        if !tree::text(&new["spec"], "externalID").is_empty() {
+            all.push(
+                "spec.externalID: this field is deprecated, and is unused by Kubernetes".into(),
+            );
+        }
+        let spec = Path::Root.child("spec");
+        let path = spec.child("podCIDRs");
+        for (at, range) in tree::list(&new["spec"], "podCIDRs").iter().enumerate() {
+            let range = range.as_str().unwrap_or_default();
+            all.extend(addresses::range_warning(range, path.index(at)));
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

@@ -63,6 +63,31 @@ impl Strategy for ResourceQuota {
         }
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if !sub.is_empty() || old.is_some() {
+            return Vec::new();
+        }
+        let hard = &new["spec"]["hard"];
+        let mut all = Vec::new();
+        for name in ["cpu", "memory", "ephemeral-storage"] {
+            let (request, limit) = (format!("requests.{name}"), format!("limits.{name}"));
+            let bare = name != "ephemeral-storage" && !tree::has(hard, &request);
+            let request = if bare { name.to_owned() } else { request };
+            let of = |key: &str| resource_names::quantity(&hard[key]);
+            if let (Some(asked), Some(most)) = (of(&request), of(&limit))
+                && asked > most
+            {
+                let shown = |key: &str| hard[key].as_str().unwrap_or_default().to_owned();
+                all.push(format!(
+                    "ResourceQuota {request} ({}) should be less than {limit} ({})",
+                    shown(&request),
+                    shown(&limit)
+                ));
+            }
+        }
+        all
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let status = &object["status"];
         let mut names: Vec<&String> = tree::entries(status, "hard").map(|(name, _)| name).collect();

@@ -87,6 +87,10 @@ impl Strategy for Service {
         }
     }
 
+    fn warnings(&self, sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        if sub.is_empty() { rules::warnings(new) } else { Vec::new() }
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let spec = &object["spec"];
         let address = tree::list(spec, "clusterIPs").first().and_then(Value::as_str);
@@ -190,7 +194,7 @@ fn families(spec: &mut Value, old: Option<&Value>, causes: &mut Causes) {
         };
         tree::set(spec, "ipFamilyPolicy", policy);
     }
-    rules::addresses(spec, path, causes);
+    rules::cluster_addresses(spec, path, causes);
     if !causes.is_empty() {
         return;
     }

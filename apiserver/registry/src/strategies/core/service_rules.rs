@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::service_update as change;
 use crate::{
+    addresses,
     cause::{Causes, Path},
     metadata::validate_labels,
     names, tree,
@@ -32,12 +33,12 @@ pub fn validate(object: &Value, causes: &mut Causes) {
     validate_labels(&spec["selector"], path.child("selector"), causes);
     affinity(spec, path, causes);
     if kind != "ExternalName" {
-        addresses(spec, path, causes);
+        cluster_addresses(spec, path, causes);
     }
     let external = path.child("externalIPs");
     for (at, address) in tree::list(spec, "externalIPs").iter().enumerate() {
         // Of what is no address there is no more to say.
-        is_address(address, external.index(at), causes);
+        addresses::validate(address, external.index(at), causes);
         is_endpoint(address, external.index(at), causes);
     }
     known_or_required(spec, "type", &TYPES, path, causes);
@@ -62,6 +63,61 @@ pub fn validate(object: &Value, causes: &mut Causes) {
     traffic(spec, kind, path, causes);
 }
 
+/// What is said and has no effect, or will go.
+pub fn warnings(object: &Value) -> Vec<String> {
+    let (spec, kind) = (&object["spec"], tree::text(&object["spec"], "type"));
+    let has = |key: &str| !tree::is_empty(&spec[key]);
+    let headless = kind == "ClusterIP" && tree::text(spec, "clusterIP") == "None";
+    let outside = kind == "ExternalName";
+    let old = "service.kubernetes.io/topology-aware-hints";
+    let mut all = Vec::new();
+    if tree::has(&object["metadata"]["annotations"], old) {
+        all.push(format!(
+            "annotation {old} is deprecated, please use service.kubernetes.io/topology-mode instead"
+        ));
+    }
+    let path = Path::Root.child("spec");
+    for key in ["clusterIPs", "externalIPs"] {
+        let here = path.child(key);
+        for (at, address) in tree::list(spec, key).iter().enumerate() {
+            let address = address.as_str().unwrap_or_default();
+            all.extend(addresses::warning(address, here.index(at)));
+        }
+    }
+    for (said, text) in [
+        (headless && has("loadBalancerIP"), "spec.loadBalancerIP is ignored for headless services"),
+        (headless && has("externalIPs"), "spec.externalIPs is ignored for headless services"),
+        (
+            headless && tree::text(spec, "sessionAffinity") != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            !headless && !outside && has("externalIPs"),
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (
+            outside && has("externalIPs"),
+            "spec.externalIPs is ignored when spec.type is \"ExternalName\"",
+        ),
+        (
+            !outside && has("externalName"),
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ),
+        (
+            spec["trafficDistribution"] == "PreferClose",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ),
+    ] {
+        all.extend(said.then(|| text.to_owned()));
+    }
+    let ranges = path.child("loadBalancerSourceRanges");
+    for (at, range) in tree::list(spec, "loadBalancerSourceRanges").iter().enumerate() {
+        let range = range.as_str().unwrap_or_default();
+        all.extend(addresses::range_warning(range, ranges.index(at)));
+    }
+    all
+}
+
 /// Rules of `/status`.
 pub fn validate_status(object: &Value, causes: &mut Causes) {
     let status = Path::Root.child("status");
@@ -75,7 +131,7 @@ pub fn validate_status(object: &Value, causes: &mut Causes) {
         let item = all.index(at);
         let has_address = !tree::text(ingress, "ip").is_empty();
         if has_address {
-            is_address(&ingress["ip"], item.child("ip"), causes);
+            addresses::validate(&ingress["ip"], item.child("ip"), causes);
         }
         let mode = item.child("ipMode");
         match (tree::has(ingress, "ipMode"), has_address) {
@@ -191,7 +247,7 @@ fn affinity(spec: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 /// Rules of addresses and their families, which hold already before any is given out.
-pub fn addresses(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+pub fn cluster_addresses(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     let (one, all) = (tree::text(spec, "clusterIP"), tree::list(spec, "clusterIPs"));
     let field = path.child("clusterIPs");
     match (one, all.first()) {
@@ -220,7 +276,7 @@ pub fn addresses(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             }
             continue;
         }
-        is_address(address, field.index(at), causes);
+        addresses::validate(address, field.index(at), causes);
     }
     if all.len() > 2 {
         causes.invalid(field, &spec["clusterIPs"], "may only hold up to 2 values");
@@ -281,10 +337,8 @@ fn traffic(spec: &Value, kind: &str, path: Path<'_>, causes: &mut Causes) {
     }
     let ranges = path.child("LoadBalancerSourceRanges");
     for (at, range) in tree::list(spec, "loadBalancerSourceRanges").iter().enumerate() {
-        if !is_cidr(range.as_str().unwrap_or_default().trim()) {
-            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            causes.invalid(ranges.index(at), range, why);
-        }
+        let range = range.as_str().unwrap_or_default().trim();
+        addresses::validate_range(&range.into(), ranges.index(at), causes);
     }
     let class = tree::text(spec, "loadBalancerClass");
     if tree::has(spec, "loadBalancerClass") && kind == "LoadBalancer" {
@@ -326,16 +380,6 @@ fn health_port(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let most = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
-}
-
 /// An address that traffic may be sent to: not unspecified, and not of a range that means the
 /// sender itself, unless it is one of the cluster's own (README lists the deviation).
 pub fn is_endpoint(address: &Value, path: Path<'_>, causes: &mut Causes) {
@@ -366,17 +410,5 @@ pub fn is_endpoint(address: &Value, path: Path<'_>, causes: &mut Causes) {
     if multicast {
         let why = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
         causes.invalid(path, address, why);
-    }
-}
-
-/// An IP address in its usual form.
-pub fn is_address(address: &Value, path: Path<'_>, causes: &mut Causes) {
-    let text = address.as_str().unwrap_or_default();
-    if text.parse::<IpAddr>().is_err() {
-        causes.invalid(
-            path,
-            address,
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        );
     }
 }

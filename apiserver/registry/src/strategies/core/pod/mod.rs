@@ -14,6 +14,7 @@ mod security;
 mod spec;
 mod update;
 mod volumes;
+mod warnings;
 
 use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
@@ -22,6 +23,7 @@ pub use defaults::default_spec;
 pub use scheduling::validate_tolerations;
 pub use spec::validate_template;
 pub use update::changed;
+pub use warnings::{of_claim as claim_warnings, of_name as name_warning, of_pod as pod_warnings};
 
 use crate::{
     cause::{Causes, Path},
@@ -93,6 +95,16 @@ impl Strategy for Pod {
             "ephemeralcontainers" => ephemeral::validate_update(new, old, causes),
             _ => update::validate(new, old, causes),
         }
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_some() || !sub.is_empty() {
+            return Vec::new();
+        }
+        let mut all: Vec<String> =
+            warnings::of_name(new, "the Pod's hostname").into_iter().collect();
+        all.extend(warnings::of_pod(new, Path::Root));
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

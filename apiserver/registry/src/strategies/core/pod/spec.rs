@@ -8,10 +8,11 @@ use super::{
     security, volumes,
 };
 use crate::{
+    addresses,
     cause::{Causes, Path},
     metadata::{validate_annotations, validate_labels},
     names,
-    strategies::core::{resource_names, service_rules::is_address},
+    strategies::core::resource_names,
     tree,
 };
 
@@ -200,7 +201,7 @@ fn dns(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     let here = path.child("hostAliases");
     for (at, alias) in tree::list(spec, "hostAliases").iter().enumerate() {
         let item = here.index(at);
-        is_address(&alias["ip"], item.child("ip"), causes);
+        addresses::validate(&alias["ip"], item.child("ip"), causes);
         let all = item.child("hostnames");
         for (at, name) in tree::list(alias, "hostnames").iter().enumerate() {
             let name = name.as_str().unwrap_or_default();
@@ -222,7 +223,7 @@ fn dns(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         causes.invalid(list, &config["nameservers"], why);
     }
     for (at, server) in servers.iter().enumerate() {
-        is_address(server, list.index(at), causes);
+        addresses::validate(server, list.index(at), causes);
     }
     let (searches, list) = (tree::list(config, "searches"), here.child("searches"));
     if searches.len() > MOST_SEARCHES {
