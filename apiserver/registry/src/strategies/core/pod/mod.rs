@@ -12,6 +12,7 @@ mod restart;
 mod scheduling;
 mod security;
 mod spec;
+mod status;
 mod update;
 mod volumes;
 mod warnings;
@@ -42,9 +43,11 @@ impl Strategy for Pod {
 
     fn prepare_for_create(&self, object: &mut Value, cx: &Context<'_>) {
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(&object["spec"])});
+        let labels = object["metadata"]["labels"].clone();
         let spec = tree::child(object, "spec");
         tree::default(spec, "preemptionPolicy", "PreemptLowerPriority");
         tree::default(spec, "priority", 0);
+        scheduling::merge_label_keys(spec, &labels);
         if !tree::list(spec, "schedulingGates").is_empty() {
             let gated = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
@@ -89,7 +92,7 @@ impl Strategy for Pod {
 
     fn validate_update(&self, sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         match sub {
-            "status" => update::validate_status(new, old, causes),
+            "status" => status::validate(new, old, causes),
             // `bind` checks all that it touches, and touches what an update may not.
             "binding" => {}
             "ephemeralcontainers" => ephemeral::validate_update(new, old, causes),

@@ -8,7 +8,7 @@ use crate::{
 };
 
 const POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
-const ACTIONS: [&str; 1] = ["Restart"];
+const ACTIONS: [&str; 2] = ["Restart", "RestartAllContainers"];
 const MOST_RULES: usize = 20;
 const MOST_CODES: usize = 255;
 /// Signals of Linux by name, without the real-time ones between the ends.
@@ -136,6 +136,28 @@ pub fn stop_signal(lifecycle: &Value, spec: &Value, path: Path<'_>, causes: &mut
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         causes.not_supported(path, &json!(signal), &known);
     }
+}
+
+/// Whether something starts a container again that ended with that code.
+pub fn should_restart(container: &Value, spec: &Value, code: i64) -> bool {
+    let policy = |of: &Value| match tree::text(of, "restartPolicy") {
+        "Always" => Some(true),
+        "OnFailure" => Some(code != 0),
+        "Never" => Some(false),
+        _ => None,
+    };
+    let matches = |rule: &&Value| {
+        let codes = &rule["exitCodes"];
+        let listed = tree::list(codes, "values").iter().any(|one| *one == code);
+        match tree::text(codes, "operator") {
+            "In" => listed,
+            "NotIn" => !listed,
+            _ => false,
+        }
+    };
+    let rule = tree::list(container, "restartPolicyRules").iter().find(matches);
+    let by_rule = rule.is_some_and(|rule| ACTIONS.contains(&tree::text(rule, "action")));
+    by_rule || policy(container).or_else(|| policy(spec)).unwrap_or(true)
 }
 
 fn linux_signals() -> Vec<String> {

@@ -1,6 +1,6 @@
 //! Rules of where a pod may run: tolerations, affinity, spreading.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     cause::{Causes, Path},
@@ -47,6 +47,41 @@ pub fn validate_tolerations(tolerations: &[Value], path: Path<'_>, causes: &mut 
         if !effect.is_empty() && !EFFECTS.contains(&effect) {
             causes.not_supported(item.child("effect"), &toleration["effect"], &EFFECTS);
         }
+    }
+}
+
+/// What terms and constraints take from the incoming pod's labels becomes part of their selectors
+/// (KEP-3633, KEP-3243).
+pub fn merge_label_keys(spec: &mut Value, labels: &Value) {
+    for constraint in tree::list_mut(spec, "topologySpreadConstraints") {
+        merge(constraint, "matchLabelKeys", "In", labels);
+    }
+    let Some(affinity) = spec.get_mut("affinity").filter(|one| one.is_object()) else { return };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(of) = affinity.get_mut(kind).filter(|one| one.is_object()) else { continue };
+        for term in tree::list_mut(of, "requiredDuringSchedulingIgnoredDuringExecution") {
+            merge(term, "matchLabelKeys", "In", labels);
+            merge(term, "mismatchLabelKeys", "NotIn", labels);
+        }
+        for weighted in tree::list_mut(of, "preferredDuringSchedulingIgnoredDuringExecution") {
+            let Some(term) = weighted.get_mut("podAffinityTerm") else { continue };
+            merge(term, "matchLabelKeys", "In", labels);
+            merge(term, "mismatchLabelKeys", "NotIn", labels);
+        }
+    }
+}
+
+fn merge(of: &mut Value, list: &str, operator: &str, labels: &Value) {
+    let keys = tree::list(of, list).to_vec();
+    let Some(selector) = of.get_mut("labelSelector").filter(|one| one.is_object()) else { return };
+    let mut all = tree::list(selector, "matchExpressions").to_vec();
+    for key in keys.iter().filter_map(Value::as_str) {
+        if let Some(value) = labels.get(key) {
+            all.push(json!({"key": key, "operator": operator, "values": [value]}));
+        }
+    }
+    if !all.is_empty() {
+        tree::set(selector, "matchExpressions", all);
     }
 }
 
