@@ -21,6 +21,7 @@ mod patch;
 mod registry;
 mod rows;
 mod scale;
+mod shown;
 mod stages;
 mod strategies;
 mod strategy;

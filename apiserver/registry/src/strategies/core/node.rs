@@ -8,7 +8,7 @@ use super::resource_names;
 use crate::{
     addresses,
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategy::{Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -87,7 +87,8 @@ impl Strategy for Node {
         let path = status.child("addresses");
         for (at, address) in addresses.iter().enumerate() {
             if addresses[..at].contains(address) {
-                causes.duplicate(path.index(at), address);
+                let shown = shown::internal(address, "core.v1.NodeAddress");
+                causes.duplicate(path.index(at), &shown);
             }
         }
     }

@@ -80,5 +80,6 @@ fn status_and_warnings() {
     let found = kind_of(&headless).strategy.warnings("", &headless, None);
     expect![[r#"
         spec.externalIPs is ignored for headless services
-        spec.externalName is ignored when spec.type is not "ExternalName""#]].assert_eq(&found.join("\n"));
+        spec.externalName is ignored when spec.type is not "ExternalName""#]]
+    .assert_eq(&found.join("\n"));
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cause::{Causes, Path},
     metadata::validate_annotations,
-    names,
+    names, shown,
     strategies::apps::workload::validate_selector,
     tree,
 };
@@ -129,7 +129,10 @@ fn bundle<'a>(
 ) {
     let name = tree::text(of, "name");
     match (tree::has(of, "name"), tree::has(of, "signerName")) {
-        (true, true) => causes.invalid(here, of, "only one of name and signerName may be used"),
+        (true, true) => {
+            let shown = shown::internal(of, "core.v1.ClusterTrustBundleProjection");
+            causes.invalid(here, &shown, "only one of name and signerName may be used");
+        }
         (true, false) => {
             if name.is_empty() {
                 causes.required(here.child("name"), "must be a valid object name");

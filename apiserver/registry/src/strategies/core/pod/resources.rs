@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategies::core::resource_names::{self, is_huge_page, may_overcommit, quantity},
     tree,
 };
@@ -138,12 +138,12 @@ pub fn validate_claims(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         match sources.iter().filter(|key| tree::has(claim, key)).count() {
             0 => {
                 let why = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                causes.invalid(item, &shown(claim), why);
+                causes.invalid(item, &shown::internal(claim, "core.v1.PodResourceClaim"), why);
             }
             1 => {}
             _ => {
                 let why = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                causes.invalid(item, &shown(claim), why);
+                causes.invalid(item, &shown::internal(claim, "core.v1.PodResourceClaim"), why);
             }
         }
         for key in sources.into_iter().filter(|key| tree::has(claim, key)) {
@@ -151,13 +151,4 @@ pub fn validate_claims(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.complaints(item.child(key), name, names::subdomain(name));
         }
     }
-}
-
-/// As upstream's messages have it.
-fn shown(claim: &Value) -> Value {
-    serde_json::json!({
-        "Name": tree::text(claim, "name"),
-        "ResourceClaimName": claim["resourceClaimName"],
-        "ResourceClaimTemplateName": claim["resourceClaimTemplateName"],
-    })
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::volumes::{descending, user_id};
 use crate::{
     cause::{Causes, Path},
-    names, tree,
+    names, shown, tree,
 };
 
 const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
@@ -67,7 +67,14 @@ pub fn validate_container(of: &Value, host_users: bool, path: Path<'_>, causes: 
     }
     if of["allowPrivilegeEscalation"] == false && tree::flag(of, "privileged") {
         let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        causes.invalid(path, of, why);
+        causes.invalid(path, &shown::internal(of, "core.v1.SecurityContext"), why);
+    }
+    let added = tree::list(&of["capabilities"], "add");
+    if of["allowPrivilegeEscalation"] == false && added.iter().any(|one| one == "CAP_SYS_ADMIN") {
+        let shown = shown::internal(of, "core.v1.SecurityContext");
+        let why =
+            "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+        causes.invalid(path, &shown, why);
     }
     profiles(of, path, causes);
 }
@@ -95,7 +102,8 @@ fn seccomp(of: &Value, path: Path<'_>, causes: &mut Causes) {
         (true, false) => causes.required(here, "must be set when seccomp type is Localhost"),
         (true, true) => descending(tree::text(of, "localhostProfile"), here, causes),
         (false, true) => {
-            causes.invalid(here, of, "can only be set when seccomp type is Localhost");
+            let shown = shown::internal(of, "core.v1.SeccompProfile");
+            causes.invalid(here, &shown, "can only be set when seccomp type is Localhost");
         }
         (false, false) => {}
     }

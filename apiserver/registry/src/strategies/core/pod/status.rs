@@ -8,7 +8,7 @@ use super::{restart::should_restart, update::annotations_kept};
 use crate::{
     addresses,
     cause::{Causes, Path},
-    names, tree,
+    names, shown, tree,
 };
 
 /// Conditions that are not a controller's own, so their names have no domain.
@@ -152,15 +152,16 @@ fn claims(status: &Value, spec: &Value, path: Path<'_>, causes: &mut Causes) {
 fn pod_addresses(status: &Value, path: Path<'_>, causes: &mut Causes) {
     let (one, all, here) =
         (tree::text(status, "podIP"), tree::list(status, "podIPs"), path.child("podIPs"));
-    each_address(all, &status["podIPs"], here, causes);
+    let shown: Value = all.iter().map(|one| shown::internal(one, "core.v1.PodIP")).collect();
+    each_address(all, &shown, here, causes);
     match all.first() {
         None if !one.is_empty() => {
             let why = "podIP and podIPs must either both be set or both be unset";
-            causes.invalid_or_null(here, &status["podIPs"], why);
+            causes.invalid_null(here, why);
         }
         Some(_) if one.is_empty() => {
             let why = "podIP and podIPs must either both be set or both be unset";
-            causes.invalid(here, &status["podIPs"], why);
+            causes.invalid(here, &shown, why);
         }
         Some(first) if tree::text(first, "ip") != one => {
             let why = "must be equal to `podIP`";
@@ -176,7 +177,8 @@ fn host_addresses(status: &Value, path: Path<'_>, causes: &mut Causes) {
     if tree::text(first, "ip") != tree::text(status, "hostIP") {
         causes.invalid(here.index(0).child("ip"), &first["ip"], "must be equal to `hostIP`");
     }
-    each_address(all, &status["hostIPs"], here, causes);
+    let shown: Value = all.iter().map(|one| shown::internal(one, "core.v1.HostIP")).collect();
+    each_address(all, &shown, here, causes);
 }
 
 /// Each is an address, and there is at most one of a family.
