@@ -221,10 +221,12 @@ impl Run<'_> {
         self.warn_of_inert();
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
+        self.warnings.extend(kind.drop_disabled(&mut object));
         kind.prepare_create(&mut object, &self.context())?;
         self.check_claims_and_allocate(&mut object, None)?;
         self.ran(Stage::Prepare);
         kind.validate_create(&object)?;
+        self.warnings.extend(kind.strategy.warnings("", &object, None));
         self.ran(Stage::Validate);
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
         self.record(&mut object, None);
@@ -291,10 +293,12 @@ impl Run<'_> {
     ) -> Result<Attempt, Status> {
         let (kind, sub) = (self.write.kind, self.write.subresource);
         let old = &stored.tree;
+        self.warnings.extend(kind.drop_disabled(&mut object));
         kind.prepare_update(sub, &mut object, old, &self.context())?;
         self.check_claims_and_allocate(&mut object, Some(old))?;
         self.ran(Stage::Prepare);
         kind.validate_update(sub, &object, old)?;
+        self.warnings.extend(kind.strategy.warnings(sub, &object, Some(old)));
         self.ran(Stage::Validate);
         match review {
             Some((review_kind, mut review)) => {

@@ -7,7 +7,9 @@ mod core;
 mod evictions;
 mod job_status;
 mod networking;
+mod pod;
 mod policy;
+mod service;
 
 use expect_test::Expect;
 use serde_json::Value;
