@@ -54,6 +54,9 @@ pub struct UpArgs {
     /// The Docker engine that runs containers, such as unix:///var/run/docker.sock; "none" for none
     #[arg(long, value_name = "SOCKET", env = "WINDLASS_DOCKER_HOST")]
     pub docker_host: Option<String>,
+    /// Mirrors, trust and credentials of image registries, in the form of k3s' registries.yaml
+    #[arg(long, value_name = "FILE")]
+    pub registries: Option<PathBuf>,
     /// Sends traces of requests to an OTLP collector, such as http://127.0.0.1:4318
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<Endpoint>,

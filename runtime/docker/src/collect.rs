@@ -50,6 +50,11 @@ impl Pulled {
         });
     }
 
+    /// Whether this node brought the image here.
+    pub fn knows(&self, id: &str) -> bool {
+        self.used_at.lock().contains_key(id)
+    }
+
     fn forget(&self, id: &str) {
         self.change(|known| known.remove(id).is_some());
     }
@@ -105,14 +110,23 @@ impl Inner {
     pub async fn collect_images(&self) {
         loop {
             tokio::time::sleep(EVERY).await;
-            let Ok(docker) = self.engine.docker() else { continue };
-            if let Err(why) = self.collect(&docker).await {
+            self.make_room().await;
+        }
+    }
+
+    /// Removes images if the disk is short; true where some went.
+    pub async fn make_room(&self) -> bool {
+        let Ok(docker) = self.engine.docker() else { return false };
+        match self.collect(&docker).await {
+            Ok(removed) => removed > 0,
+            Err(why) => {
                 tracing::warn!(why, "images are not collected");
+                false
             }
         }
     }
 
-    async fn collect(&self, docker: &Docker) -> Result<(), String> {
+    async fn collect(&self, docker: &Docker) -> Result<usize, String> {
         let info = docker.info().await.map_err(|error| said(&error))?;
         let root = info.docker_root_dir.unwrap_or_default();
         let disk =
@@ -120,15 +134,19 @@ impl Inner {
         let disk_bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
         let used_bytes = disk_bytes.saturating_sub(disk.f_bavail.saturating_mul(disk.f_frsize));
         let candidates = self.candidates(docker).await?;
+        let mut removed = 0;
         for id in plan(candidates, used_bytes, disk_bytes) {
             let options = RemoveImageOptionsBuilder::default().force(true).build();
             match docker.remove_image(&id, Some(options), None).await {
-                Ok(_) => tracing::info!(id, "image removed, because the engine's disk is short"),
+                Ok(_) => {
+                    removed += 1;
+                    tracing::info!(id, "image removed, because the engine's disk is short");
+                }
                 Err(error) => tracing::warn!(id, error = said(&error), "image stays"),
             }
             self.pulled.forget(&id);
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// Images that were pulled here and of which no container is made, not even a foreign one.

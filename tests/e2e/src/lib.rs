@@ -5,6 +5,8 @@
 mod cluster;
 pub mod docker;
 mod kubectl;
+pub mod proxy;
+pub mod registry;
 
 pub use cluster::{Cluster, Options};
 pub use kubectl::{Kubectl, Output};
