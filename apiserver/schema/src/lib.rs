@@ -17,5 +17,5 @@ pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, 
 pub use defaults::apply_defaults;
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
 pub use openapi::{Descriptions, NoDescriptions, ResourcePath, openapi_v3};
-pub use protobuf::{decode_protobuf, encode_protobuf};
+pub use protobuf::{ProtobufList, decode_protobuf, encode_protobuf, watch_frame};
 pub use strategic::{PatchError, strategic_merge};

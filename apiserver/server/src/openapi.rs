@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -13,9 +13,12 @@ use windlass_apiserver_registry::{Kind, Registry, Subresource};
 use windlass_apiserver_schema::{Descriptions, ResourcePath, Schema, openapi_v3};
 use windlass_sdk_meta::{Reason, Status};
 
-use crate::{ApiServer, content, discovery::hex, request::RequestInfo};
-
-const JSON: &str = "application/json";
+use crate::{
+    ApiServer, content,
+    discovery::hex,
+    negotiate::{Accepted, JSON, accepts_json},
+    request::RequestInfo,
+};
 
 /// Documents made so far, by group-version path (`api/v1`, `apis/apps/v1`).
 pub(crate) struct Documents {
@@ -87,8 +90,9 @@ impl Documents {
 pub(crate) fn serve(
     server: &ApiServer,
     info: &RequestInfo,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Option<Result<Response<Body>, Status>> {
+    let headers = &request.headers;
     if info.path == "/openapi/v2" {
         return Some(Ok(version_2(headers)));
     }
@@ -107,11 +111,7 @@ pub(crate) fn serve(
         false => content::respond(
             StatusCode::OK,
             document.bytes.to_vec(),
-            &content::Accepted {
-                shape: content::Shape::Object,
-                yaml: false,
-                gzip: content::accepts_gzip(headers),
-            },
+            &Accepted { gzip: content::accepts_gzip(headers), ..Accepted::JSON },
         ),
     };
     response.headers_mut().insert(header::ETAG, document.etag);
@@ -143,15 +143,6 @@ fn version_2(headers: &HeaderMap) -> Response<Body> {
     text(&mut document, 0x42, b"");
     text(&mut document, 0x4a, b"");
     content::plain(StatusCode::OK, BINARY, document)
-}
-
-fn accepts_json(headers: &HeaderMap) -> bool {
-    let accept = content::joined(headers, &header::ACCEPT);
-    accept.trim().is_empty()
-        || accept.split(',').any(|range| {
-            let media = range.split(';').next().unwrap_or_default().trim();
-            [JSON, "*/*", "application/*"].contains(&media)
-        })
 }
 
 /// `{"paths": {"apis/apps/v1": {"serverRelativeURL": "/openapi/v3/apis/apps/v1?hash=..."}}}`
