@@ -18,6 +18,7 @@ use crate::node::Node;
 mod encode;
 
 pub use encode::{ProtobufList, encode_protobuf, watch_frame};
+pub(crate) use encode::{put_bytes, put_double, put_varint};
 
 /// Reads a protobuf body as an object of `target`, in the form Go's JSON encoder gives it.
 ///

@@ -181,8 +181,7 @@ fn encode_field(
             put_varint(out, number, integer.ok_or_else(|| mismatch(value))? as u64);
         }
         (Shape::Float64, _) => {
-            put_tag(out, number, 1);
-            out.extend(value.as_f64().ok_or_else(|| mismatch(value))?.to_le_bytes());
+            put_double(out, number, value.as_f64().ok_or_else(|| mismatch(value))?);
         }
         _ => put_bytes(out, number, &encode_bytes(value, shape)?),
     }
@@ -262,12 +261,17 @@ fn put_tag(out: &mut Vec<u8>, number: u32, wire: u32) {
     put_raw_varint(out, u64::from(number << 3 | wire));
 }
 
-fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
     put_tag(out, number, 0);
     put_raw_varint(out, value);
 }
 
-fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn put_double(out: &mut Vec<u8>, number: u32, value: f64) {
+    put_tag(out, number, 1);
+    out.extend(value.to_le_bytes());
+}
+
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_tag(out, number, 2);
     put_raw_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

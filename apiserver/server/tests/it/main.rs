@@ -5,6 +5,7 @@ mod content;
 mod discovery;
 mod evictions;
 mod faults;
+mod fuzz;
 mod lists;
 mod metrics;
 mod network;

@@ -5,8 +5,10 @@
 mod apply;
 mod attacks;
 mod bad_input;
+mod clients;
 mod containers;
 mod engine;
+mod etcd;
 mod health;
 mod images;
 mod languages;
