@@ -33,6 +33,10 @@ pub struct UpArgs {
     /// Where state, images and keys are kept
     #[arg(long, value_name = "DIR", default_value_os_t = default_data_dir())]
     pub data_dir: PathBuf,
+    /// Where the cluster's state is: "sled" in the data folder, or an etcd cluster, such as
+    /// etcd://10.0.0.1:2379,10.0.0.2:2379
+    #[arg(long, value_name = "STORE", default_value = "sled", value_parser = state)]
+    pub store: State,
     /// Address of the API server
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
     pub listen: SocketAddr,
@@ -72,6 +76,14 @@ pub struct UpArgs {
     /// How long pods stay on a node that is lost, where they don't say (Kubernetes: 300)
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub default_unreachable_toleration_seconds: i64,
+}
+
+/// Where the cluster's state is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Sled,
+    /// `host:port` of each member.
+    Etcd(Vec<String>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -152,6 +164,20 @@ impl Cli {
 pub fn default_data_dir() -> PathBuf {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     home.join(".local/share/windlass")
+}
+
+fn state(text: &str) -> Result<State, String> {
+    if text == "sled" {
+        return Ok(State::Sled);
+    }
+    let wrong = || format!("{text:?} is neither \"sled\" nor etcd://HOST:PORT[,HOST:PORT...]");
+    let members = text.strip_prefix("etcd://").ok_or_else(wrong)?.trim_end_matches('/');
+    let members: Vec<String> = members.split(',').map(str::to_owned).collect();
+    let is_member = |member: &String| {
+        let parts = member.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if members.iter().all(is_member) { Ok(State::Etcd(members)) } else { Err(wrong()) }
 }
 
 /// An amount of memory in Kubernetes' notation.

@@ -18,6 +18,7 @@ mod issuer;
 mod limits;
 mod local;
 mod metrics;
+mod negotiate;
 mod openapi;
 mod options;
 mod read;

@@ -5,9 +5,14 @@
 mod apply;
 mod attacks;
 mod bad_input;
+mod clients;
 mod containers;
 mod engine;
+<<<<<<< HEAD
 mod faults;
+=======
+mod etcd;
+>>>>>>> content
 mod health;
 mod images;
 mod languages;
