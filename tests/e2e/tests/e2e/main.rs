@@ -8,11 +8,8 @@ mod bad_input;
 mod clients;
 mod containers;
 mod engine;
-<<<<<<< HEAD
-mod faults;
-=======
 mod etcd;
->>>>>>> content
+mod faults;
 mod health;
 mod images;
 mod languages;
