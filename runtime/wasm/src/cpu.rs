@@ -27,6 +27,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 const LEAST_WEIGHT: u32 = 10;
 /// What a container that computed less than its share may catch up with, at most.
 const CREDIT_NANOS: u64 = 100_000_000;
+/// The id of no container.
+const NOBODY: u64 = 0;
 /// What a container computes in a period, or recently, before it is a busy one.
 const BUSY_NANOS: u64 = 20_000_000;
 
@@ -184,10 +186,10 @@ pub fn is_computing() -> bool {
 pub struct Turns {
     next_id: AtomicU64,
     started: Instant,
-    /// The container that started a request last, and the period in which it wasn't the same as
-    /// before.
+    /// The container that started a request last.
     last: AtomicU64,
-    mixed: AtomicU64,
+    /// The period from which on there is one container alone, if nothing changes.
+    mixed_until: AtomicU64,
     /// Virtual time of the last who got a place: nobody saves up what it didn't compute.
     floor: AtomicU64,
     queue: Mutex<Queue>,
@@ -210,10 +212,10 @@ struct Place(Option<Arc<Turns>>);
 impl Turns {
     pub fn new(places: usize) -> Arc<Self> {
         Arc::new(Self {
-            next_id: AtomicU64::new(1),
+            next_id: AtomicU64::new(NOBODY + 1),
             started: Instant::now(),
-            last: AtomicU64::new(0),
-            mixed: AtomicU64::new(0),
+            last: AtomicU64::new(NOBODY),
+            mixed_until: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             queue: Mutex::new(Queue { free: places.max(1), waiting: BTreeMap::new() }),
         })
@@ -227,11 +229,10 @@ impl Turns {
     /// A request of container `id` starts; whether others' did in this period or the one before.
     fn are_mixed(&self, id: u64, period: u64) -> bool {
         // A line of memory that all threads write at each request would cost more than the look.
-        if self.last.load(Relaxed) != id {
-            self.last.store(id, Relaxed);
-            self.mixed.store(period, Relaxed);
+        if self.last.load(Relaxed) != id && self.last.swap(id, Relaxed) != NOBODY {
+            self.mixed_until.store(period + 2, Relaxed);
         }
-        period - self.mixed.load(Relaxed).min(period) <= 1
+        period < self.mixed_until.load(Relaxed)
     }
 
     async fn place(self: Arc<Self>, of: &CpuAccount) -> Place {
