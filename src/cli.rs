@@ -37,6 +37,15 @@ pub struct UpArgs {
     /// etcd://10.0.0.1:2379,10.0.0.2:2379
     #[arg(long, value_name = "STORE", default_value = "sled", value_parser = state)]
     pub store: State,
+    /// The authority of etcd's certificates; asks it with TLS
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate that etcd knows this cluster by
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile", requires = "etcd_cafile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
     /// Address of the API server
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
     pub listen: SocketAddr,

@@ -62,7 +62,13 @@ pub struct ControlPlane {
 async fn open_store(args: &UpArgs) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &args.store {
         State::Sled => Arc::new(SledStore::open(&args.data_dir.join("store"))?),
-        State::Etcd(members) => Arc::new(EtcdStore::connect(members.clone()).await?),
+        State::Etcd(members) => {
+            let tls = args.etcd_cafile.as_deref().map(|authority| {
+                let files = args.etcd_certfile.as_deref().zip(args.etcd_keyfile.as_deref());
+                pki::client_config_of_files(authority, files)
+            });
+            Arc::new(EtcdStore::connect(members.clone(), tls.transpose()?).await?)
+        }
     })
 }
 

@@ -135,7 +135,7 @@ impl Peer {
     async fn connect(&self) -> anyhow::Result<EtcdStore> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            match EtcdStore::connect_under(vec![self.address.clone()], "/bench").await {
+            match EtcdStore::connect_under(vec![self.address.clone()], None, "/bench").await {
                 Ok(store) => return Ok(store),
                 Err(error) if Instant::now() > deadline => return Err(error.into()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

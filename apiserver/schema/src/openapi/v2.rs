@@ -285,7 +285,7 @@ mod tests {
         let mut two = OpenApiV2::new(false);
         describe("example.com", "v1", &[path], &NoDescriptions, &mut two);
         let two: Value = serde_json::from_slice(&two.finish()).unwrap();
-        expect![[""]].assert_eq(&two["definitions"]["com.example.v1.CronTab"].to_string());
+        expect![[r##"{"type":"object","properties":{"metadata":{"$ref":"#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},"spec":{"type":"object","properties":{"a":{"x-kubernetes-int-or-string":true}}}},"x-kubernetes-group-version-kind":[{"group":"example.com","kind":"CronTab","version":"v1"}]}"##]].assert_eq(&two["definitions"]["com.example.v1.CronTab"].to_string());
     }
 
     #[test]

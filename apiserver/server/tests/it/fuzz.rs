@@ -88,6 +88,8 @@ impl Seed {
     fn request(&self, bytes: Vec<u8>) -> Request<Body> {
         let (url, body) = match &self.query {
             Some(name) => {
+                // A URI holds 64 KiB, three bytes for each here.
+                let bytes = &bytes[..bytes.len().min(20_000)];
                 let value: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
                 (format!("{}?{name}={value}", self.url), Vec::new())
             }

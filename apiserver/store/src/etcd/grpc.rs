@@ -16,14 +16,19 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 
 use crate::StoreError;
 
 /// A member that doesn't take a connection in this time is passed over.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer takes no longer, or the call has failed: clients of the API wait for it.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that is silent for so long is tested, and dropped where nothing comes back.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The largest answer: a page of 5,000 objects.
@@ -39,6 +44,10 @@ pub(super) struct Channel {
     at: AtomicUsize,
     sender: Mutex<Option<Sender>>,
     connecting: tokio::sync::Mutex<()>,
+    /// None: the members are asked without TLS.
+    tls: Option<TlsConnector>,
+    /// Why the last call had no answer, if it had none.
+    failing: Mutex<Option<String>>,
 }
 
 /// gRPC's codes that are told apart here.
@@ -57,34 +66,58 @@ pub(super) struct Failure {
 }
 
 impl Channel {
-    pub fn new(members: Vec<String>) -> Self {
-        let connecting = tokio::sync::Mutex::new(());
-        Self { members, at: AtomicUsize::new(0), sender: Mutex::new(None), connecting }
+    pub fn new(members: Vec<String>, tls: Option<ClientConfig>) -> Self {
+        let tls = tls.map(|mut config| {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            TlsConnector::from(Arc::new(config))
+        });
+        Self {
+            members,
+            at: AtomicUsize::new(0),
+            sender: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+            tls,
+            failing: Mutex::new(None),
+        }
     }
 
-    /// A call with one answer.
-    pub async fn call(&self, method: &str, message: Vec<u8>) -> Result<Bytes, Failure> {
-        let call = async {
-            let (response, _) = self.send(method, message).await?;
-            let (parts, mut body) = response.into_parts();
-            let mut frames = Frames::default();
-            let mut trailers = HeaderMap::new();
-            while let Some(frame) = body.frame().await {
-                match frame.map_err(|error| lost(&error))?.into_data() {
-                    Ok(data) => frames.push(&data)?,
-                    Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
-                }
-            }
-            ended(&trailers, &parts.headers)?;
-            frames.next().ok_or_else(|| lost(&"the answer is empty"))
-        };
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+    /// Why the last call had no answer, if it had none.
+    pub fn failing(&self) -> Option<String> {
+        self.failing.lock().clone()
+    }
+
+    /// A call with one answer, which comes within `patience`.
+    pub async fn call(
+        &self,
+        method: &str,
+        message: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Bytes, Failure> {
+        let answer = match tokio::time::timeout(patience, self.one_answer(method, message)).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.next_member();
-                Err(lost(&format!("no answer within {CALL_TIMEOUT:?}")))
+                Err(lost(&format!("no answer within {patience:?}")))
+            }
+        };
+        let unanswered = answer.as_ref().err().filter(|failure| failure.code == UNAVAILABLE);
+        *self.failing.lock() = unanswered.map(|failure| failure.message.clone());
+        answer
+    }
+
+    async fn one_answer(&self, method: &str, message: Vec<u8>) -> Result<Bytes, Failure> {
+        let (response, _sender) = self.send(method, message).await?;
+        let (parts, mut body) = response.into_parts();
+        let mut frames = Frames::default();
+        let mut trailers = HeaderMap::new();
+        while let Some(frame) = body.frame().await {
+            match frame.map_err(|error| lost(&error))?.into_data() {
+                Ok(data) => frames.push(&data)?,
+                Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
             }
         }
+        ended(&trailers, &parts.headers)?;
+        frames.next().ok_or_else(|| lost(&"the answer is empty"))
     }
 
     /// A call with many answers.
@@ -108,7 +141,7 @@ impl Channel {
         framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
         framed.extend_from_slice(&message);
         let uri = Uri::builder()
-            .scheme("http")
+            .scheme(if self.tls.is_some() { "https" } else { "http" })
             .authority(self.member())
             .path_and_query(format!("/etcdserverpb.{method}"))
             .build()
@@ -151,7 +184,7 @@ impl Channel {
         }
         let mut why = Vec::new();
         for _ in &self.members {
-            match connect(self.member()).await {
+            match self.connect(self.member()).await {
                 Ok(sender) => {
                     *self.sender.lock() = Some(sender.clone());
                     return Ok(sender);
@@ -164,11 +197,26 @@ impl Channel {
     }
 }
 
-async fn connect(member: &str) -> Result<Sender, String> {
-    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(member)).await;
-    let socket = dialled.map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))?;
-    let socket = socket.map_err(|error| error.to_string())?;
-    let _ = socket.set_nodelay(true);
+impl Channel {
+    async fn connect(&self, member: &str) -> Result<Sender, String> {
+        let dial = async {
+            let socket = TcpStream::connect(member).await.map_err(|error| error.to_string())?;
+            let _ = socket.set_nodelay(true);
+            let Some(tls) = &self.tls else { return open(socket).await };
+            let host = member.rsplit_once(':').map_or(member, |(host, _)| host);
+            let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+            let name = name.map_err(|error| error.to_string())?;
+            open(tls.connect(name, socket).await.map_err(|error| error.to_string())?).await
+        };
+        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial).await;
+        dialled.unwrap_or_else(|_| Err(format!("no connection within {CONNECT_TIMEOUT:?}")))
+    }
+}
+
+/// Begins HTTP/2.
+async fn open(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Sender, String> {
     let handshake = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(SILENCE)
@@ -253,10 +301,11 @@ fn ended(trailers: &HeaderMap, headers: &HeaderMap) -> Result<(), Failure> {
     Err(Failure { code, message })
 }
 
+/// No answer, as gRPC numbers it.
+const UNAVAILABLE: Code = Code::Other(14);
+
 fn lost(why: &impl std::fmt::Display) -> Failure {
-    /// gRPC's UNAVAILABLE.
-    const UNAVAILABLE: u16 = 14;
-    Failure { code: Code::Other(UNAVAILABLE), message: why.to_string() }
+    Failure { code: UNAVAILABLE, message: why.to_string() }
 }
 
 impl From<Failure> for StoreError {

@@ -10,16 +10,20 @@ mod grpc;
 mod watch;
 mod wire;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    grpc::{Channel, Code, Failure, Shared},
+    grpc::{CALL_TIMEOUT, Channel, Code, Failure, Shared},
     wire::{Message, Range, TxnAnswer},
 };
 use crate::{
@@ -31,6 +35,8 @@ use crate::{
 pub const PREFIX: &str = "/windlass";
 /// How often a transaction that only deletes is tried while others change its keys.
 const ATTEMPTS: usize = 10;
+/// A page may hold thousands of objects.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to an etcd cluster.
 pub struct EtcdStore {
@@ -47,32 +53,40 @@ struct Known {
 }
 
 impl EtcdStore {
-    /// Connects to the members of a cluster (`host:port` each) and asks one of them for the state.
+    /// Connects to the members of a cluster (`host:port` each), with TLS where it is configured, and
+    /// asks one of them for the state.
     ///
     /// # Errors
     /// When no member answers.
-    pub async fn connect(members: Vec<String>) -> Result<Self, StoreError> {
-        Self::connect_under(members, PREFIX).await
+    pub async fn connect(
+        members: Vec<String>,
+        tls: Option<ClientConfig>,
+    ) -> Result<Self, StoreError> {
+        Self::connect_under(members, tls, PREFIX).await
     }
 
     /// As [`EtcdStore::connect`], with another prefix of all keys.
     ///
     /// # Errors
     /// When no member answers, or none is named.
-    pub async fn connect_under(members: Vec<String>, prefix: &str) -> Result<Self, StoreError> {
+    pub async fn connect_under(
+        members: Vec<String>,
+        tls: Option<ClientConfig>,
+        prefix: &str,
+    ) -> Result<Self, StoreError> {
         if members.is_empty() {
             return Err(StoreError::Invalid("no member of the etcd cluster is named".into()));
         }
         let shared = Known { written: AtomicU64::new(0), closed: CancellationToken::new() };
         let store = Self {
-            channel: Arc::new(Channel::new(members)),
+            channel: Arc::new(Channel::new(members, tls)),
             prefix: prefix.to_owned(),
             shared: Arc::new(shared),
         };
         // The first to come makes the marker.
         let absent = wire::compare(prefix.as_bytes(), 0);
         let request = Message::default().message(1, absent).message(2, store.put_marker());
-        store.channel.call(TXN, request.finish()).await?;
+        store.channel.call(TXN, request.finish(), CALL_TIMEOUT).await?;
         Ok(store)
     }
 
@@ -89,8 +103,8 @@ impl EtcdStore {
         Message::default().message(1, wire::range(self.prefix.as_bytes(), b"", 0, 0))
     }
 
-    async fn transact(&self, request: Message) -> Result<TxnAnswer, Failure> {
-        let answer = self.channel.call(TXN, request.finish()).await?;
+    async fn transact(&self, request: Message, patience: Duration) -> Result<TxnAnswer, Failure> {
+        let answer = self.channel.call(TXN, request.finish(), patience).await?;
         TxnAnswer::read(&answer).map_err(|_| garbled())
     }
 
@@ -125,7 +139,7 @@ impl EtcdStore {
             let get = wire::range(&self.key(key), b"", 0, 0);
             request = request.message(3, Message::default().message(1, get));
         }
-        self.transact(request.message(3, self.get_marker())).await
+        self.transact(request.message(3, self.get_marker()), CALL_TIMEOUT).await
     }
 
     /// The revisions of keys that are to be deleted and exist.
@@ -135,7 +149,7 @@ impl EtcdStore {
             let get = wire::range(&self.key(op.key()), b"", 0, 0);
             request = request.message(2, Message::default().message(1, get));
         }
-        let answer = self.transact(request.message(2, self.get_marker())).await?;
+        let answer = self.transact(request.message(2, self.get_marker()), CALL_TIMEOUT).await?;
         let revision = marker_revision(&answer)?;
         let found = ops.iter().zip(answer.ranges).filter_map(|(op, range)| {
             let item = range.items.into_iter().next()?;
@@ -272,7 +286,7 @@ impl Store for EtcdStore {
         }
         let range = wire::range(&start, &end, request.limit as u64, request.revision);
         let ask = Message::default().message(2, Message::default().message(1, range));
-        let answer = match self.transact(ask.message(2, self.get_marker())).await {
+        let answer = match self.transact(ask.message(2, self.get_marker()), PAGE_TIMEOUT).await {
             Ok(answer) => answer,
             Err(failure) => return Err(self.out_of_range(request.revision, failure).await),
         };
@@ -293,7 +307,7 @@ impl Store for EtcdStore {
         }
         // etcd tells later, in the stream, that a revision is compacted; a read tells it now.
         let at = wire::range(self.prefix.as_bytes(), b"", 0, after);
-        if let Err(failure) = self.channel.call(RANGE, at.finish()).await {
+        if let Err(failure) = self.channel.call(RANGE, at.finish(), CALL_TIMEOUT).await {
             return Err(self.out_of_range(after, failure).await);
         }
         watch::start(&self.channel, &self.prefix, prefix, after, self.shared.clone()).await
@@ -305,7 +319,7 @@ impl Store for EtcdStore {
             return Err(StoreError::Future { requested: revision, newest });
         }
         let request = Message::default().number(1, revision).finish();
-        match self.channel.call(COMPACT, request).await {
+        match self.channel.call(COMPACT, request, CALL_TIMEOUT).await {
             // Somebody has compacted later revisions already.
             Err(failure) if failure.code == Code::OutOfRange => Ok(()),
             answer => Ok(answer.map(drop)?),
@@ -314,13 +328,13 @@ impl Store for EtcdStore {
 
     async fn current_revision(&self) -> Result<Revision, StoreError> {
         let get = wire::range(self.prefix.as_bytes(), b"", 0, 0);
-        let answer = self.channel.call(RANGE, get.finish()).await?;
+        let answer = self.channel.call(RANGE, get.finish(), CALL_TIMEOUT).await?;
         let range = Range::read(&answer).map_err(|_| StoreError::from(garbled()))?;
         marker_revision(&TxnAnswer { ranges: vec![range], ..TxnAnswer::default() })
     }
 
     fn degraded(&self) -> Option<StoreError> {
-        None
+        self.channel.failing().map(|why| StoreError::Unavailable(format!("etcd: {why}")))
     }
 }
 
