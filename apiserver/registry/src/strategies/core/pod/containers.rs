@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    resources, restart, security,
-    volumes::{no_backsteps, validate_mounts},
-};
+use super::{mounts::validate_mounts, resources, restart, security, volumes::no_backsteps};
 use crate::{
     cause::{Causes, Path},
     names::{self, NameRule},

@@ -5,6 +5,7 @@ mod cells;
 mod containers;
 mod defaults;
 mod ephemeral;
+mod mounts;
 mod projected;
 mod qos;
 mod resources;
