@@ -307,7 +307,7 @@ configs:
         check(
             "mirrors: {a: {rewrite: {x: y}}}",
             "a",
-            expect!["mirrors.a: unknown field `rewrite`, expected `endpoint` at line 1 column 14"],
+            expect!["mirrors.a: unknown field `rewrite`, expected `endpoint` at line 1 column 15"],
         );
         check(
             "configs: {a: {auth: {password: x}}}",
