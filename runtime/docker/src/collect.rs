@@ -15,6 +15,7 @@ use bollard::{
     },
 };
 use parking_lot::Mutex;
+use windlass_runtime_api::RuntimeError;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{engine::said, runtime::Inner};
@@ -22,6 +23,8 @@ use crate::{engine::said, runtime::Inner};
 /// Upstream's `imageGCHighThresholdPercent` and `imageGCLowThresholdPercent`.
 const HIGH_PERCENT: u64 = 85;
 const LOW_PERCENT: u64 = 80;
+/// How an engine's errors tell that its disk is full.
+const DISK_FULL: &str = "no space left on device";
 /// As often as upstream looks.
 const EVERY: Duration = Duration::from_secs(300);
 
@@ -114,8 +117,14 @@ impl Inner {
         }
     }
 
+    /// Whether something failed for want of room, which is there now: it may be tried again.
+    pub async fn made_room<T>(&self, done: &Result<T, RuntimeError>) -> bool {
+        let is_full = |error: &RuntimeError| error.message.contains(DISK_FULL);
+        done.as_ref().err().is_some_and(is_full) && self.make_room().await
+    }
+
     /// Removes images if the disk is short; true where some went.
-    pub async fn make_room(&self) -> bool {
+    async fn make_room(&self) -> bool {
         let Ok(docker) = self.engine.docker() else { return false };
         match self.collect(&docker).await {
             Ok(removed) => removed > 0,

@@ -23,8 +23,6 @@ use crate::{
 };
 
 const PULL_ERROR: &str = "ErrImagePull";
-/// How an engine's errors tell that.
-const DISK_FULL: &str = "no space left on device";
 /// Of an image that is on its way to another store.
 const EXPORT_BYTES: usize = 256 << 10;
 
@@ -98,9 +96,7 @@ impl Inner {
         let mut last = None;
         for way in ways {
             let mut done = self.pull_as(reference, way.clone()).await;
-            if done.as_ref().is_err_and(|error| error.message.contains(DISK_FULL))
-                && self.make_room().await
-            {
+            if self.made_room(&done).await {
                 done = self.pull_as(reference, way).await;
             }
             match done {

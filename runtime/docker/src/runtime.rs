@@ -144,7 +144,10 @@ impl Runtime for DockerRuntime {
     }
 
     async fn start_container(&self, container: ContainerSpec) -> Result<Started, RuntimeError> {
-        self.inner.engine.ask(self.inner.start(container)).await
+        let done = self.inner.engine.ask(self.inner.start(container)).await;
+        // The agent tries again.
+        self.inner.made_room(&done).await;
+        done
     }
 
     async fn stop_container(
@@ -190,7 +193,10 @@ impl Runtime for DockerRuntime {
         name: &str,
         archive: BoxAsyncRead,
     ) -> Result<PulledImage, RuntimeError> {
-        self.inner.engine.ask(self.inner.load(reference, name, archive)).await
+        let done = self.inner.engine.ask(self.inner.load(reference, name, archive)).await;
+        // An archive is read once: the agent tries again with another.
+        self.inner.made_room(&done).await;
+        done
     }
 
     async fn export_image(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {

@@ -9,7 +9,7 @@ use std::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -70,7 +70,7 @@ impl Proxy {
     }
 }
 
-fn serve(mut near: UnixStream, engine: &PathBuf, mood: &Mutex<Mood>) -> io::Result<()> {
+fn serve(mut near: UnixStream, engine: &Path, mood: &Mutex<Mood>) -> io::Result<()> {
     let Some(head) = head(&mut near)? else { return Ok(()) };
     let line = head.lines().next().unwrap_or_default().to_owned();
     let makes = line.starts_with("POST") && (line.contains("/create") || line.contains("/load"));
