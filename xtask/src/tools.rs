@@ -59,6 +59,7 @@ fn go_client() -> anyhow::Result<PathBuf> {
     }
     ensure!(has("go"), "the tests need Go 1.26 for tests/clients/go: it isn't on the path");
     eprintln!("xtask: building tests/clients/go (about two minutes the first time)");
+    std::fs::create_dir_all(cache("tools"))?;
     run(command("go").current_dir(folder).args(["build", "-o"]).arg(&program).arg("."))?;
     Ok(program)
 }

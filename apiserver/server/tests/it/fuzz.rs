@@ -40,10 +40,10 @@ const PIECES: [&[u8]; 22] = [
     b"\0",
 ];
 
-/// One to four damages.
+/// One or two damages.
 fn damage(rng: &Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = seed.to_vec();
-    for _ in 0..=rng.below(4) {
+    for _ in 0..=rng.below(2) {
         let at = rng.below(bytes.len().max(1));
         let end = (at + 1 + rng.below(12)).min(bytes.len());
         match rng.below(7) {

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::Arc,
     sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -15,6 +15,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
+use tokio::time::Instant;
 use windlass_apiserver_store::{
     EtcdStore, Op, RangeRequest, Store, StoreError, Txn, TxnOutcome, conformance,
 };
