@@ -30,6 +30,8 @@ const HOST: &str = "localhost";
 /// A cold start on a busy machine takes half of it.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
+const LOG_LINES: usize = 12;
+
 /// A running pair of processes, and a connection.
 pub struct Upstream {
     sender: http2::SendRequest<Full<Bytes>>,
@@ -70,10 +72,10 @@ impl Upstream {
                 Err(error) => error,
             };
             if let Some(status) = processes[0].0.try_wait()? {
-                bail!("kube-apiserver ended ({status}): see {}", log(folder, "apiserver"));
+                bail!("kube-apiserver ended ({status}): {}", log(folder, "apiserver"));
             }
             if Instant::now() > deadline {
-                bail!("kube-apiserver isn't ready: {why:#}: see {}", log(folder, "apiserver"));
+                bail!("kube-apiserver isn't ready: {why:#}: {}", log(folder, "apiserver"));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -87,8 +89,11 @@ impl Upstream {
     }
 }
 
+/// The last lines that a program said: its folder goes with ours.
 fn log(folder: &Path, name: &str) -> String {
-    folder.join(name).join("log").display().to_string()
+    let text = std::fs::read_to_string(folder.join(name).join("log")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
 fn start_etcd(program: &Path, folder: &Path, port: u16) -> anyhow::Result<Process> {
@@ -116,11 +121,13 @@ fn start_apiserver(
         Ok(path)
     };
     let own = authority.issue_server(&[HOST.into(), "127.0.0.1".into()])?;
-    let key = file("key.pem", &own.key_pem)?;
+    let (certificate, key) =
+        (file("cert.pem", &own.cert_pem)?, file("key.pem", &own.key_pem)?);
     let flags = [
-        ("--tls-cert-file", file("cert.pem", &own.cert_pem)?),
+        ("--tls-cert-file", certificate.clone()),
         ("--tls-private-key-file", key.clone()),
-        ("--service-account-key-file", key.clone()),
+        // It reads a public key from a certificate, but not from a key in PKCS#8.
+        ("--service-account-key-file", certificate),
         ("--service-account-signing-key-file", key),
         ("--client-ca-file", file("ca.pem", authority.certificate_pem())?),
         (
