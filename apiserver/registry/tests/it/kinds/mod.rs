@@ -2,12 +2,15 @@
 //! what `kubectl get` shows.
 
 mod apps;
+mod autoscaling;
 mod batch;
 mod core;
 mod evictions;
 mod job_status;
 mod networking;
 mod policy;
+mod rest;
+mod storage;
 
 use expect_test::Expect;
 use serde_json::Value;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
 pub use defaults::default_spec;
-pub use spec::{validate_template, validate_tolerations};
+pub use spec::{node_term as validate_node_term, validate_template, validate_tolerations};
 pub use update::changed;
 
 use crate::{

@@ -248,7 +248,8 @@ fn affinity(affinity: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn node_term(term: &Value, path: Path<'_>, causes: &mut Causes) {
+/// Rules of one term of a node selector.
+pub fn node_term(term: &Value, path: Path<'_>, causes: &mut Causes) {
     for list in ["matchExpressions", "matchFields"] {
         let all = path.child(list);
         for (at, expression) in tree::list(term, list).iter().enumerate() {
