@@ -8,6 +8,7 @@ mod faults;
 mod lists;
 mod metrics;
 mod network;
+mod quotas;
 mod stages;
 mod tokens;
 mod tunnels;

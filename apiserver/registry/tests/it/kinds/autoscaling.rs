@@ -122,7 +122,9 @@ fn autoscalers() {
             "maxReplicas: 3, metrics: [{type: Resource, resource: {name: memory, target: {type: AverageValue, averageValue: 1Gi}}}, {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}, {type: External, external: {metric: {name: m}, target: {type: Value, value: 1}}}]",
         ),
         "{currentReplicas: 2, currentMetrics: [null, {type: Resource, resource: {name: cpu, current: {averageUtilization: 30}}}]}",
-        expect!["a | Deployment/d | memory: <unknown>/1Gi, cpu: 30%/50% + 1 more... | 1 | 3 | 2 | 5m"],
+        expect![
+            "a | Deployment/d | memory: <unknown>/1Gi, cpu: 30%/50% + 1 more... | 1 | 3 | 2 | 5m"
+        ],
     );
 }
 

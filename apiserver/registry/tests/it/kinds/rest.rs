@@ -23,7 +23,9 @@ fn signing_requests() {
     let one = stored(&good);
     assert_eq!(one["status"], json!({}));
     let bad = signing("signerName: nodomain/a, usages: [x, x], expirationSeconds: 5");
-    refused(&bad.replace(REQUEST.trim(), "aGVsbG8="), expect![[r#"
+    refused(
+        &bad.replace(REQUEST.trim(), "aGVsbG8="),
+        expect![[r#"
         422 CertificateSigningRequest.certificates.k8s.io "jane:1" is invalid: [spec.request: Invalid value: "aGVsbG8=": PEM block type must be CERTIFICATE REQUEST, spec.usages[0]: Unsupported value: "x": supported values: "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment", "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel", "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime", "server auth", "signing", "timestamping", spec.usages[1]: Unsupported value: "x": supported values: "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment", "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel", "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime", "server auth", "signing", "timestamping", spec.usages[1]: Duplicate value: "x", spec.signerName: Invalid value: "nodomain": should be a domain with at least two segments separated by dots, spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 600 seconds (10 minutes)]
           FieldValueInvalid spec.request
           FieldValueNotSupported spec.usages[0]
@@ -31,32 +33,60 @@ fn signing_requests() {
           FieldValueDuplicate spec.usages[1]
           FieldValueInvalid spec.signerName
           FieldValueInvalid spec.expirationSeconds
-    "#]]);
-    refused(&signing("signerName: a/b/c, usages: []"), expect![[r#"
+    "#]],
+    );
+    refused(
+        &signing("signerName: a/b/c, usages: []"),
+        expect![[r#"
         422 CertificateSigningRequest.certificates.k8s.io "jane:1" is invalid: [spec.usages: Required value, spec.signerName: Invalid value: "a/b/c": must be a fully qualified domain and path of the form 'example.com/signer-name']
           FieldValueRequired spec.usages
           FieldValueInvalid spec.signerName
-    "#]]);
+    "#]],
+    );
     let approve = |kind: &'static str| {
         move |one: &mut serde_json::Value| {
             one["status"]["conditions"] = json!([{"type": kind, "status": "True", "reason": "r"}]);
             one["spec"]["username"] = json!("eve");
         }
     };
-    changed("approval", &one, approve("Approved"), &["status", "spec.username"], expect![[r#"
+    changed(
+        "approval",
+        &one,
+        approve("Approved"),
+        &["status", "spec.username"],
+        expect![[r#"
         status: {"conditions":[{"type":"Approved","status":"True","reason":"r","lastUpdateTime":"2026-11-23T18:00:00Z","lastTransitionTime":"2026-11-23T18:00:00Z"}]}
         spec.username: null
-    "#]]);
-    changed("status", &one, approve("Approved"), &[], expect![[r#"
+    "#]],
+    );
+    changed(
+        "status",
+        &one,
+        approve("Approved"),
+        &[],
+        expect![[r#"
         422 CertificateSigningRequest.certificates.k8s.io "jane:1" is invalid: status.conditions: Forbidden: updates may not add a condition of type "Approved"
           FieldValueForbidden status.conditions
-    "#]]);
-    changed("status", &one, approve("Failed"), &["status"], expect![[r#"
+    "#]],
+    );
+    changed(
+        "status",
+        &one,
+        approve("Failed"),
+        &["status"],
+        expect![[r#"
         status: {"conditions":[{"type":"Failed","status":"True","reason":"r","lastUpdateTime":"2026-11-23T18:00:00Z","lastTransitionTime":"2026-11-23T18:00:00Z"}]}
-    "#]]);
-    changed("", &one, approve("Approved"), &["status"], expect![[r#"
+    "#]],
+    );
+    changed(
+        "",
+        &one,
+        approve("Approved"),
+        &["status"],
+        expect![[r#"
         status: {}
-    "#]]);
+    "#]],
+    );
     changed(
         "approval",
         &one,
@@ -170,11 +200,14 @@ fn flow_control() {
             status: {}
         "#]],
     );
-    refused(&level("{type: Exempt, limited: {limitResponse: {type: Reject}}}"), expect![[r#"
+    refused(
+        &level("{type: Exempt, limited: {limitResponse: {type: Reject}}}"),
+        expect![[r#"
         422 PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io "a" is invalid: [spec.type: Invalid value: "Exempt": must be 'Exempt' if and only if `name` is 'exempt', spec.limited: Forbidden: must be nil if the type is not Limited]
           FieldValueInvalid spec.type
           FieldValueForbidden spec.limited
-    "#]]);
+    "#]],
+    );
     refused(
         &level(
             "{type: Limited, limited: {lendablePercent: 101, borrowingLimitPercent: -1, limitResponse: {type: Queue, queuing: {queues: 4, handSize: 5, queueLengthLimit: -1}}}}",
@@ -187,7 +220,11 @@ fn flow_control() {
               FieldValueInvalid spec.limited.borrowingLimitPercent
         "#]],
     );
-    printed(&level("{type: Limited, limited: {limitResponse: {type: Reject}}}"), "", expect!["a | Limited | 30 | <none> | <none> | <none> | 5m"]);
+    printed(
+        &level("{type: Limited, limited: {limitResponse: {type: Reject}}}"),
+        "",
+        expect!["a | Limited | 30 | <none> | <none> | <none> | 5m"],
+    );
 }
 
 #[test]
@@ -198,7 +235,9 @@ fn webhooks() {
         )
     };
     let good = "{name: a.b.c, sideEffects: None, admissionReviewVersions: [v1], clientConfig: {service: {name: s, namespace: n}}, rules: [{operations: [CREATE], apiGroups: [''], apiVersions: [v1], resources: [pods]}]}";
-    created(&hooks("Mutating", good), expect![[r#"
+    created(
+        &hooks("Mutating", good),
+        expect![[r#"
         kind: MutatingWebhookConfiguration
         apiVersion: admissionregistration.k8s.io/v1
         metadata:
@@ -230,7 +269,8 @@ fn webhooks() {
           objectSelector: {}
           reinvocationPolicy: Never
           timeoutSeconds: 10
-    "#]]);
+    "#]],
+    );
     refused(
         &hooks(
             "Validating",
@@ -371,7 +411,9 @@ fn devices() {
     };
     let claim =
         of("ResourceClaim", "devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}");
-    created(&claim, expect![[r#"
+    created(
+        &claim,
+        expect![[r#"
         kind: ResourceClaim
         apiVersion: resource.k8s.io/v1
         metadata:
@@ -385,7 +427,8 @@ fn devices() {
                 allocationMode: ExactCount
                 count: 1
         status: {}
-    "#]]);
+    "#]],
+    );
     printed(&claim, "", expect!["a | pending | 5m"]);
     refused(
         &of(
@@ -456,12 +499,15 @@ fn devices() {
               FieldValueDuplicate spec.devices[1]
         "#]],
     );
-    refused(&of("DeviceTaintRule", "taint: {key: '', effect: X}"), expect![[r#"
+    refused(
+        &of("DeviceTaintRule", "taint: {key: '', effect: X}"),
+        expect![[r#"
         422 DeviceTaintRule.resource.k8s.io "a" is invalid: [spec.taint.key: Invalid value: "": name part must be non-empty, spec.taint.key: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]'), spec.taint.effect: Unsupported value: "X": supported values: "NoExecute", "NoSchedule", "None"]
           FieldValueInvalid spec.taint.key
           FieldValueInvalid spec.taint.key
           FieldValueNotSupported spec.taint.effect
-    "#]]);
+    "#]],
+    );
     refused(
         &of("DeviceClass", "selectors: [{}], config: [{}], extendedResourceName: cpu"),
         expect![[r#"
@@ -482,7 +528,9 @@ fn services_of_the_api() {
     ];
     let all = local_services(served.iter());
     assert_eq!(all.len(), 2);
-    created(&text(&all[1]), expect![[r#"
+    created(
+        &text(&all[1]),
+        expect![[r#"
         kind: APIService
         apiVersion: apiregistration.k8s.io/v1
         metadata:
@@ -501,7 +549,8 @@ fn services_of_the_api() {
             lastTransitionTime: 2026-11-23T17:00:00Z
             reason: Local
             message: Local APIServices are always available
-    "#]]);
+    "#]],
+    );
     refused(
         "{apiVersion: apiregistration.k8s.io/v1, kind: APIService, metadata: {name: a}, spec: {group: g.io, version: V, caBundle: aGVsbG8=, insecureSkipTLSVerify: true, groupPriorityMinimum: 0, versionPriority: 1001}}",
         expect![[r#"
@@ -543,10 +592,16 @@ fn addresses() {
     let range = stored(
         "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: a}, spec: {cidrs: [10.0.0.0/8]}}",
     );
-    changed("", &range, |one| one["spec"]["cidrs"] = json!(["11.0.0.0/8"]), &[], expect![[r#"
+    changed(
+        "",
+        &range,
+        |one| one["spec"]["cidrs"] = json!(["11.0.0.0/8"]),
+        &[],
+        expect![[r#"
         422 ServiceCIDR.networking.k8s.io "a" is invalid: spec.cidrs[0]: Invalid value: "11.0.0.0/8": field is immutable
           FieldValueInvalid spec.cidrs[0]
-    "#]]);
+    "#]],
+    );
     changed(
         "",
         &range,

@@ -10,7 +10,9 @@ const VOLUME: &str = "{apiVersion: v1, kind: PersistentVolume, metadata: {name: 
 
 #[test]
 fn volumes() {
-    created(VOLUME, expect![[r#"
+    created(
+        VOLUME,
+        expect![[r#"
         kind: PersistentVolume
         apiVersion: v1
         metadata:
@@ -28,7 +30,8 @@ fn volumes() {
         status:
           phase: Pending
           lastPhaseTransitionTime: 2026-11-23T17:00:00Z
-    "#]]);
+    "#]],
+    );
     refused(
         "{apiVersion: v1, kind: PersistentVolume, metadata: {name: a}, spec: {capacity: {cpu: 1}, accessModes: [ReadWriteOncePod, ReadOnlyMany, X], persistentVolumeReclaimPolicy: Keep, nfs: {path: rel}, csi: {driver: ''}, local: {path: a/../b}, storageClassName: -, volumeAttributesClassName: '', nodeAffinity: {}}}",
         expect![[r#"
@@ -85,28 +88,44 @@ fn volumes() {
             spec.capacity.storage: "1Gi"
         "#]],
     );
-    printed(VOLUME, "{phase: Bound}", expect!["a | 1Gi | RWO | Retain | Bound |  |  | <unset> |  | 5m | Filesystem"]);
+    printed(
+        VOLUME,
+        "{phase: Bound}",
+        expect!["a | 1Gi | RWO | Retain | Bound |  |  | <unset> |  | 5m | Filesystem"],
+    );
 }
 
 #[test]
 fn sources() {
     for (source, expected) in [
-        ("nfs: {server: s, path: /p}", expect![[r#"
+        (
+            "nfs: {server: s, path: /p}",
+            expect![[r#"
             accepted
-        "#]]),
-        ("iscsi: {targetPortal: p, iqn: x, lun: 300}", expect![[r#"
+        "#]],
+        ),
+        (
+            "iscsi: {targetPortal: p, iqn: x, lun: 300}",
+            expect![[r#"
             422 PersistentVolume "a" is invalid: [spec.iscsi.iqn: Invalid value: "x": must be valid format, spec.iscsi.lun: Invalid value: 300: must be between 0 and 255, inclusive]
               FieldValueInvalid spec.iscsi.iqn
               FieldValueInvalid spec.iscsi.lun
-        "#]]),
-        ("iscsi: {targetPortal: p, iqn: 'iqn.2001-04.com.example:a', lun: 1}", expect![[r#"
+        "#]],
+        ),
+        (
+            "iscsi: {targetPortal: p, iqn: 'iqn.2001-04.com.example:a', lun: 1}",
+            expect![[r#"
             accepted
-        "#]]),
-        ("fc: {targetWWNs: [a], wwids: [b]}", expect![[r#"
+        "#]],
+        ),
+        (
+            "fc: {targetWWNs: [a], wwids: [b]}",
+            expect![[r#"
             422 PersistentVolume "a" is invalid: [spec.fc.targetWWNs: Invalid value: ["a"]: targetWWNs and wwids can not be specified simultaneously, spec.fc.lun: Required value: lun is required if targetWWNs is specified]
               FieldValueInvalid spec.fc.targetWWNs
               FieldValueRequired spec.fc.lun
-        "#]]),
+        "#]],
+        ),
         (
             "csi: {driver: d.example.com, volumeHandle: h, nodeStageSecretRef: {name: a}, nodePublishSecretRef: {name: a}}",
             expect![[r#"
@@ -114,27 +133,42 @@ fn sources() {
                   FieldValueRequired spec.csi.nodePublishSecretRef.namespace
             "#]],
         ),
-        ("flexVolume: {driver: d, options: {kubernetes.io/x: y}}", expect![[r#"
+        (
+            "flexVolume: {driver: d, options: {kubernetes.io/x: y}}",
+            expect![[r#"
             422 PersistentVolume "a" is invalid: spec.flexVolume.options[kubernetes.io/x]: Invalid value: "kubernetes.io/x": kubernetes.io and k8s.io namespaces are reserved
               FieldValueInvalid spec.flexVolume.options[kubernetes.io/x]
-        "#]]),
-        ("azureDisk: {diskName: a, diskURI: b, kind: Managed, cachingMode: All}", expect![[r#"
+        "#]],
+        ),
+        (
+            "azureDisk: {diskName: a, diskURI: b, kind: Managed, cachingMode: All}",
+            expect![[r#"
             422 PersistentVolume "a" is invalid: [spec.azureDisk.cachingMode: Unsupported value: "All": supported values: "None", "ReadOnly", "ReadWrite", spec.azureDisk.diskURI: Unsupported value: "b": supported values: "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}"]
               FieldValueNotSupported spec.azureDisk.cachingMode
               FieldValueNotSupported spec.azureDisk.diskURI
-        "#]]),
-        ("glusterfs: {endpoints: e, path: p, endpointsNamespace: ''}", expect![[r#"
+        "#]],
+        ),
+        (
+            "glusterfs: {endpoints: e, path: p, endpointsNamespace: ''}",
+            expect![[r#"
             422 PersistentVolume "a" is invalid: spec.glusterfs.endpointsNamespace: Invalid value: "": if the endpointnamespace is set, it must be a valid namespace name
               FieldValueInvalid spec.glusterfs.endpointsNamespace
-        "#]]),
-        ("quobyte: {registry: r, volume: v}", expect![[r#"
+        "#]],
+        ),
+        (
+            "quobyte: {registry: r, volume: v}",
+            expect![[r#"
             422 PersistentVolume "a" is invalid: spec.quobyte.registry: Invalid value: "r": must be a host:port pair or multiple pairs separated by commas
               FieldValueInvalid spec.quobyte.registry
-        "#]]),
-        ("gcePersistentDisk: {pdName: a, partition: 256}", expect![[r#"
+        "#]],
+        ),
+        (
+            "gcePersistentDisk: {pdName: a, partition: 256}",
+            expect![[r#"
             422 PersistentVolume "a" is invalid: spec.persistentDisk.partition: Invalid value: 256: must be between 1 and 255, inclusive
               FieldValueInvalid spec.persistentDisk.partition
-        "#]]),
+        "#]],
+        ),
     ] {
         let body = format!(
             "{{apiVersion: v1, kind: PersistentVolume, metadata: {{name: a}}, spec: {{capacity: {{storage: 1}}, accessModes: [ReadWriteMany], {source}}}}}"
@@ -146,7 +180,9 @@ fn sources() {
 #[test]
 fn classes() {
     let class = "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: a, annotations: {storageclass.kubernetes.io/is-default-class: 'true'}}, provisioner: x.io/y}";
-    created(class, expect![[r#"
+    created(
+        class,
+        expect![[r#"
         kind: StorageClass
         apiVersion: storage.k8s.io/v1
         metadata:
@@ -156,7 +192,8 @@ fn classes() {
         provisioner: x.io/y
         reclaimPolicy: Delete
         volumeBindingMode: Immediate
-    "#]]);
+    "#]],
+    );
     printed(class, "", expect!["a (default) | x.io/y | Delete | Immediate | false | 5m"]);
     refused(
         "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: a}, provisioner: '', parameters: {'': x}, reclaimPolicy: Recycle, volumeBindingMode: Later, allowedTopologies: [{matchLabelExpressions: [{key: a, values: [b, b]}, {key: a, values: []}]}]}",
@@ -172,15 +209,24 @@ fn classes() {
         "#]],
     );
     let one = stored(class);
-    changed("", &one, |one| one["provisioner"] = json!("z"), &[], expect![[r#"
+    changed(
+        "",
+        &one,
+        |one| one["provisioner"] = json!("z"),
+        &[],
+        expect![[r#"
         422 StorageClass.storage.k8s.io "a" is invalid: provisioner: Invalid value: "z": field is immutable
           FieldValueInvalid provisioner
-    "#]]);
+    "#]],
+    );
     let attributes = "{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: a}, driverName: d.io, parameters: {a: b}}";
-    refused(&attributes.replace("{a: b}", "{}"), expect![[r#"
+    refused(
+        &attributes.replace("{a: b}", "{}"),
+        expect![[r#"
         422 VolumeAttributesClass.storage.k8s.io "a" is invalid: parameters: Required value: must contain at least one key/value pair
           FieldValueRequired parameters
-    "#]]);
+    "#]],
+    );
     changed(
         "",
         &stored(attributes),
@@ -196,7 +242,9 @@ fn classes() {
 #[test]
 fn drivers() {
     let driver = "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: d}, spec: {}}";
-    created(driver, expect![[r#"
+    created(
+        driver,
+        expect![[r#"
         kind: CSIDriver
         apiVersion: storage.k8s.io/v1
         metadata:
@@ -211,7 +259,8 @@ fn drivers() {
           storageCapacity: false
           volumeLifecycleModes:
           - Persistent
-    "#]]);
+    "#]],
+    );
     printed(driver, "", expect!["d | true | false | false | <unset> | false | Persistent | 5m"]);
     refused(
         "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: d}, spec: {fsGroupPolicy: X, volumeLifecycleModes: [Y], tokenRequests: [{audience: a, expirationSeconds: 1}, {audience: a}], nodeAllocatableUpdatePeriodSeconds: 1}}",
@@ -258,12 +307,20 @@ fn drivers() {
         "#]],
     );
     let capacity = "{apiVersion: storage.k8s.io/v1, kind: CSIStorageCapacity, metadata: {name: c}, storageClassName: s, capacity: 1Gi}";
-    changed("", &stored(capacity), |one| one["storageClassName"] = json!("t"), &[], expect![[r#"
+    changed(
+        "",
+        &stored(capacity),
+        |one| one["storageClassName"] = json!("t"),
+        &[],
+        expect![[r#"
         422 CSIStorageCapacity.storage.k8s.io "c" is invalid: storageClassName: Invalid value: "t": field is immutable
           FieldValueInvalid storageClassName
-    "#]]);
+    "#]],
+    );
     let attachment = "{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: v}, spec: {attacher: d, nodeName: n, source: {persistentVolumeName: p}}}";
-    created(attachment, expect![[r#"
+    created(
+        attachment,
+        expect![[r#"
         kind: VolumeAttachment
         apiVersion: storage.k8s.io/v1
         metadata:
@@ -275,11 +332,15 @@ fn drivers() {
           nodeName: n
         status:
           attached: false
-    "#]]);
-    refused(&attachment.replace("{persistentVolumeName: p}", "{}"), expect![[r#"
+    "#]],
+    );
+    refused(
+        &attachment.replace("{persistentVolumeName: p}", "{}"),
+        expect![[r#"
         422 VolumeAttachment.storage.k8s.io "v" is invalid: spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName
           FieldValueRequired spec.source
-    "#]]);
+    "#]],
+    );
     changed(
         "",
         &stored(attachment),
