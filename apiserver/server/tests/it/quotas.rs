@@ -44,7 +44,8 @@ async fn writers_at_once_never_exceed_a_quota() {
     let names = list["items"].as_array().into_iter().flatten();
     let names: Vec<_> = names.filter_map(|map| map["metadata"]["name"].as_str()).collect();
     assert_eq!(names.len(), 7);
-    let deletes = names.iter().map(|name| cluster.run_owned(format!("DELETE {MAPS}/{name}")));
+    let lines: Vec<_> = names.iter().map(|name| format!("DELETE {MAPS}/{name}")).collect();
+    let deletes = lines.iter().map(|line| cluster.run(line));
     assert!(join_all(deletes).await.iter().all(|answer| answer.code == 200));
     assert_eq!(used(&cluster).await, "0");
 }
@@ -60,5 +61,20 @@ async fn what_a_quota_answers() {
     let gone = format!("DELETE {MAPS}/a");
     let (dry, a, again, b) = (map("a", "?dryRun=All"), map("a", ""), map("a", ""), map("b", ""));
     let script: [&str; 7] = [&dry, &a, &again, &b, &gone, &b, &show];
-    cluster.session(&script, expect![[""]]).await;
+    cluster.session(&script, expect![[r#"
+        POST /api/v1/namespaces/default/configmaps?dryRun=All {"metadata":{"name":"a"}}
+            201 ConfigMap a
+        POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a"}}
+            201 ConfigMap a +3
+        POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a"}}
+            403 Forbidden: configmaps "a" is forbidden: exceeded quota: q, requested: configmaps=1, used: configmaps=1, limited: configmaps=1
+        POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"b"}}
+            403 Forbidden: configmaps "b" is forbidden: exceeded quota: q, requested: configmaps=1, used: configmaps=1, limited: configmaps=1
+        DELETE /api/v1/namespaces/default/configmaps/a
+            200 Success
+        POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"b"}}
+            201 ConfigMap b +5
+        GET /api/v1/namespaces/default/resourcequotas/q
+            200 ResourceQuota q +5
+    "#]]).await;
 }
