@@ -41,6 +41,8 @@ pub use patch::{json_patch, merge_patch};
 pub use registry::Registry;
 pub use scale::{read as read_scale, write as write_scale};
 pub use stages::generated_name_taken;
-pub use strategies::scheduling::system_classes;
+pub use strategies::{
+    apiregistration::local_services, flowcontrol::flow_control_objects, scheduling::system_classes,
+};
 pub use strategy::{Allocator, Context, NODE_PORTS, ScalePaths, Separation, Strategy};
 pub use table::{Cells, IncludeObject, human_duration, partial_metadata};

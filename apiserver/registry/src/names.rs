@@ -90,6 +90,16 @@ pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
     found
 }
 
+/// RFC 1035 label: as `label`, and it begins with a letter.
+pub fn label_1035(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 63, "characters");
+    if !is_label(text) || !text.starts_with(|first: char| first.is_ascii_lowercase()) {
+        let help = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
+        found.push(wrong(help, "[a-z]([-a-z0-9]*[a-z0-9])?", &["my-name", "abc-123"]));
+    }
+    found
+}
+
 /// A subdomain whose first label is `*`.
 pub fn wildcard(text: &str) -> Vec<String> {
     if text.strip_prefix("*.").is_some_and(is_subdomain) {

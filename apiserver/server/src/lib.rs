@@ -8,6 +8,7 @@ mod body;
 mod bootstrap;
 mod cache;
 mod chain;
+mod charges;
 mod computed;
 mod content;
 mod discovery;

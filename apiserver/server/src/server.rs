@@ -16,8 +16,8 @@ use windlass_apiserver_store::{Store, StoreError};
 use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
-    bootstrap, cache::Cache, computed::Measurements, expiry, limits::Limits, metrics::Metrics,
-    openapi::Documents, services::ServiceRange, streams::Kubelets,
+    bootstrap, cache::Cache, charges::Turns, computed::Measurements, expiry, limits::Limits,
+    metrics::Metrics, openapi::Documents, services::ServiceRange, streams::Kubelets,
 };
 
 /// What a server is made of.
@@ -54,6 +54,7 @@ pub struct ApiServer {
     documents: Documents,
     limits: Limits,
     metrics: Metrics,
+    quota_turns: Turns,
     bootstrapped: AtomicBool,
     stopping: CancellationToken,
     /// Ends the task that follows the store, when the last user of the server is gone.
@@ -91,6 +92,7 @@ impl ApiServer {
             documents: Documents::new(config.descriptions),
             limits: Limits::new(),
             metrics: Metrics::new(),
+            quota_turns: Turns::default(),
             bootstrapped: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             _following: following.drop_guard(),
@@ -105,6 +107,10 @@ impl ApiServer {
     /// can finish what they do.
     pub fn stop(&self) {
         self.stopping.cancel();
+    }
+
+    pub(crate) fn quota_turns(&self) -> &Turns {
+        &self.quota_turns
     }
 
     pub(crate) fn cache(&self) -> &Arc<Cache> {

@@ -9,6 +9,7 @@ mod fuzz;
 mod lists;
 mod metrics;
 mod network;
+mod quotas;
 mod stages;
 mod tokens;
 mod tunnels;

@@ -2,6 +2,7 @@
 //! Tests that only read or work in a namespace of their own share one cluster.
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
+mod admission;
 mod apply;
 mod attacks;
 mod bad_input;

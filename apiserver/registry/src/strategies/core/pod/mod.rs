@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
 pub use defaults::default_spec;
-pub use scheduling::validate_tolerations;
+pub use scheduling::{node_term as validate_node_term, validate_tolerations};
 pub use spec::validate_template;
 pub use update::changed;
 pub use warnings::{of_claim as claim_warnings, of_name as name_warning, of_pod as pod_warnings};

@@ -183,7 +183,7 @@ fn label_keys(of: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 /// Rules of a term of a node selector. What is preferred may hold values that no label can have.
-fn node_term(term: &Value, strict: bool, path: Path<'_>, causes: &mut Causes) {
+pub fn node_term(term: &Value, strict: bool, path: Path<'_>, causes: &mut Causes) {
     let all = path.child("matchExpressions");
     for (at, expression) in tree::list(term, "matchExpressions").iter().enumerate() {
         let item = all.index(at);
