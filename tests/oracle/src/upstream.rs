@@ -121,8 +121,7 @@ fn start_apiserver(
         Ok(path)
     };
     let own = authority.issue_server(&[HOST.into(), "127.0.0.1".into()])?;
-    let (certificate, key) =
-        (file("cert.pem", &own.cert_pem)?, file("key.pem", &own.key_pem)?);
+    let (certificate, key) = (file("cert.pem", &own.cert_pem)?, file("key.pem", &own.key_pem)?);
     let flags = [
         ("--tls-cert-file", certificate.clone()),
         ("--tls-private-key-file", key.clone()),

@@ -147,7 +147,7 @@ fn security() {
             pod("hostUsers: false, hostPID: true"),
         ],
         expect![[r#"
-            422 Pod "p" is invalid: [spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive, spec.containers[0].securityContext.procMount: Unsupported value: "Nope": supported values: "Default", "Unmasked", spec.containers[0].securityContext: Invalid value: {"privileged":true,"runAsUser":-1,"allowPrivilegeEscalation":false,"procMount":"Nope"}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true]
+            422 Pod "p" is invalid: [spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive, spec.containers[0].securityContext.procMount: Unsupported value: "Nope": supported values: "Default", "Unmasked", spec.containers[0].securityContext: Invalid value: {"Capabilities":null,"Privileged":true,"SELinuxOptions":null,"WindowsOptions":null,"RunAsUser":-1,"RunAsGroup":null,"RunAsNonRoot":null,"ReadOnlyRootFilesystem":null,"AllowPrivilegeEscalation":false,"ProcMount":"Nope","SeccompProfile":null,"AppArmorProfile":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true]
               FieldValueInvalid spec.containers[0].securityContext.runAsUser
               FieldValueNotSupported spec.containers[0].securityContext.procMount
               FieldValueInvalid spec.containers[0].securityContext
@@ -331,7 +331,7 @@ fn status_updates() {
     expect![[r#"
         422 Pod "p" is invalid: status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state
           FieldValueForbidden status.containerStatuses[0].state
-        422 Pod "p" is invalid: status.podIPs: Invalid value: [{"ip":"1.2.3.4"},{"ip":"1.2.3.5"}]: may specify no more than one IP for each IP family
+        422 Pod "p" is invalid: status.podIPs: Invalid value: [{"IP":"1.2.3.4"},{"IP":"1.2.3.5"}]: may specify no more than one IP for each IP family
           FieldValueInvalid status.podIPs
         422 Pod "p" is invalid: status.conditions[0].Type: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
           FieldValueInvalid status.conditions[0].Type
