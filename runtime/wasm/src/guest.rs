@@ -132,8 +132,9 @@ impl Guest {
         keyvalue::View { table: self.wasi.ctx().table, container }
     }
 
-    pub fn memory_bytes(&self) -> u64 {
-        self.memory.bytes()
+    /// What the instance has of linear memory and tables.
+    pub fn memory(&mut self) -> &mut Held {
+        &mut self.memory
     }
 
     pub fn container(&self) -> &Arc<Container> {

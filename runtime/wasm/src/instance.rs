@@ -44,9 +44,11 @@ impl Instance {
 
 impl Parts {
     /// None: it has ended.
-    fn end(self) -> Option<oneshot::Receiver<()>> {
-        let guest = self.store.data();
-        let runtime = Handle::try_current().ok().filter(|_| guest.memory_bytes() >= LARGE_BYTES)?;
+    fn end(mut self) -> Option<oneshot::Receiver<()>> {
+        let guest = self.store.data_mut();
+        let large = guest.memory().bytes() >= LARGE_BYTES;
+        let runtime = Handle::try_current().ok().filter(|_| large)?;
+        guest.memory().end();
         let ends = guest.container().host.ends.clone();
         let (done, ended) = oneshot::channel();
         // Where the thread is gone, so is the node: it is dropped here.

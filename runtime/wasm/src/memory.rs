@@ -167,7 +167,7 @@ impl Account {
 
     /// What a new instance holds: nothing yet.
     pub fn instance(self: &Arc<Self>) -> Held {
-        Held { account: self.clone(), bytes: 0 }
+        Held { account: self.clone(), bytes: 0, ended: false }
     }
 
     pub fn used(&self) -> u64 {
@@ -197,11 +197,21 @@ impl Account {
 pub struct Held {
     account: Arc<Account>,
     bytes: u64,
+    /// It counts for the node alone: its container's next instances needn't wait for the kernel.
+    ended: bool,
 }
 
 impl Held {
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The instance does no more; its pages are yet to be given back.
+    pub fn end(&mut self) {
+        if !self.ended {
+            self.account.give_back(self.bytes);
+            self.ended = true;
+        }
     }
 
     async fn grow(&mut self, current: usize, wanted: u64) -> Result<(), MemoryError> {
@@ -244,7 +254,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.account.node.give_back(self.bytes);
-            self.account.give_back(self.bytes);
+            self.end();
         }
     }
 }
