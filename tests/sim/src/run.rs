@@ -67,6 +67,13 @@ async fn play(seed: u64, script: &Script, in_detail: bool) -> Outcome {
     }
     let mut user =
         User { api: world.api("user"), rng: world.rng("user"), wanted: Wanted::default() };
+    // A person begins when the cluster is there: a node that is killed before it ever joined would
+    // be waited for in vain.
+    for node in NODES {
+        if let Err(why) = user.sees(&format!("/api/v1/nodes/{node}")).await {
+            world.history.breaks(why);
+        }
+    }
     for step in &script.0 {
         if let Err(why) = take(&mut world, &mut user, step).await {
             world.history.breaks(why);

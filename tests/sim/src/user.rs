@@ -169,6 +169,15 @@ impl User {
         }
     }
 
+    /// Returns when it is there.
+    pub async fn sees(&self, path: &str) -> Result<(), String> {
+        let begun = Instant::now();
+        while let Err(error) = self.get(path).await {
+            self.again(begun, path, error.to_string()).await?;
+        }
+        Ok(())
+    }
+
     async fn patch(&self, path: String, body: Value) -> Result<(), String> {
         let media = "application/merge-patch+json";
         self.insist(Ask { method: Method::PATCH, path, media, body }).await
