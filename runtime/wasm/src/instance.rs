@@ -8,12 +8,12 @@ use std::{
     ops::{Deref, DerefMut},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
-    time::Instant,
 };
 
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
 };
 use wasmtime::Store;
 

@@ -231,7 +231,7 @@ impl Pool {
         for id in instances {
             let (handler, pool) = (handler.clone(), self.clone());
             let ending = handler.container.ending.clone();
-            let task = Work::new(|work| live(Member { handler, pool, work, id, making: true }));
+            let task = Work::task(|work| live(Member { handler, pool, work, id, making: true }));
             let abort = ending.abort.clone();
             ending.tasks.spawn(async move { abort.run_until_cancelled_owned(task).await });
         }

@@ -229,7 +229,7 @@ impl Walk<'_> {
 fn in_sample(kind: &str, label: &str, one_in: u64) -> bool {
     let mut hasher = DefaultHasher::new();
     (kind, label).hash(&mut hasher);
-    hasher.finish() % one_in == 0
+    hasher.finish().is_multiple_of(one_in)
 }
 
 fn shorten(value: &Value) -> String {

@@ -77,7 +77,7 @@ impl SmallEngine {
 
     /// Leaves so many bytes of its disk free.
     fn leave_free(&self, bytes: u64) {
-        let disk = rustix::fs::statvfs(&self.path("disk")).expect("its disk");
+        let disk = rustix::fs::statvfs(self.path("disk")).expect("its disk");
         let free = disk.f_bavail * disk.f_frsize;
         let filler = usize::try_from(free.saturating_sub(bytes)).expect("it fits");
         fs::write(self.path("disk/filler"), vec![0; filler]).expect("written");

@@ -45,7 +45,7 @@ pub fn of_container(name: &str, path: Path<'_>, causes: &mut Causes) {
     any(name, path, causes);
     if name.contains('/') {
         let extended = names::qualified(&format!("requests.{name}")).is_empty();
-        if !is_native(name) && !(is_extended(name) && extended) {
+        if !(is_native(name) || is_extended(name) && extended) {
             causes.invalid_text(path, name, "doesn't follow extended resource name standard");
         }
     } else if !CONTAINER.contains(&name) && !is_huge_page(name) {

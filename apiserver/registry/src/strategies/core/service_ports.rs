@@ -52,7 +52,7 @@ pub fn allocate(
     }
     let path = Path::Root.child("spec");
     let path = path.child("ports");
-    let kept = old.map(|old| asked(old)).unwrap_or_default();
+    let kept = old.map(asked).unwrap_or_default();
     let mut taken = node_ports(spec);
     for (at, number) in asked(spec) {
         let known = kept.iter().any(|(_, kept)| *kept == number);
