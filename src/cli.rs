@@ -20,7 +20,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Runs a whole cluster in this process until it is told to stop
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Puts WASM images on the nodes of a cluster
     #[command(subcommand)]
     Image(ImageCommand),
