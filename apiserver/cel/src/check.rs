@@ -142,7 +142,18 @@ impl Checker<'_> {
         if let Some((_, ty)) = known {
             return ty.clone();
         }
-        let types = ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
+        let types = [
+            "bool",
+            "int",
+            "uint",
+            "double",
+            "string",
+            "bytes",
+            "list",
+            "map",
+            "null_type",
+            "type",
+        ];
         if types.contains(&name) {
             return Type::TypeOf;
         }
@@ -193,7 +204,9 @@ impl Checker<'_> {
             Type::Map(key, value) => ((*key).clone(), (*value).clone()),
             Type::Dyn | Type::Var(_) => (Type::Dyn, Type::Dyn),
             other => {
-                let why = format!("expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)");
+                let why = format!(
+                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                );
                 self.errors.push(format!("ERROR: <input>:1:1: {why}"));
                 (Type::Dyn, Type::Dyn)
             }
@@ -347,8 +360,7 @@ impl Checker<'_> {
             (_, all) => format!("({})", all.join(", ")),
         };
         let needle = function.trim_matches('_').replace("@in", "in");
-        let why =
-            format!("found no matching overload for '{function}' applied to '{applied}'");
+        let why = format!("found no matching overload for '{function}' applied to '{applied}'");
         self.at(&needle, &why)
     }
 
@@ -389,9 +401,12 @@ impl Type {
     /// Of one size whatever the value.
     pub fn is_scalar(&self) -> bool {
         match self {
-            Type::Bool | Type::Int | Type::Uint | Type::Double | Type::Timestamp | Type::Duration => {
-                true
-            }
+            Type::Bool
+            | Type::Int
+            | Type::Uint
+            | Type::Double
+            | Type::Timestamp
+            | Type::Duration => true,
             Type::Optional(inner) => inner.is_scalar(),
             _ => false,
         }

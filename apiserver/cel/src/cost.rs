@@ -32,17 +32,11 @@ impl Size {
     const UNKNOWN: Self = Self { min: 0, max: UNBOUNDED };
 
     fn plus(self, other: Self) -> Self {
-        Self {
-            min: self.min.saturating_add(other.min),
-            max: self.max.saturating_add(other.max),
-        }
+        Self { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
     }
 
     fn times(self, other: Self) -> Self {
-        Self {
-            min: self.min.saturating_mul(other.min),
-            max: self.max.saturating_mul(other.max),
-        }
+        Self { min: self.min.saturating_mul(other.min), max: self.max.saturating_mul(other.max) }
     }
 
     fn factor(self, by: f64) -> Self {
@@ -304,8 +298,7 @@ impl Coster<'_> {
                 {
                     self.entries.insert(node.id, a.union(b));
                 }
-                let cost =
-                    if id == "add_list" { Size::exactly(1) } else { size.factor(TRAVERSAL) };
+                let cost = if id == "add_list" { Size::exactly(1) } else { size.factor(TRAVERSAL) };
                 (cost.plus(arguments), Some(size))
             }
             _ if compares_by_traversal(id) => {
@@ -413,11 +406,32 @@ impl Coster<'_> {
                 Some(Type::Opaque(_)) => plain(one),
                 _ => None,
             },
-            "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback"
-            | "isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast"
-            | "format.named" | "sign" | "asInteger" | "isInteger" | "asApproximateFloat"
-            | "isGreaterThan" | "isLessThan" | "compareTo" | "add" | "sub" | "major" | "minor"
-            | "patch" | "getScheme" | "getHostname" | "getHost" | "getPort" | "getEscapedPath"
+            "masked"
+            | "prefixLength"
+            | "family"
+            | "isUnspecified"
+            | "isLoopback"
+            | "isLinkLocalMulticast"
+            | "isLinkLocalUnicast"
+            | "isGlobalUnicast"
+            | "format.named"
+            | "sign"
+            | "asInteger"
+            | "isInteger"
+            | "asApproximateFloat"
+            | "isGreaterThan"
+            | "isLessThan"
+            | "compareTo"
+            | "add"
+            | "sub"
+            | "major"
+            | "minor"
+            | "patch"
+            | "getScheme"
+            | "getHostname"
+            | "getHost"
+            | "getPort"
+            | "getEscapedPath"
             | "getQuery" => plain(one),
             _ => None,
         }

@@ -6,8 +6,27 @@ use std::{collections::BTreeMap, sync::Arc};
 /// No request is larger: upstream's constant of CEL's cost rules.
 pub const MAX_REQUEST_BYTES: u64 = 3 * 1024 * 1024;
 const RESERVED: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
-    "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// The type of one place of a schema.

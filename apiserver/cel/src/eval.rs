@@ -16,11 +16,10 @@ const REGEX: f64 = 0.25;
 /// Expressions nest no deeper than the parser allows, comprehensions inside included.
 const MAX_DEPTH: usize = 512;
 
-/// What may still be spent: in this call, and on this object.
+/// What one call may still spend.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     pub call: u64,
-    pub object: u64,
 }
 
 /// Why there is no value.
@@ -308,11 +307,12 @@ impl Scope<'_> {
             }
             "matches" | "find" | "findAll" => {
                 let (text, pattern) = if target.is_some() { (own, first) } else { (first, second) };
-                let cost =
-                    ((text + 1) as f64 * TRAVERSAL).ceil() * (pattern as f64 * REGEX).ceil();
+                let cost = ((text + 1) as f64 * TRAVERSAL).ceil() * (pattern as f64 * REGEX).ceil();
                 self.spend(cost as u64)
             }
-            "@in" => self.spend(if matches!(args.get(1), Some(Value::List(_))) { second } else { 1 }),
+            "@in" => {
+                self.spend(if matches!(args.get(1), Some(Value::List(_))) { second } else { 1 })
+            }
             "_==_" | "_!=_" => self.spend_on(first.min(second).max(1), TRAVERSAL),
             "_<_" | "_<=_" | "_>_" | "_>=_" if is_text => {
                 self.spend_on(first.min(second).max(1), TRAVERSAL)
@@ -328,9 +328,7 @@ impl Scope<'_> {
             }
             "replace" | "split" => self.spend_on(own, 2.0 * TRAVERSAL),
             "join" => self.spend_on(own, 1.0),
-            "validate" => {
-                self.spend(((first + 1) as f64 * TRAVERSAL).ceil() as u64 * 32)
-            }
+            "validate" => self.spend(((first + 1) as f64 * TRAVERSAL).ceil() as u64 * 32),
             "quantity" | "isQuantity" | "semver" | "isSemver" | "url" | "isURL" | "ip" | "isIP"
             | "cidr" | "isCIDR" | "ip.isCanonical" | "string" | "bytes" => {
                 self.spend_on(first.max(1), TRAVERSAL)
@@ -589,10 +587,12 @@ fn overflow() -> Evaluated {
 
 fn add(left: Value, right: Value) -> Evaluated {
     match (left, right) {
-        (Value::Int(a), Value::Int(b)) => a.checked_add(b).map_or_else(overflow, |n| Ok(Value::Int(n))),
-        (Value::Uint(a), Value::Uint(b)) => {
-            a.checked_add(b).map_or_else(|| failed("unsigned integer overflow"), |n| Ok(Value::Uint(n)))
+        (Value::Int(a), Value::Int(b)) => {
+            a.checked_add(b).map_or_else(overflow, |n| Ok(Value::Int(n)))
         }
+        (Value::Uint(a), Value::Uint(b)) => a
+            .checked_add(b)
+            .map_or_else(|| failed("unsigned integer overflow"), |n| Ok(Value::Uint(n))),
         (Value::Double(a), Value::Double(b)) => Ok(Value::Double(a + b)),
         (Value::String(a), Value::String(b)) => Ok(Value::String(format!("{a}{b}").into())),
         (Value::Bytes(a), Value::Bytes(b)) => Ok(Value::Bytes([&a[..], &b[..]].concat().into())),
@@ -674,7 +674,10 @@ fn compared(function: &str, a: &Value, b: &Value) -> Evaluated {
         (Value::Bytes(a), Value::Bytes(b)) => Some(a.cmp(b)),
         _ => match numbers(a, b) {
             Some(order) => order,
-            None => return calls::call(function, None, &[a.clone(), b.clone()]).map_err(EvalError::Failed),
+            None => {
+                return calls::call(function, None, &[a.clone(), b.clone()])
+                    .map_err(EvalError::Failed);
+            }
         },
     };
     Ok(Value::Bool(match function {

@@ -1,7 +1,10 @@
 //! The functions that expressions may call, as a table: CEL's own and those of Kubernetes' libraries,
 //! with upstream's names of their overloads, which cost rules go by.
 
-use std::{collections::HashMap, sync::{Arc, LazyLock}};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use crate::check::Type;
 
@@ -438,7 +441,11 @@ mod tests {
     #[test]
     fn every_row_is_read() {
         let rows = TABLE.lines().filter(|line| !line.is_empty()).count();
-        let read: usize = FUNCTIONS.iter().filter(|(name, _)| !["_<_", "_<=_", "_>_", "_>=_"].contains(name)).map(|(_, all)| all.len()).sum();
+        let read: usize = FUNCTIONS
+            .iter()
+            .filter(|(name, _)| !["_<_", "_<=_", "_>_", "_>=_"].contains(name))
+            .map(|(_, all)| all.len())
+            .sum();
         assert_eq!(rows, read);
         assert_eq!(overloads("_<_").len(), 14);
     }

@@ -29,8 +29,16 @@ pub enum Expr {
     Literal(Value),
     Ident(Arc<str>),
     /// `test`: has().
-    Select { of: Box<Node>, field: Arc<str>, test: bool },
-    Call { function: Arc<str>, target: Option<Box<Node>>, args: Vec<Node> },
+    Select {
+        of: Box<Node>,
+        field: Arc<str>,
+        test: bool,
+    },
+    Call {
+        function: Arc<str>,
+        target: Option<Box<Node>>,
+        args: Vec<Node>,
+    },
     /// Items, and whether they are optional.
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
@@ -53,7 +61,10 @@ pub struct Loop {
 /// Reads an expression. Errors: the parser's, with their places.
 pub fn parse(source: &str) -> Result<Node, String> {
     if source.len() > MAX_SOURCE_BYTES {
-        return Err(format!("ERROR: <input>:-1:0: expression code point size exceeds limit: size: {}, limit {MAX_SOURCE_BYTES}", source.len()));
+        return Err(format!(
+            "ERROR: <input>:-1:0: expression code point size exceeds limit: size: {}, limit {MAX_SOURCE_BYTES}",
+            source.len()
+        ));
     }
     let parsed = Parser::new()
         .enable_optional_syntax(true)
@@ -117,8 +128,7 @@ fn renumber(node: &mut Node, next: &mut usize) {
             renumber(value, next);
         }),
         Expr::Loop(it) => {
-            for part in
-                [&mut it.range, &mut it.init, &mut it.while_, &mut it.step, &mut it.result]
+            for part in [&mut it.range, &mut it.init, &mut it.while_, &mut it.step, &mut it.result]
             {
                 renumber(part, next);
             }
@@ -140,7 +150,10 @@ impl Reader {
         let expr = match parsed.expr {
             Parsed::Unspecified => return Err(error("unsupported expression")),
             Parsed::Struct(of) => {
-                return Err(error(&format!("undeclared reference to '{}' (in container '')", of.type_name)));
+                return Err(error(&format!(
+                    "undeclared reference to '{}' (in container '')",
+                    of.type_name
+                )));
             }
             Parsed::Ident(name) => Expr::Ident(name.into()),
             Parsed::Literal(value) => Expr::Literal(literal(&value)),
@@ -245,8 +258,7 @@ impl Reader {
             step,
             result: body,
         })));
-        let some =
-            if flat { bound } else { self.plain("optional.of", None, vec![bound]) };
+        let some = if flat { bound } else { self.plain("optional.of", None, vec![bound]) };
         let none = self.plain("optional.none", None, Vec::new());
         self.plain("_?_:_", None, vec![has, some, none])
     }
@@ -268,7 +280,12 @@ impl Reader {
                 let held = if all { again } else { self.plain("!_", None, vec![again]) };
                 let while_ = self.plain("@not_strictly_false", None, vec![held]);
                 let operator = if all { "_&&_" } else { "_||_" };
-                (self.value(Value::Bool(all)), while_, self.plain(operator, None, vec![accu, test]), result)
+                (
+                    self.value(Value::Bool(all)),
+                    while_,
+                    self.plain(operator, None, vec![accu, test]),
+                    result,
+                )
             }
             _ => {
                 let (one, again) = (self.value(Value::Int(1)), self.ident(ACCUMULATOR));

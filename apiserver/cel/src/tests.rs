@@ -51,7 +51,7 @@ fn check(rules: &[&str], expected: Expect) {
         let answer = match Program::compile(rule, &scope) {
             Err(why) => why,
             Ok(program) => {
-                let mut budget = Budget { call: CALL_LIMIT, object: OBJECT_BUDGET };
+                let mut budget = Budget { call: CALL_LIMIT };
                 let old = program.uses_old_self.then_some(&value);
                 match program.eval(&value, old, &mut budget) {
                     Ok(Value::Bool(value)) => format!("{value} (at most {})", program.max_cost),
@@ -211,7 +211,7 @@ fn a_call_has_a_limit() {
     let rule = "self.tags.all(a, self.tags.all(b, a != b || a == b))";
     let program =
         Program::compile(rule, &Scope { decl, optional_old_self: false }).expect("compiles");
-    let mut budget = Budget { call: CALL_LIMIT, object: OBJECT_BUDGET };
+    let mut budget = Budget { call: CALL_LIMIT };
     assert_eq!(program.eval(&value, None, &mut budget), Err(EvalError::CallLimit));
     assert!(program.max_cost > 10_000_000, "{}", program.max_cost);
 }

@@ -38,7 +38,10 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);
-    standard_finalizers(metadata, path, causes);
+    // Those of custom kinds are only warned of.
+    if !kind.is_custom() {
+        standard_finalizers(metadata, path, causes);
+    }
 }
 
 /// Rules of a change of metadata.
@@ -55,6 +58,15 @@ pub fn validate_update(_kind: &Kind, new: &Value, old: &Value, causes: &mut Caus
         if !tree::same(&metadata[key], &before[key]) {
             causes.immutable(path.child(key), &metadata[key]);
         }
+    }
+    parts(metadata, path, causes);
+    finalizers(metadata, path, causes);
+}
+
+/// Rules of the metadata of an object inside of another one.
+pub fn validate_part(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    if let name @ ("." | "..") = tree::text(metadata, "name") {
+        causes.complaints(path.child("name"), name, names::path_segment(name));
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);

@@ -13,14 +13,16 @@ use crate::facts::{Field, META_GROUP, ResourceFacts, Shape, Type};
 mod paths;
 
 /// The document of one group-version. `group` is empty for the core group. It holds the schemas that
-/// the paths reach, and no others.
+/// the paths reach, and no others; `custom` are those of kinds that came at run time, by name.
 pub fn openapi_v3(
     group: &str,
     version: &str,
     paths: &[ResourcePath<'_>],
+    custom: Map<String, Value>,
     descriptions: &dyn Descriptions,
 ) -> Value {
     let mut document = paths::Document::new(group, version, descriptions);
+    document.custom = custom;
     for path in paths {
         document.add(path);
     }
@@ -39,6 +41,8 @@ pub struct ResourcePath<'a> {
     pub namespaced: bool,
     /// Discovery's verbs.
     pub verbs: &'a [&'a str],
+    /// The names of the schemas of an object and of a list, for a kind that came at run time.
+    pub custom: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> From<&'a ResourceFacts> for ResourcePath<'a> {
@@ -51,6 +55,7 @@ impl<'a> From<&'a ResourceFacts> for ResourcePath<'a> {
             kind: facts.kind,
             namespaced: facts.namespaced,
             verbs: &facts.verbs,
+            custom: None,
         }
     }
 }
@@ -284,7 +289,7 @@ mod tests {
         let all = Schema::builtin().resources().iter();
         let own = all.filter(|r| r.group == group && r.version == version);
         let paths: Vec<ResourcePath<'_>> = own.map(ResourcePath::from).collect();
-        openapi_v3(group, version, &paths, &NoDescriptions)
+        openapi_v3(group, version, &paths, Map::new(), &NoDescriptions)
     }
 
     fn check(group: &str, pointer: &str, expected: Expect) {

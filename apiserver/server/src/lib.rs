@@ -10,6 +10,7 @@ mod cache;
 mod chain;
 mod computed;
 mod content;
+mod definitions;
 mod discovery;
 mod expiry;
 mod health;

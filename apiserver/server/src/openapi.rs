@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
-use windlass_apiserver_registry::{Kind, Registry, Subresource};
+use windlass_apiserver_custom::{Dialect, definitions, fingerprint};
+use windlass_apiserver_registry::{Kind, Registry, Rows, Subresource};
 use windlass_apiserver_schema::{Descriptions, ResourcePath, Schema, openapi_v3};
 use windlass_sdk_meta::{Reason, Status};
 
@@ -27,6 +28,8 @@ pub(crate) struct Documents {
 struct Document {
     bytes: Bytes,
     etag: HeaderValue,
+    /// Of what it was made from, as the index has it.
+    hash: String,
 }
 
 impl Documents {
@@ -37,24 +40,26 @@ impl Documents {
     /// The document of a group-version; None where nothing is served in it.
     fn get(&self, registry: &Registry, path: &str) -> Option<Document> {
         let (group, version) = group_version(path)?;
-        if !group_versions(registry).contains_key(path) {
-            return None;
-        }
+        let rows = registry.rows();
+        let served = group_versions(&rows);
+        let hash = served.get(path)?.clone();
         let mut made = self.made.lock();
+        // Custom kinds come and go.
+        made.retain(|path, document| served.get(path) == Some(&document.hash));
         if let Some(document) = made.get(path) {
             return Some(document.clone());
         }
-        let tree = self.build(registry, group, version);
+        let tree = self.build(&rows, group, version);
         let bytes = Bytes::from(serde_json::to_vec(&tree).unwrap_or_default());
         let etag = format!("\"{}\"", hex(&Sha256::digest(&bytes)).to_uppercase());
-        let document = Document { bytes, etag: HeaderValue::from_str(&etag).ok()? };
+        let document = Document { bytes, etag: HeaderValue::from_str(&etag).ok()?, hash };
         made.insert(path.to_owned(), document.clone());
         Some(document)
     }
 
-    fn build(&self, registry: &Registry, group: &str, version: &str) -> Value {
+    fn build(&self, rows: &Rows, group: &str, version: &str) -> Value {
         let served: Vec<_> =
-            registry.kinds().filter(|kind| kind.version(group, version).is_some()).collect();
+            rows.kinds().filter(|kind| kind.version(group, version).is_some()).collect();
         let main = served.iter().map(|kind| (&**kind, None));
         let subs = served
             .iter()
@@ -67,9 +72,22 @@ impl Documents {
                 (&**kind, sub, verbs.iter().map(|verb| &**verb).collect())
             })
             .collect();
+        let mut custom = Map::new();
+        let mut names: BTreeMap<&str, (String, String)> = BTreeMap::new();
+        for kind in &served {
+            if let Some((name, list, schemas)) = definitions(kind, Dialect::V3) {
+                custom.extend(schemas);
+                names.insert(&kind.plural, (name, list));
+            }
+        }
+        let named = |kind: &Kind, sub: Option<&Subresource>| {
+            let (name, list) = names.get(&*kind.plural)?;
+            sub.is_none_or(|sub| sub.kind == kind.kind).then_some((name.as_str(), list.as_str()))
+        };
         let paths: Vec<ResourcePath<'_>> = all
             .iter()
             .map(|(kind, sub, verbs)| ResourcePath {
+                custom: named(kind, *sub),
                 plural: &kind.plural,
                 subresource: sub.map(|sub| &*sub.name),
                 kind_group: sub.map_or(group, |sub| &sub.group),
@@ -79,7 +97,7 @@ impl Documents {
                 verbs,
             })
             .collect();
-        openapi_v3(group, version, &paths, &*self.descriptions)
+        openapi_v3(group, version, &paths, custom, &*self.descriptions)
     }
 }
 
@@ -98,7 +116,7 @@ pub(crate) fn serve(
         return Some(Err(Status::new(Reason::NotAcceptable, why)));
     }
     if rest.is_empty() {
-        return Some(Ok(content::respond_value(StatusCode::OK, &index(server.registry()))));
+        return Some(Ok(content::respond_value(StatusCode::OK, &index(&server.registry().rows()))));
     }
     let document = server.documents().get(server.registry(), rest)?;
     let known = headers.get(header::IF_NONE_MATCH) == Some(&document.etag);
@@ -155,7 +173,7 @@ fn accepts_json(headers: &HeaderMap) -> bool {
 }
 
 /// `{"paths": {"apis/apps/v1": {"serverRelativeURL": "/openapi/v3/apis/apps/v1?hash=..."}}}`
-fn index(registry: &Registry) -> Value {
+fn index(registry: &Rows) -> Value {
     let paths: Map<String, Value> = group_versions(registry)
         .into_iter()
         .map(|(path, hash)| {
@@ -168,13 +186,14 @@ fn index(registry: &Registry) -> Value {
 
 /// Served group-versions, with a hash of what is served in each: of names, so that the index costs
 /// no document.
-fn group_versions(registry: &Registry) -> BTreeMap<String, String> {
+fn group_versions(registry: &Rows) -> BTreeMap<String, String> {
     let mut served: BTreeMap<String, String> = BTreeMap::new();
     for kind in registry.kinds() {
         for at in &kind.served {
             let root = if at.group.is_empty() { "api" } else { "apis" };
             let names = served.entry(format!("{root}/{}", at.api_version())).or_default();
             *names += &kind.plural;
+            *names += fingerprint(kind).unwrap_or_default();
             kind.subresources.iter().for_each(|sub| *names += &format!("/{},", sub.name));
         }
     }

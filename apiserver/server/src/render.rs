@@ -62,8 +62,10 @@ impl Renderer {
         Form(format!("{:?} {}/{} {include:?}", accepted.shape, at.group, at.version).into())
     }
 
-    fn is_stored_form(&self) -> bool {
-        self.accepted.shape == Shape::Object && self.at == *self.kind.storage()
+    fn is_stored_form(&self, object: &Object) -> bool {
+        self.accepted.shape == Shape::Object
+            && self.at == *self.kind.storage()
+            && self.kind.strategy.serves_stored(object)
     }
 
     /// An answer that is one object.
@@ -75,7 +77,7 @@ impl Renderer {
 
     /// Writes an object on its own, as get and watch show it: in a Table, it is the only row.
     pub fn write(&self, object: &Object, revision: u64, headers: bool, out: &mut Vec<u8>) {
-        if self.is_stored_form() {
+        if self.is_stored_form(object) {
             return write_stored(object, revision, out);
         }
         let tree = self.tree(object, revision);
@@ -93,7 +95,7 @@ impl Renderer {
 
     /// Writes an object as an item of a list; in a Table, a row.
     fn write_item(&self, object: &Object, out: &mut Vec<u8>) {
-        if self.is_stored_form() {
+        if self.is_stored_form(object) {
             return write_stored(object, object.revision, out);
         }
         let tree = self.tree(object, object.revision);
@@ -106,7 +108,7 @@ impl Renderer {
     }
 
     fn tree(&self, object: &Object, revision: u64) -> Value {
-        let mut tree = object.tree();
+        let mut tree = self.kind.tree_of(object);
         if revision == 0 {
             tree["metadata"].as_object_mut().map(|metadata| metadata.remove("resourceVersion"));
         } else if revision != object.revision {

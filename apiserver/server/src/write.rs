@@ -51,7 +51,7 @@ pub enum Stage {
 /// A write of one object: everything but what it does to it.
 pub(crate) struct Write<'a> {
     pub server: &'a ApiServer,
-    pub kind: &'a Kind,
+    pub kind: &'a Arc<Kind>,
     pub user: &'a User,
     pub operation: Operation,
     /// Empty for the main resource.
@@ -187,8 +187,8 @@ impl Write<'_> {
         store_key(&self.kind.group_resource(), self.namespace, name).into()
     }
 
-    fn resource(&self) -> Result<&ResourceCache, Status> {
-        read::resource(self.server, self.kind).map(|resource| &**resource)
+    fn resource(&self) -> Result<Arc<ResourceCache>, Status> {
+        read::resource(self.server, self.kind)
     }
 }
 
@@ -211,7 +211,7 @@ impl Run<'_> {
             name => write.resource()?.get(write.namespace, name),
         };
         self.ran(Stage::Read);
-        Ok(found.map(|object| Stored { tree: object.tree(), object }))
+        Ok(found.map(|object| Stored { tree: write.kind.tree_of(&object), object }))
     }
 
     async fn create(mut self, mut object: Value) -> Result<Attempt, Status> {
@@ -224,8 +224,7 @@ impl Run<'_> {
         kind.prepare_create(&mut object, &self.context())?;
         self.check_claims_and_allocate(&mut object, None)?;
         self.ran(Stage::Prepare);
-        kind.validate_create(&object)?;
-        self.ran(Stage::Validate);
+        object = self.validate(object, None).await?;
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
         self.record(&mut object, None);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -294,8 +293,7 @@ impl Run<'_> {
         kind.prepare_update(sub, &mut object, old, &self.context())?;
         self.check_claims_and_allocate(&mut object, Some(old))?;
         self.ran(Stage::Prepare);
-        kind.validate_update(sub, &object, old)?;
-        self.ran(Stage::Validate);
+        object = self.validate(object, Some(old)).await?;
         match review {
             Some((review_kind, mut review)) => {
                 self.validating_admission(&review_kind, Some(&mut review), Some(old)).await?;
@@ -402,6 +400,30 @@ impl Run<'_> {
         }
     }
 
+    /// Rules that take long are looked at on a thread of their own: whoever serves must not wait
+    /// behind them.
+    async fn validate(&mut self, object: Value, old: Option<&Value>) -> Result<Value, Status> {
+        let Write { server, kind, subresource, .. } = *self.write;
+        let rules = |kind: &Kind, sub: &str, object: &Value, old: Option<&Value>| match old {
+            None => kind.validate_create(object),
+            Some(old) => kind.validate_update(sub, object, old),
+        };
+        let object = if kind.strategy.is_slow() {
+            let _turn = server.slow_turn().await?;
+            let (kind, sub, old) = (kind.clone(), subresource.to_owned(), old.cloned());
+            let task = tokio::task::spawn_blocking(move || {
+                rules(&kind, &sub, &object, old.as_ref()).map(|()| object)
+            });
+            task.await.map_err(Status::internal)??
+        } else {
+            rules(kind, subresource, &object, old)?;
+            object
+        };
+        self.warnings.extend(kind.strategy.warnings(&object, old));
+        self.ran(Stage::Validate);
+        Ok(object)
+    }
+
     /// Names that the client chose must be free; what it left open is given out.
     fn check_claims_and_allocate(
         &mut self,
@@ -436,7 +458,9 @@ impl Run<'_> {
         outcome: Outcome,
     ) -> Result<Attempt, Status> {
         let Write { server, kind, dry_run, .. } = *self.write;
-        let encoded = Encoded::from_tree(&tree);
+        let mut stored_form = tree.clone();
+        kind.strategy.to_stored(&mut stored_form);
+        let encoded = Encoded::from_tree(&stored_form);
         if encoded.bytes().len() > BODY_BYTES {
             let why = format!("Request entity too large: limit is {BODY_BYTES}");
             return Err(Status::new(Reason::RequestEntityTooLarge, why));
@@ -466,7 +490,10 @@ impl Run<'_> {
     /// Takes the object out of the store; `tree` is its last state.
     async fn remove(mut self, tree: Value, stored: &Stored) -> Result<Attempt, Status> {
         let kind = self.write.kind;
-        let mut object = kind.object(Encoded::from_tree(&tree), &tree, stored.object.revision);
+        let mut stored_form = tree.clone();
+        kind.strategy.to_stored(&mut stored_form);
+        let encoded = Encoded::from_tree(&stored_form);
+        let mut object = kind.object(encoded, &tree, stored.object.revision);
         self.ran(Stage::Commit);
         if self.write.dry_run {
             return Ok(self.done(object, tree, Outcome::Removed));

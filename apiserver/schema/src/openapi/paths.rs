@@ -36,6 +36,8 @@ pub(super) struct Document<'a> {
     prefix: String,
     descriptions: &'a dyn Descriptions,
     paths: Map<String, Value>,
+    /// Schemas of kinds that came at run time, by name.
+    pub(super) custom: Map<String, Value>,
     /// Names of the schemas that operations refer to.
     needed: BTreeSet<String>,
 }
@@ -108,14 +110,18 @@ impl<'a> Document<'a> {
             format!("/apis/{group}/{version}")
         };
         let (paths, needed) = (Map::new(), BTreeSet::new());
-        Document { group, version, prefix, descriptions, paths, needed }
+        Document { group, version, prefix, descriptions, paths, custom: Map::new(), needed }
     }
 
     pub(super) fn add(&mut self, path: &ResourcePath<'_>) {
         let schema = Schema::builtin();
         let named = |kind: &str| schema.kind(path.kind_group, path.kind_version, kind);
-        let object = named(path.kind).map(|ty| ty.name);
-        let list = named(&format!("{}List", path.kind)).map(|ty| ty.name);
+        let object =
+            path.custom.map(|(name, _)| name).or_else(|| named(path.kind).map(|ty| ty.name));
+        let list = path
+            .custom
+            .map(|(_, list)| list)
+            .or_else(|| named(&format!("{}List", path.kind)).map(|ty| ty.name));
         let scope = if path.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("{}{scope}/{}", self.prefix, path.plural);
         let item = format!("{collection}/{{name}}");
@@ -272,6 +278,11 @@ impl<'a> Document<'a> {
             if schemas.contains_key(&name) {
                 continue;
             }
+            if let Some(schema) = self.custom.get(&name) {
+                waiting.extend(references(schema));
+                schemas.insert(name, schema.clone());
+                continue;
+            }
             let Some(ty) = Schema::builtin().type_named(&name) else { continue };
             for field in ty.properties() {
                 match innermost(&field.shape) {
@@ -301,6 +312,18 @@ impl<'a> Document<'a> {
             "paths": paths,
             "components": {"schemas": schemas},
         })
+    }
+}
+
+/// The names of the schemas that a schema refers to.
+fn references(schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Object(map) => match map.get("$ref").and_then(Value::as_str) {
+            Some(to) => to.rsplit('/').next().map(str::to_string).into_iter().collect(),
+            None => map.values().flat_map(references).collect(),
+        },
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -342,7 +365,11 @@ fn written(
         json!({"content": rows.collect::<Map<_, _>>(), "required": true})
     };
     match &operation.body {
-        Some(Body::Patch) => out["requestBody"] = content(&PATCH_TYPES, PATCH),
+        Some(Body::Patch) => {
+            // Of a kind that came at run time no merge keys are known.
+            let types = if path.custom.is_some() { &PATCH_TYPES[..3] } else { &PATCH_TYPES };
+            out["requestBody"] = content(types, PATCH);
+        }
         Some(Body::Of(name)) => out["requestBody"] = content(&["*/*"], name),
         None => {}
     }
