@@ -11,11 +11,12 @@ mod cost;
 mod decl;
 mod eval;
 mod functions;
+mod operations;
+mod size;
 mod syntax;
 mod value;
 
 pub use check::Type;
-pub use cost::{Size, UNBOUNDED};
 pub use decl::{Decl, Field, Form, ListKind, MAX_REQUEST_BYTES, escape};
 pub use eval::{Budget, EvalError};
 pub use value::Value;

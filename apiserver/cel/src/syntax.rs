@@ -11,8 +11,12 @@ use kube_cel::cel::{
 
 use crate::value::Value;
 
-/// Characters of one expression: what is longer can't be meant.
-const MAX_SOURCE_BYTES: usize = 64 * 1024;
+/// What is longer can't be meant.
+const MAX_SOURCE_BYTES: usize = 32 * 1024;
+/// Address space for the parser; what isn't used isn't taken.
+const STACK_BYTES: usize = 512 * 1024 * 1024;
+/// How deep an expression may nest, macros expanded: upstream's limit of its parser.
+const MAX_DEPTH: usize = 250;
 /// The result of a macro's loop, as the parser names it.
 pub const ACCUMULATOR: &str = "@result";
 pub const MAP_INSERT: &str = "cel.@mapInsert";
@@ -59,18 +63,29 @@ pub struct Loop {
 }
 
 /// Reads an expression. Errors: the parser's, with their places.
+///
+/// The parser descends as deep as an expression nests and has no limit that holds for chains such as
+/// `a + b + c`; so it gets a stack for the longest source, and what comes out is bounded here.
 pub fn parse(source: &str) -> Result<Node, String> {
     if source.len() > MAX_SOURCE_BYTES {
-        return Err(format!(
-            "ERROR: <input>:-1:0: expression code point size exceeds limit: size: {}, limit {MAX_SOURCE_BYTES}",
-            source.len()
-        ));
+        let size = source.len();
+        return Err(error(&format!(
+            "expression code point size exceeds limit: size: {size}, limit {MAX_SOURCE_BYTES}"
+        )));
     }
+    let source = source.to_owned();
+    let thread = std::thread::Builder::new().name("cel-parser".into()).stack_size(STACK_BYTES);
+    let parsing = thread.spawn(move || parse_here(&source));
+    let parsing = parsing.map_err(|why| error(&format!("the parser can't be started: {why}")))?;
+    parsing.join().unwrap_or_else(|_| Err(error("unsupported expression")))
+}
+
+fn parse_here(source: &str) -> Result<Node, String> {
     let parsed = Parser::new()
         .enable_optional_syntax(true)
         .parse(source)
         .map_err(|errors| errors.to_string())?;
-    let mut reader = Reader { next: 0 };
+    let mut reader = Reader { next: 0, depth: 0 };
     let mut root = reader.read(parsed)?;
     renumber(&mut root, &mut 0);
     Ok(root)
@@ -138,6 +153,7 @@ fn renumber(node: &mut Node, next: &mut usize) {
 
 struct Reader {
     next: usize,
+    depth: usize,
 }
 
 impl Reader {
@@ -147,6 +163,16 @@ impl Reader {
     }
 
     fn read(&mut self, parsed: IdedExpr) -> Result<Node, String> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(error(&format!("expression recursion limit exceeded: {MAX_DEPTH}")));
+        }
+        let node = self.read_inner(parsed);
+        self.depth -= 1;
+        node
+    }
+
+    fn read_inner(&mut self, parsed: IdedExpr) -> Result<Node, String> {
         let expr = match parsed.expr {
             Parsed::Unspecified => return Err(error("unsupported expression")),
             Parsed::Struct(of) => {

@@ -215,3 +215,46 @@ fn a_call_has_a_limit() {
     assert_eq!(program.eval(&value, None, &mut budget), Err(EvalError::CallLimit));
     assert!(program.max_cost > 10_000_000, "{}", program.max_cost);
 }
+
+/// Whatever is written, reading it ends: with an expression or with what is wrong.
+#[test]
+fn chains_and_nests_are_bounded() {
+    let scope = Scope { decl: decl(10), optional_old_self: false };
+    let nest =
+        |open: &str, close: &str, n: usize| format!("{}1{}", open.repeat(n), close.repeat(n));
+    for source in [
+        "1+".repeat(16_000) + "1 == 1",
+        "true && ".repeat(4_000) + "true",
+        nest("(", ")", 16_000),
+        nest("[", "]", 16_000),
+        nest("!", "", 32_000),
+        "self".to_owned() + &".name".repeat(6_000),
+        "self.items.all(i, ".repeat(100) + "true" + &")".repeat(100),
+        "x".repeat(40_000),
+    ] {
+        match Program::compile(&source, &scope) {
+            Ok(program) => assert!(program.max_cost < u64::MAX),
+            Err(why) => assert!(why.starts_with("ERROR: "), "{}", &why[..100.min(why.len())]),
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    /// Tokens in any order: nothing panics, and what compiles is evaluated to its end.
+    #[test]
+    fn any_tokens_are_survived(tokens in proptest::collection::vec(proptest::sample::select(vec![
+        "self", "oldSelf", ".", "name", "items", "tags", "labels", "(", ")", "[", "]", "{", "}", "?", ":", ",", "+", "-",
+        "*", "/", "%", "==", "!=", "<", ">=", "&&", "||", "!", "in", "1", "1u", "2.5", "'a'", "b'x'", "null", "true",
+        "all", "exists", "map", "filter", "has", "x", "size", "matches", "split", "format", "duration", "timestamp",
+        "quantity", "ip", "cidr", "url", "semver", "sets", "contains", "optional", "of", "orValue", "optMap", "type",
+    ]), 1..14)) {
+        let decl = decl(10);
+        let value = Value::from_json(&json!({"name": "web", "tags": ["a"], "labels": {"k": "v"}, "items": [{"name": "x"}]}), &decl);
+        let scope = Scope { decl, optional_old_self: false };
+        if let Ok(program) = Program::compile(&tokens.join(" "), &scope) {
+            let _ = program.eval(&value, Some(&value), &mut Budget { call: CALL_LIMIT });
+        }
+    }
+}

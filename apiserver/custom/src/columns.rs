@@ -272,7 +272,27 @@ mod tests {
                 ("..name", "string"),
                 (".spec.list[?(", "string"),
             ],
-            expect![[""]],
+            expect![[r#"
+                .spec.n as integer: 3
+                .spec.n as string: "3"
+                .spec.n as boolean: null
+                .spec.f as number: 1.5
+                .spec.f as integer: 1
+                .spec.on as boolean: true
+                .spec.map as string: "{\"k\":1}"
+                .spec.nope as string: null
+                .metadata.creationTimestamp as date: "120m"
+                .metadata.name as date: "<invalid>"
+                .spec.list[1].type as string: "B"
+                .spec.list[-1].type as string: "B"
+                .spec.list[?(@.type=="B")].s as integer: 2
+                .spec.list[?(@.s>1)].type as string: "B"
+                .spec.list[*].type as string: "A"
+                .metadata.labels['a.b/c'] as string: "v"
+                .spec.a\.b as string: "dotted"
+                ..name as string: "x"
+                .spec.list[?( as string: unreadable
+            "#]],
         );
     }
 }

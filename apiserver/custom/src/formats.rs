@@ -252,7 +252,24 @@ mod tests {
                 ("hexcolor", &["#fff", "#ffff"]),
                 ("k8s-short-name", &["a-b", "a.b"]),
             ],
-            expect![[""]],
+            expect![[r##"
+                date-time: "2026-01-02T03:04:05Z" true, "2026-01-02T03:04:05.1+02:00" true, "2026-01-02" false, "x" false
+                date: "2026-01-02" true, "2026-13-02" false
+                duration: "1h30m" true, "0" true, "22 ns" true, "1.5s" true, "x" false, "5" false
+                ipv4: "1.2.3.4" true, "::1" false, "1.2.3" false
+                ipv6: "::1" true, "1.2.3.4" false
+                cidr: "10.0.0.0/8" true, "10.0.0.0/33" false, "::/0" true
+                uri: "https://a.b/c" true, "/a" true, "a b" false, "a" false
+                email: "a@b.c" true, "a" false
+                hostname: "a.example.com" true, "-a" false
+                mac: "00:11:22:33:44:55" true, "0011.2233.4455" true, "00:11" false
+                uuid: "123e4567-e89b-12d3-a456-426614174000" true, "x" false
+                byte: "aGk=" true, "a" false
+                isbn: "0321751043" true, "978-0321751041" true, "1" false
+                creditcard: "4111 1111 1111 1111" true, "4111 1111 1111 1112" false
+                hexcolor: "#fff" true, "#ffff" false
+                k8s-short-name: "a-b" true, "a.b" false
+            "##]],
         );
     }
 }

@@ -464,21 +464,21 @@ fn borrowed(names: &[&'static str]) -> Vec<Cow<'static, str>> {
 fn subresources(strategy: &Custom, kind: &str) -> Vec<Subresource> {
     let version = strategy.version();
     let mut all = Vec::new();
-    if version.scale.is_some() {
-        all.push(Subresource {
-            name: "scale".into(),
-            group: "autoscaling".into(),
-            version: "v1".into(),
-            kind: "Scale".into(),
-            verbs: borrowed(&SUB_VERBS),
-        });
-    }
     if version.status {
         all.push(Subresource {
             name: "status".into(),
             group: strategy.definition.group.clone().into(),
             version: version.name.clone().into(),
             kind: kind.to_owned().into(),
+            verbs: borrowed(&SUB_VERBS),
+        });
+    }
+    if version.scale.is_some() {
+        all.push(Subresource {
+            name: "scale".into(),
+            group: "autoscaling".into(),
+            version: "v1".into(),
+            kind: "Scale".into(),
             verbs: borrowed(&SUB_VERBS),
         });
     }

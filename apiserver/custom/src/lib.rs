@@ -28,3 +28,8 @@ pub use openapi::{Dialect, definitions};
 pub fn registry() -> windlass_apiserver_registry::Registry {
     windlass_apiserver_registry::Registry::builtin_with(definition_kind())
 }
+
+#[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
+mod tests;

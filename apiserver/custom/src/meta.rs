@@ -33,7 +33,14 @@ fn walk(
                     "apiVersion" | "kind" if is_resource && !value.is_string() => {
                         return Err(format!("{at}: Invalid value: {value}: must be a string"));
                     }
-                    "metadata" if is_resource => metadata(value, &at, dropped)?,
+                    "metadata" if is_root => {
+                        metadata(value, &at, dropped).map_err(|(_, cause)| cause)?;
+                    }
+                    "metadata" if is_resource => {
+                        metadata(value, &at, dropped).map_err(|(shown, cause)| {
+                            format!("{at}: Invalid value: {shown}: {cause}")
+                        })?;
+                    }
                     _ => {}
                 }
                 if let Some(own) = schema.properties.get(key) {
@@ -56,14 +63,19 @@ fn walk(
     }
 }
 
-/// The decoder of built-in kinds knows the type: any of them will do.
-fn metadata(value: &mut Value, path: &str, dropped: &mut Vec<String>) -> Result<(), String> {
+/// The decoder of built-in kinds knows the type: any of them will do. Errors: what stood there, and
+/// why it isn't of the type.
+fn metadata(
+    value: &mut Value,
+    path: &str,
+    dropped: &mut Vec<String>,
+) -> Result<(), (String, String)> {
     let whole = serde_json::json!({"metadata": value.take()});
     let target = Target::new("", "v1", "PodTemplate");
     let decoded = decode_value(&whole, &target, FieldValidation::Warn).map_err(|error| {
         let cause =
             error.cause().replace("struct field PodTemplate.metadata", "struct field ObjectMeta");
-        format!("{path}: Invalid value: {}: {cause}", whole["metadata"])
+        (whole["metadata"].to_string(), cause)
     })?;
     let unknown = decoded.warnings.iter().filter_map(|warning| {
         let name = warning.strip_prefix("unknown field \"")?.strip_suffix('"')?;

@@ -195,7 +195,9 @@ fn validations(schema: &Schema, skip_any: bool, path: &str, causes: &mut Causes)
     }
     if !schema.pattern.is_empty() && schema.matches("").is_none() {
         let error = regex::Regex::new(&schema.pattern).err();
+        // The last line says what is wrong; those before draw where.
         let error = error.map(|error| error.to_string()).unwrap_or_default();
+        let error = error.lines().next_back().unwrap_or_default().trim_start_matches("error: ");
         let why = format!("must be a valid regular expression, but isn't: {error}");
         causes.invalid_text(at(&format!("{path}.pattern")), &schema.pattern, why);
     }

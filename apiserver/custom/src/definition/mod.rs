@@ -1,5 +1,7 @@
 //! CustomResourceDefinition, the kind that makes kinds: its defaults, rules and what a deletion does.
 
+mod defaults;
+mod rule_text;
 mod schema_rules;
 mod spec;
 mod status;

@@ -7,16 +7,18 @@ use serde_json::Value;
 use windlass_apiserver_cel::Decl;
 use windlass_apiserver_registry::{Causes, Path};
 
+use super::{
+    defaults,
+    rule_text::{shown, too_costly, written},
+};
 use crate::{
-    lists, meta, prune,
-    rules::{self, Compiled, Rules, compile, decl_of, field_path},
+    prune,
+    rules::{Compiled, compile, decl_of},
     schema::{Additional, Rule, Schema},
-    structural, validate,
+    structural,
 };
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-const REASONS: [&str; 4] =
-    ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 /// Upstream's budgets: of one expression, and of all in a schema.
 const EXPRESSION_COST: u64 = 10_000_000;
 const SCHEMA_COST: u64 = 100_000_000;
@@ -39,7 +41,7 @@ pub fn validate(json: &Value, path: &str, has_status: bool, unchanged: bool, cau
         let count = causes.len();
         structural::check(&schema, path, causes);
         if causes.len() == count {
-            defaults(&schema, path, &mut Meta { inside: false, root: true }, causes);
+            defaults::check(&schema, path, causes);
             is_structural = causes.len() == count;
         }
     }
@@ -98,51 +100,6 @@ fn root(json: &Value, schema: &Schema, path: &str, causes: &mut Causes) {
             "only {AT_ROOT} fields are allowed at the root of the schema if the status subresource is enabled"
         );
         causes.invalid(at(path), json, why);
-    }
-}
-
-/// Where a default stands: inside of metadata only the whole object can be looked at.
-struct Meta {
-    inside: bool,
-    root: bool,
-}
-
-/// Defaults are what their schema says.
-fn defaults(schema: &Schema, path: &str, meta_: &mut Meta, causes: &mut Causes) {
-    let is_resource = meta_.root || schema.embedded;
-    if let Some(default) = schema.default.as_ref().filter(|_| !meta_.inside) {
-        let own = format!("{path}.default");
-        let mut pruned = default.clone();
-        prune::prune_value(&mut pruned, schema);
-        if pruned != *default {
-            causes.invalid(at(&own), default, "must not have unknown fields");
-        }
-        let count = causes.len();
-        if let Err(why) = meta::coerce(&mut pruned, schema, schema.embedded) {
-            causes.invalid(at(&own), default, why);
-        }
-        meta::check(default, schema, &own, causes);
-        if causes.len() == count {
-            validate::check_under(&own, default, schema, None, causes);
-            lists::check(default, schema, &own, causes);
-        }
-        if causes.len() == count
-            && let Some(rules) = Rules::of(schema, is_resource)
-        {
-            rules::check(default, schema, &rules, &own, Some(default), causes);
-            if causes.len() == count {
-                rules::check(default, schema, &rules, &own, None, causes);
-            }
-        }
-    }
-    if let Some(items) = &schema.items {
-        let mut inner = Meta { inside: meta_.inside, root: false };
-        defaults(items, &format!("{path}.items"), &mut inner, causes);
-    }
-    for (key, own) in &schema.properties {
-        let inside = meta_.inside || (is_resource && prune::META_FIELDS.contains(&key.as_str()));
-        let mut inner = Meta { inside, root: false };
-        defaults(own, &format!("{path}.properties[{key}]"), &mut inner, causes);
     }
 }
 
@@ -553,61 +510,4 @@ fn keys_of(schema: &Schema, items: &Schema, keys: &Value, path: &str, causes: &m
             causes.invalid(at(&place), keys, "must not contain duplicate entries");
         }
     }
-}
-
-/// What a rule must look like before anybody compiles it.
-fn written(rule: &Rule, schema: &Schema, path: &str, causes: &mut Causes) {
-    let child = |name: &str| format!("{path}.{name}");
-    let (text, message) = (rule.rule.trim(), rule.message.trim());
-    let lines = |text: &str| text.contains(['\n', '\r']);
-    if text.is_empty() {
-        causes.required(at(&child("rule")), "rule is not specified");
-    } else if !rule.message.is_empty() && message.is_empty() {
-        let why = "must be non-empty if specified";
-        causes.invalid_text(at(&child("message")), &rule.message, why);
-    } else if lines(message) {
-        causes.invalid_text(at(&child("message")), &rule.message, "must not contain line breaks");
-    } else if lines(text) && message.is_empty() {
-        let why = "message must be specified if rule contains line breaks";
-        causes.required(at(&child("message")), why);
-    }
-    if !rule.message_expression.is_empty() && rule.message_expression.trim().is_empty() {
-        let why = "messageExpression must be non-empty if specified";
-        causes.required(at(&child("messageExpression")), why);
-    }
-    if let Some(reason) = rule.reason.as_deref().filter(|reason| !REASONS.contains(reason)) {
-        causes.not_supported(at(&child("reason")), &reason.into(), &REASONS);
-    }
-    let place = child("fieldPath");
-    if !rule.field_path.is_empty() {
-        if rule.field_path.trim().is_empty() {
-            let why = "must be non-empty if specified";
-            causes.invalid_text(at(&place), &rule.field_path, why);
-        }
-        if lines(&rule.field_path) {
-            causes.invalid_text(at(&place), &rule.field_path, "must not contain line breaks");
-        }
-        if field_path(&rule.field_path, schema, true).is_err() {
-            causes.invalid_text(at(&place), &rule.field_path, "must be a valid path");
-        }
-    }
-}
-
-/// A rule as messages show it: with all of its fields.
-fn shown(rule: &Rule) -> Value {
-    serde_json::json!({"Rule": rule.rule, "Message": rule.message,
-        "MessageExpression": rule.message_expression, "Reason": rule.reason,
-        "FieldPath": rule.field_path, "OptionalOldSelf": rule.optional_old_self})
-}
-
-fn too_costly(what: &str, cost: u64, limit: u64) -> String {
-    let factor = cost as f64 / limit as f64;
-    let factor = match factor {
-        f if f > 100.0 => "more than 100x".to_owned(),
-        f if f < 1.5 => format!("{f:.6}x"),
-        f => format!("{f:.1}x"),
-    };
-    format!(
-        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
-    )
 }

@@ -6,6 +6,7 @@ mod apply;
 mod attacks;
 mod bad_input;
 mod containers;
+mod customs;
 mod engine;
 mod health;
 mod images;
