@@ -17,6 +17,8 @@ const MAX_SOURCE_BYTES: usize = 32 * 1024;
 const STACK_BYTES: usize = 512 * 1024 * 1024;
 /// How deep an expression may nest, macros expanded: upstream's limit of its parser.
 const MAX_DEPTH: usize = 250;
+/// The parser's time grows with the square of this.
+const MAX_BRACKETS: usize = 2 * MAX_DEPTH;
 /// The result of a macro's loop, as the parser names it.
 pub const ACCUMULATOR: &str = "@result";
 pub const MAP_INSERT: &str = "cel.@mapInsert";
@@ -73,6 +75,9 @@ pub fn parse(source: &str) -> Result<Node, String> {
             "expression code point size exceeds limit: size: {size}, limit {MAX_SOURCE_BYTES}"
         )));
     }
+    if nests_deeper(source, MAX_BRACKETS) {
+        return Err(error(&format!("expression recursion limit exceeded: {MAX_DEPTH}")));
+    }
     let source = source.to_owned();
     let thread = std::thread::Builder::new().name("cel-parser".into()).stack_size(STACK_BYTES);
     let parsing = thread.spawn(move || parse_here(&source));
@@ -89,6 +94,19 @@ fn parse_here(source: &str) -> Result<Node, String> {
     let mut root = reader.read(parsed)?;
     renumber(&mut root, &mut 0);
     Ok(root)
+}
+
+/// More brackets are open at some place, those in texts included.
+fn nests_deeper(source: &str, most: usize) -> bool {
+    let mut open = 0_usize;
+    source.bytes().any(|byte| {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > most
+    })
 }
 
 /// How many nodes a tree has.

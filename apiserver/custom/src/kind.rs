@@ -6,7 +6,10 @@ use std::{
     borrow::Cow,
     cmp::Ordering,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering as Order},
+    },
 };
 
 use serde_json::Value;
@@ -42,8 +45,12 @@ pub struct Definition {
     pub versions: Vec<Version>,
     /// Position of the version that is stored.
     storage: usize,
-    /// Objects written after this revision were written under these schemas.
-    since: u64,
+    /// Objects written after this revision were written under these schemas; unknown at first.
+    since: AtomicU64,
+    /// Nothing new is made.
+    deleting: bool,
+    /// Others are in its place.
+    replaced: AtomicBool,
 }
 
 /// One version of a definition.
@@ -76,15 +83,14 @@ pub struct Custom {
     fingerprint: String,
 }
 
-/// The rows of an established definition (as it is stored, written at a revision); none where it
-/// isn't served.
-pub fn kinds_of(definition: &Value, revision: u64) -> Vec<Arc<Kind>> {
+/// The rows of an established definition; none where it isn't served.
+pub fn kinds_of(definition: &Value) -> Vec<Arc<Kind>> {
     if !definition::established(definition) {
         return Vec::new();
     }
     let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
-    let read = Arc::new(Definition::read(spec, revision));
     let deleting = tree::has(&definition["metadata"], "deletionTimestamp");
+    let read = Arc::new(Definition::read(spec, deleting));
     let versions = tree::list(spec, "versions");
     let union = selectable(versions);
     let mut kinds: Vec<Arc<Kind>> = Vec::new();
@@ -123,6 +129,22 @@ pub fn kinds_of(definition: &Value, revision: u64) -> Vec<Arc<Kind>> {
     }
     sort_kinds(&mut kinds);
     kinds
+}
+
+/// No write by these rows begins after this.
+pub fn replace(rows: &[Arc<Kind>]) {
+    for custom in rows.iter().filter_map(|row| Custom::of(row)) {
+        custom.definition.replaced.store(true, Order::SeqCst);
+    }
+}
+
+/// Whoever writes by these rows does so after a revision. What was written before is, where that
+/// hasn't been said of them yet, read as of other schemas.
+pub fn in_use_since(rows: &[Arc<Kind>], revision: u64) {
+    for custom in rows.iter().filter_map(|row| Custom::of(row)) {
+        let since = &custom.definition.since;
+        let _ = since.compare_exchange(u64::MAX, revision, Order::Relaxed, Order::Relaxed);
+    }
 }
 
 /// What tells one state of a custom kind's definition from others; None for kinds that are compiled
@@ -165,7 +187,7 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
 }
 
 impl Definition {
-    fn read(spec: &Value, since: u64) -> Definition {
+    fn read(spec: &Value, deleting: bool) -> Definition {
         let versions = tree::list(spec, "versions");
         let storage = versions.iter().position(|version| tree::flag(version, "storage"));
         Definition {
@@ -173,7 +195,9 @@ impl Definition {
             kind: tree::text(&spec["names"], "kind").to_owned(),
             versions: versions.iter().map(Version::read).collect(),
             storage: storage.unwrap_or(0),
-            since,
+            since: AtomicU64::new(u64::MAX),
+            deleting,
+            replaced: AtomicBool::new(false),
         }
     }
 
@@ -415,8 +439,18 @@ impl Strategy for Custom {
         Ok(dropped)
     }
 
+    fn refuses_new(&self) -> Option<&'static str> {
+        let why = "create not allowed while custom resource definition is terminating";
+        self.definition.deleting.then_some(why)
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.definition.replaced.load(Order::SeqCst)
+    }
+
     fn serves_stored(&self, object: &Object) -> bool {
-        let written_under_this = object.revision > self.definition.since || object.revision == 0;
+        let since = self.definition.since.load(Order::Relaxed);
+        let written_under_this = object.revision > since || object.revision == 0;
         let head = format!("{{\"apiVersion\":\"{}\",", self.api_version);
         object.encoded().bytes().starts_with(head.as_bytes())
             && (written_under_this || self.version().schemaless)

@@ -21,7 +21,7 @@ mod validate;
 pub use definition::{
     CLEANUP, GROUP, PLURAL, conditions, definition_kind, established, names_status,
 };
-pub use kind::{fingerprint, kinds_of, sort_kinds};
+pub use kind::{fingerprint, in_use_since, kinds_of, replace, sort_kinds};
 pub use openapi::{Dialect, definitions};
 
 /// The kinds that are compiled in, with the one that makes others.

@@ -142,8 +142,11 @@ impl Kind {
         self.subresources.iter().find(|sub| sub.name == name)
     }
 
+    /// A verb is served. Of a kind on its way out, discovery offers less than that.
     pub fn has_verb(&self, verb: &str) -> bool {
+        let hidden = || ["create", "update", "patch"].contains(&verb);
         self.verbs.iter().any(|known| known == verb)
+            || (hidden() && self.strategy.refuses_new().is_some())
     }
 
     /// The facts about the stored form's fields; None for kinds that the facts table lacks.

@@ -121,6 +121,16 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Why no object is made any more, while those that there are may still be changed.
+    fn refuses_new(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The row isn't in the table any more: nothing is written by it.
+    fn is_replaced(&self) -> bool {
+        false
+    }
+
     /// The stored bytes are what readers of this row get.
     fn serves_stored(&self, _object: &Object) -> bool {
         true

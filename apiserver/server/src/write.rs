@@ -218,6 +218,10 @@ impl Run<'_> {
         // A PUT may create too.
         self.operation = Operation::Create;
         let kind = self.write.kind;
+        if let Some(why) = kind.strategy.refuses_new() {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            return Err(Status::forbidden(&kind.group_resource(), name, why));
+        }
         self.warn_of_inert();
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
@@ -532,8 +536,17 @@ impl Run<'_> {
 
     /// The revision of the commit; None where a comparison failed, once the cache knows why.
     async fn transact(&self, txn: Txn) -> Result<Option<u64>, Status> {
-        let cache = self.write.server.cache();
-        match cache.store().txn(txn).await.map_err(store_status)? {
+        let (cache, kind) = (self.write.server.cache(), self.write.kind);
+        let guard = if kind.is_custom() { Some(cache.writing_custom().await) } else { None };
+        if kind.strategy.is_replaced() {
+            let why = "the definition of this kind has just changed, please try again";
+            let mut status = Status::new(Reason::TooManyRequests, why);
+            status.details.get_or_insert_default().retry_after_seconds = 1;
+            return Err(status);
+        }
+        let outcome = cache.store().txn(txn).await.map_err(store_status)?;
+        drop(guard);
+        match outcome {
             TxnOutcome::Committed(revision) => Ok(Some(revision)),
             TxnOutcome::Failed { revision, .. } => {
                 cache.wait_for(revision).await;

@@ -5,11 +5,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use windlass_apiserver_custom::{GROUP, PLURAL, established, kinds_of, sort_kinds};
+use windlass_apiserver_custom::{
+    GROUP, PLURAL, established, in_use_since, kinds_of, replace, sort_kinds,
+};
 use windlass_apiserver_registry::Kind;
 use windlass_apiserver_store::{Batch, Event, RangeRequest, StoreError};
 use windlass_sdk_meta::{GroupResource, Object};
@@ -18,6 +21,9 @@ use super::{Cache, Resources, resource::ResourceCache, store_key};
 
 /// Keys in one answer of the store.
 const PAGE_KEYS: usize = 500;
+
+/// How long a change of a kind waits for writes that began before it.
+const WRITES_TAKE: Duration = Duration::from_secs(5);
 
 /// What each definition came to, by its key.
 pub(super) type Definitions = BTreeMap<Arc<str>, Rows>;
@@ -43,7 +49,7 @@ impl Cache {
             let next = page.items.last().map(|last| format!("{}\0", last.key));
             for item in page.items {
                 let mut known = Definitions::new();
-                define(&mut known, &item.key, &item.value, item.mod_revision);
+                define(&mut known, &item.key, &item.value);
                 found.append(&mut known);
             }
             match next.filter(|_| page.more) {
@@ -53,6 +59,7 @@ impl Cache {
         }
         *self.definitions.lock() = found;
         self.serve_customs(None).await?;
+        self.settle(revision);
         Ok(revision)
     }
 
@@ -65,19 +72,40 @@ impl Cache {
             for event in &batch.events {
                 match event {
                     Event::Put { now, .. } if now.key.starts_with(&prefix) => {
-                        changed |= define(&mut definitions, &now.key, &now.value, now.mod_revision);
+                        changed |= define(&mut definitions, &now.key, &now.value);
                     }
                     Event::Delete { key, .. } if key.starts_with(&prefix) => {
-                        changed |= definitions.remove(key).is_some();
+                        if let Some(gone) = definitions.remove(key) {
+                            replace(&gone.rows);
+                            changed = true;
+                        }
                     }
                     _ => {}
                 }
             }
         }
-        match changed {
-            true => self.serve_customs(Some(batch.revision)).await,
-            false => Ok(()),
+        if changed {
+            self.serve_customs(Some(batch.revision)).await?;
+            // Between the change and now, others have written by the rows that were before. Those
+            // that still do are through before the revision is read.
+            let through = tokio::time::timeout(WRITES_TAKE, self.custom_writes.write());
+            if through.await.is_err() {
+                tracing::warn!("a write of a custom resource takes long while its kind changes");
+            }
+            let mut request = RangeRequest { prefix: prefix.into(), ..RangeRequest::default() };
+            request.limit = 1;
+            self.settle(self.store.range(request).await?.revision);
         }
+        Ok(())
+    }
+
+    /// Held while an object of a custom kind is written.
+    pub async fn writing_custom(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.custom_writes.read().await
+    }
+
+    fn settle(&self, revision: u64) {
+        self.definitions.lock().values().for_each(|one| in_use_since(&one.rows, revision));
     }
 
     /// Makes table and resources what the definitions say. A resource that is new begins with what
@@ -171,7 +199,7 @@ fn definitions_prefix() -> String {
 
 /// Takes in one definition; tells whether its rows are others now. What doesn't concern them (its
 /// labels, conditions of another type) leaves the rows that there are.
-fn define(definitions: &mut Definitions, key: &Arc<str>, bytes: &[u8], revision: u64) -> bool {
+fn define(definitions: &mut Definitions, key: &Arc<str>, bytes: &[u8]) -> bool {
     let Ok(tree) = serde_json::from_slice::<Value>(bytes) else { return false };
     let made_from = serde_json::json!({"spec": tree["spec"], "names": tree["status"]["acceptedNames"],
         "established": established(&tree), "deleting": tree["metadata"]["deletionTimestamp"]});
@@ -179,7 +207,9 @@ fn define(definitions: &mut Definitions, key: &Arc<str>, bytes: &[u8], revision:
     if definitions.get(key).is_some_and(|known| known.made_from == made_from) {
         return false;
     }
-    let rows = kinds_of(&tree, revision);
-    definitions.insert(key.clone(), Rows { made_from, rows });
+    let rows = kinds_of(&tree);
+    if let Some(before) = definitions.insert(key.clone(), Rows { made_from, rows }) {
+        replace(&before.rows);
+    }
     true
 }

@@ -56,6 +56,8 @@ pub(crate) struct Cache {
     resources: RwLock<Arc<Resources>>,
     /// What each CustomResourceDefinition came to.
     definitions: Mutex<custom::Definitions>,
+    /// Write-locked for a moment when definitions have changed.
+    custom_writes: tokio::sync::RwLock<()>,
     /// Everything up to here is in `resources` and handed to their watchers.
     reached: progress::Progress,
     /// Objects of writes under way, by the address of their bytes: when the store's watch brings
@@ -101,6 +103,7 @@ impl Cache {
             registry,
             resources: RwLock::new(Arc::new(resources)),
             definitions: Mutex::default(),
+            custom_writes: tokio::sync::RwLock::default(),
             reached: progress::Progress::default(),
             prepared: Mutex::default(),
             claims: Mutex::default(),

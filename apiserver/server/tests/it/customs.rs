@@ -372,10 +372,16 @@ async fn several_versions() {
     let answer = cluster.run(&format!("PUT {CRDS}/gears.example.com {definition}")).await;
     expect![[r#"["v1beta1","v1"]"#]]
         .assert_eq(&answer.json()["status"]["storedVersions"].to_string());
+    // By the rows that were before, by the new ones, or not at all.
+    cluster.run(r#"PATCH /apis/example.com/v1/gears/a merge {"spec":{"metal":"zinc"}}"#).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let old = cluster.get("/apis/example.com/v1beta1/gears/a").await;
+    assert_eq!(old["spec"]["metal"], Value::Null);
     cluster.run(r#"PATCH /apis/example.com/v1/gears/a merge {"spec":{"metal":"tin"}}"#).await;
     let new = cluster.get("/apis/example.com/v1/gears/a").await;
     let old = cluster.get("/apis/example.com/v1beta1/gears/a").await;
-    expect![[r#""example.com/v1" {"teeth":5,"metal":"iron"} "example.com/v1beta1" {"teeth":5,"metal":"tin"}"#]].assert_eq(&both(&new, &old));
+    expect![[r#""example.com/v1" {"teeth":5,"metal":"tin"} "example.com/v1beta1" {"teeth":5}"#]]
+        .assert_eq(&both(&new, &old));
 }
 
 #[tokio::test(start_paused = true)]
@@ -388,16 +394,26 @@ async fn names_are_taken_once() {
     let rival =
         until(&cluster, "gears.example.com", |crd| !state(crd, "NamesAccepted").is_empty()).await;
     expect![[r#"{"conditions":[{"type":"NamesAccepted","status":"False","reason":"ListKindConflict","message":"\"WidgetList\" is already in use","lastTransitionTime":"2026-11-23T17:20:00Z"},{"type":"Established","status":"False","reason":"NotAccepted","message":"not all names are accepted","lastTransitionTime":"2026-11-23T17:20:00Z"}],"acceptedNames":{"plural":"gears","kind":""},"storedVersions":["v1beta1"]}"#]].assert_eq(&rival["status"].to_string());
-    cluster.session(&["GET /apis/example.com/v1/gears"], expect![[r#"
+    cluster
+        .session(
+            &["GET /apis/example.com/v1/gears"],
+            expect![[r#"
         GET /apis/example.com/v1/gears
             404 NotFound: the server could not find the requested resource
-    "#]]).await;
+    "#]],
+        )
+        .await;
     cluster.run(&format!("DELETE {CRDS}/widgets.example.com")).await;
     until(&cluster, "gears.example.com", |crd| state(crd, "Established") == "True").await;
-    cluster.session(&["GET /apis/example.com/v1/gears"], expect![[r#"
+    cluster
+        .session(
+            &["GET /apis/example.com/v1/gears"],
+            expect![[r#"
         GET /apis/example.com/v1/gears
             200 WidgetList []
-    "#]]).await;
+    "#]],
+        )
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -409,7 +425,8 @@ async fn a_definition_takes_its_instances_along() {
         "metadata": {"name": "b", "finalizers": ["example.com/hold"]}, "spec": {"size": 1}});
     cluster.run(&format!("POST {WIDGETS} {held}")).await;
     let answer = cluster.run(&format!("DELETE {CRDS}/widgets.example.com")).await;
-    expect![[r#"["customresourcecleanup.apiextensions.k8s.io"]"#]].assert_eq(&answer.json()["metadata"]["finalizers"].to_string());
+    expect![[r#"["customresourcecleanup.apiextensions.k8s.io"]"#]]
+        .assert_eq(&answer.json()["metadata"]["finalizers"].to_string());
     for _ in 0..1000 {
         if cluster.get(&format!("{WIDGETS}/a")).await["code"] == 404 {
             break;
@@ -427,17 +444,35 @@ async fn a_definition_takes_its_instances_along() {
                 GET /apis/example.com/v1/namespaces/default/widgets
                     200 WidgetList [b]
                 POST /apis/example.com/v1/namespaces/default/widgets {"apiVersion":"example.com/v1","kind"
-                    405 MethodNotAllowed: the server does not allow this method on the requested resource
+                    403 Forbidden: widgets.example.com "c" is forbidden: create not allowed while custom resource definition is terminating
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b merge {"metadata":{"finalizers":nu
-                    405 MethodNotAllowed: the server does not allow this method on the requested resource
+                    200 Widget b +9
             "#]],
         )
         .await;
     until(&cluster, "widgets.example.com", |crd| crd["code"] == 404).await;
-    cluster.session(&[&format!("GET {WIDGETS}"), "GET /apis/example.com"], expect![[""]]).await;
+    cluster
+        .session(
+            &[&format!("GET {WIDGETS}"), "GET /apis/example.com"],
+            expect![[r#"
+        GET /apis/example.com/v1/namespaces/default/widgets
+            404 NotFound: the server could not find the requested resource
+        GET /apis/example.com
+            404 NotFound: the server could not find the requested resource
+    "#]],
+        )
+        .await;
     // Another of its name begins empty.
     define(&cluster, &widgets()).await;
-    cluster.session(&[&format!("GET {WIDGETS}")], expect![[""]]).await;
+    cluster
+        .session(
+            &[&format!("GET {WIDGETS}")],
+            expect![[r#"
+        GET /apis/example.com/v1/namespaces/default/widgets
+            200 WidgetList []
+    "#]],
+        )
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -457,8 +492,9 @@ async fn a_restart_and_a_new_default() {
     fields.as_object_mut().expect("an object").remove("color");
     definition["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.added"}]);
     cluster.run(&format!("PUT {CRDS}/widgets.example.com {definition}")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let a = cluster.get(&format!("{WIDGETS}/a")).await;
-    expect![[r#"{"size":1,"color":"red","min":1}"#]].assert_eq(&a["spec"].to_string());
+    expect![[r#"{"size":1,"min":1,"added":"later"}"#]].assert_eq(&a["spec"].to_string());
     cluster
         .session(
             &[
@@ -490,10 +526,12 @@ async fn documents_and_tables() {
     let document = cluster.get("/openapi/v3/apis/example.com/v1").await;
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let own: Vec<&String> = schemas.keys().filter(|name| name.starts_with("com.")).collect();
-    expect![[r#"["com.example.v1.Widget", "com.example.v1.WidgetList"]"#]].assert_eq(&format!("{own:?}"));
+    expect![[r#"["com.example.v1.Widget", "com.example.v1.WidgetList"]"#]]
+        .assert_eq(&format!("{own:?}"));
     assert!(schemas.contains_key("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"));
     let color = &schemas["com.example.v1.Widget"]["properties"]["spec"]["properties"]["color"];
-    expect![[r#"{"type":"string","default":"red","enum":["red","blue"]}"#]].assert_eq(&color.to_string());
+    expect![[r#"{"type":"string","default":"red","enum":["red","blue"]}"#]]
+        .assert_eq(&color.to_string());
     let patch =
         &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}"]["patch"];
     let types: Vec<&String> =
@@ -506,7 +544,8 @@ async fn documents_and_tables() {
     let table = cluster.read(request).await.json();
     let columns = table["columnDefinitions"].as_array().into_iter().flatten();
     let columns: Vec<&Value> = columns.map(|column| &column["name"]).collect();
-    expect![[r#"[String("Name"), String("Size"), String("Age")] ["a",4,"0s"]"#]].assert_eq(&format!("{columns:?} {}", table["rows"][0]["cells"]));
+    expect![[r#"[String("Name"), String("Size"), String("Age")] ["a",4,"0s"]"#]]
+        .assert_eq(&format!("{columns:?} {}", table["rows"][0]["cells"]));
 }
 
 #[tokio::test]
