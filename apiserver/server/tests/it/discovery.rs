@@ -198,7 +198,7 @@ async fn plain_discovery() {
     out += &format!("\n{}", cluster.get("/apis/apps").await);
     out += &format!("\n{}", cluster.get("/api").await);
     expect![[r#"
-        apps authentication.k8s.io authorization.k8s.io batch coordination.k8s.io discovery.k8s.io events.k8s.io metrics.k8s.io networking.k8s.io node.k8s.io policy rbac.authorization.k8s.io scheduling.k8s.io windlass.dev
+        apiextensions.k8s.io apps authentication.k8s.io authorization.k8s.io batch coordination.k8s.io discovery.k8s.io events.k8s.io metrics.k8s.io networking.k8s.io node.k8s.io policy rbac.authorization.k8s.io scheduling.k8s.io windlass.dev
         /api/v1: configmaps endpoints events limitranges namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status persistentvolumeclaims persistentvolumeclaims/status pods pods/attach pods/binding pods/ephemeralcontainers pods/eviction pods/exec pods/log pods/portforward pods/proxy pods/status podtemplates replicationcontrollers replicationcontrollers/scale replicationcontrollers/status resourcequotas resourcequotas/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
         /apis/apps/v1: controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status
         /apis/events.k8s.io/v1: events
