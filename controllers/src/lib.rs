@@ -5,11 +5,14 @@
 //! own name, so each also works against an upstream cluster in place of upstream's.
 
 mod deployment;
+mod disruption;
 mod endpointslice;
 mod garbage;
 mod kit;
 mod namespace;
 mod node_taints;
+mod protection;
+mod quota;
 mod replicaset;
 mod root_ca;
 mod service_account;
@@ -26,12 +29,17 @@ pub use root_ca::NAME as ROOT_CA_PUBLISHER;
 pub fn all() -> Vec<ControllerRow> {
     vec![
         row!("deployment-controller", deployment::Deployments),
+        row!("disruption-controller", disruption::Disruptions),
         row!("endpointslice-controller", endpointslice::EndpointSlices),
         row!("generic-garbage-collector", garbage::Garbage),
         row!("namespace-controller", namespace::Namespaces),
         row!("node-controller", node_taints::NodeTaints),
+        row!("pv-protection-controller", protection::Volumes),
+        row!("pvc-protection-controller", protection::Claims),
         row!("replicaset-controller", replicaset::ReplicaSets),
+        row!("resourcequota-controller", quota::Quotas),
         row!("service-account-controller", service_account::ServiceAccounts),
+        row!("volumeattributesclass-protection-controller", protection::AttributesClasses),
     ]
 }
 

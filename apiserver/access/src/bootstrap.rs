@@ -1,309 +1,39 @@
-//! The roles and bindings that a cluster starts with, as data: upstream's names and rules, for the
-//! users everybody expects and for the components of this cluster. Rules may name resources that
-//! are not served yet; they then allow nothing.
+//! The roles and bindings that a cluster starts with. Upstream's are a text (`bootstrap/roles.txt`),
+//! so that a new release is a new text; what is ours is another (`bootstrap/own.txt`): more rules of
+//! a role that upstream has too, or a role under the name by which people know it, such as
+//! metrics-server's, whose place the API server takes. Rules may name resources that are not served;
+//! they then allow nothing.
+//!
+//! A line without a blank at its beginning is a role: its sort, its name, the aggregating role that
+//! takes its rules over (`part-of`), the one whose parts it gathers (`gathers`). The lines below it are
+//! its rules: verbs; groups (`core` is the one without a name); resources; names. Of a rule about
+//! paths: verbs; paths.
 
 use serde_json::{Value, json};
 
 use crate::authorization::rbac::{self, Rule};
 
-/// A cluster role: its name, and what it allows.
+const TEXTS: [&str; 2] = [include_str!("bootstrap/roles.txt"), include_str!("bootstrap/own.txt")];
+const SYSTEM: &str = "kube-system";
+const CONTROLLER: &str = "system:controller:";
+
+/// One role of the texts.
+#[derive(Default)]
 struct Role {
+    /// `clusterrole`, `controller` (a cluster role for the service account of that name) or `role`
+    /// (`namespace/name`).
+    sort: &'static str,
     name: &'static str,
-    /// The aggregating role (`view`, `edit`, `admin`) that takes these rules over, if any.
     part_of: &'static str,
-    content: Content,
+    gathers: &'static str,
+    rules: Vec<&'static str>,
 }
-
-enum Content {
-    Rules(&'static [Row]),
-    /// Gathers all roles that are part of the named one.
-    Gathers(&'static str),
-}
-
-/// A rule; lists are separated by blanks, `core` is the group without a name.
-enum Row {
-    On(&'static str, &'static str, &'static str),
-    /// On resources of these names only.
-    OnNamed(&'static str, &'static str, &'static str, &'static str),
-    Paths(&'static str, &'static str),
-}
-
-use Content::{Gathers, Rules};
-use Row::{On, OnNamed, Paths};
-
-const READ: &str = "get list watch";
-const WRITE: &str = "create delete deletecollection patch update";
-const ALL_BUT_ANY: &str = "create delete deletecollection get list patch update watch";
-const EVENTS: Row = On("create patch update", "core events.k8s.io", "events");
-
-/// All cluster roles but those of controllers.
-const ROLES: &[Role] = &[
-    role("cluster-admin", &[On("*", "*", "*"), Paths("*", "*")]),
-    gathers("admin", "", "admin"),
-    gathers("edit", "admin", "edit"),
-    gathers("view", "edit", "view"),
-    part(
-        "system:aggregate-to-admin",
-        "admin",
-        &[
-            On("create", "authorization.k8s.io", "localsubjectaccessreviews"),
-            On(ALL_BUT_ANY, "rbac.authorization.k8s.io", "rolebindings roles"),
-        ],
-    ),
-    part(
-        "system:aggregate-to-edit",
-        "edit",
-        &[
-            On(
-                READ,
-                "core",
-                "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy",
-            ),
-            On("impersonate", "core", "serviceaccounts"),
-            On(WRITE, "core", "pods pods/attach pods/exec pods/portforward pods/proxy"),
-            On("create", "core", "pods/eviction serviceaccounts/token"),
-            On(
-                WRITE,
-                "core",
-                "configmaps events persistentvolumeclaims replicationcontrollers \
-                 replicationcontrollers/scale secrets serviceaccounts services services/proxy",
-            ),
-            On(
-                WRITE,
-                "apps",
-                "daemonsets deployments deployments/rollback deployments/scale replicasets \
-                 replicasets/scale statefulsets statefulsets/scale",
-            ),
-            On(WRITE, "autoscaling", "horizontalpodautoscalers"),
-            On(WRITE, "batch", "cronjobs jobs"),
-            On(WRITE, "policy", "poddisruptionbudgets"),
-            On(WRITE, "networking.k8s.io", "ingresses networkpolicies"),
-            On(ALL_BUT_ANY, "coordination.k8s.io", "leases"),
-            On(WRITE, "windlass.dev", "keyvalues"),
-        ],
-    ),
-    part(
-        "system:aggregate-to-view",
-        "view",
-        &[
-            On(
-                READ,
-                "core",
-                "configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods \
-                 replicationcontrollers replicationcontrollers/scale serviceaccounts services \
-                 services/status",
-            ),
-            On(
-                READ,
-                "core",
-                "bindings events limitranges namespaces/status pods/log pods/status \
-                 replicationcontrollers/status resourcequotas resourcequotas/status",
-            ),
-            On(READ, "core", "namespaces"),
-            On(READ, "discovery.k8s.io", "endpointslices"),
-            On(
-                READ,
-                "apps",
-                "controllerrevisions daemonsets daemonsets/status deployments deployments/scale \
-                 deployments/status replicasets replicasets/scale replicasets/status statefulsets \
-                 statefulsets/scale statefulsets/status",
-            ),
-            On(READ, "autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status"),
-            On(READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
-            On(READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
-            On(READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
-            On(READ, "windlass.dev", "keyvalues"),
-        ],
-    ),
-    // Under the name that metrics-server gives it, whose place the API server takes.
-    part("system:aggregated-metrics-reader", "view", &[On(READ, "metrics.k8s.io", "nodes pods")]),
-    role(
-        "system:basic-user",
-        &[
-            On(
-                "create",
-                "authorization.k8s.io",
-                "selfsubjectaccessreviews selfsubjectrulesreviews",
-            ),
-            On("create", "authentication.k8s.io", "selfsubjectreviews"),
-        ],
-    ),
-    role(
-        "system:discovery",
-        &[Paths(
-            "get",
-            "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/",
-        )],
-    ),
-    role(
-        "system:public-info-viewer",
-        &[Paths("get", "/healthz /livez /readyz /version /version/")],
-    ),
-    // Whoever checks tokens of service accounts without asking the API server.
-    role(
-        "system:service-account-issuer-discovery",
-        &[Paths(
-            "get",
-            "/.well-known/openid-configuration /.well-known/openid-configuration/ \
-             /openid/v1/jwks /openid/v1/jwks/",
-        )],
-    ),
-    role(
-        "system:monitoring",
-        &[Paths(
-            "get",
-            "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
-        )],
-    ),
-    role(
-        "system:kubelet-api-admin",
-        &[
-            On("get list watch proxy", "core", "nodes"),
-            On("*", "core", "nodes/log nodes/metrics nodes/proxy nodes/stats"),
-        ],
-    ),
-    role(
-        "system:auth-delegator",
-        &[
-            On("create", "authentication.k8s.io", "tokenreviews"),
-            On("create", "authorization.k8s.io", "subjectaccessreviews"),
-        ],
-    ),
-    role(
-        "system:kube-scheduler",
-        &[
-            EVENTS,
-            On("create", "coordination.k8s.io", "leases"),
-            OnNamed("get update", "coordination.k8s.io", "leases", "kube-scheduler"),
-            On(READ, "core", "nodes"),
-            On("delete get list watch", "core", "pods"),
-            On("create", "core", "bindings pods/binding"),
-            On("patch update", "core", "pods/status"),
-            On(READ, "core", "replicationcontrollers services"),
-            On(READ, "apps", "replicasets statefulsets"),
-            On(READ, "policy", "poddisruptionbudgets"),
-            On(READ, "core", "persistentvolumeclaims persistentvolumes namespaces"),
-            On("create", "authentication.k8s.io", "tokenreviews"),
-            On("create", "authorization.k8s.io", "subjectaccessreviews"),
-            On(READ, "storage.k8s.io", "csinodes csidrivers csistoragecapacities"),
-        ],
-    ),
-    // Also the reader behind the informers that all controllers share.
-    role(
-        "system:kube-controller-manager",
-        &[
-            EVENTS,
-            On("create", "coordination.k8s.io", "leases"),
-            OnNamed("get update", "coordination.k8s.io", "leases", "kube-controller-manager"),
-            On("create get update", "core", "secrets serviceaccounts"),
-            On("delete", "core", "secrets"),
-            On("get", "core", "configmaps namespaces"),
-            On("create", "authentication.k8s.io", "tokenreviews"),
-            On("create", "authorization.k8s.io", "subjectaccessreviews"),
-            On("list watch", "*", "*"),
-            On("create", "core", "serviceaccounts/token"),
-        ],
-    ),
-    role("system:kube-dns", &[On("list watch", "core", "endpoints services")]),
-    role(
-        "system:node-proxier",
-        &[
-            On("list watch", "core", "endpoints services"),
-            On(READ, "core", "nodes"),
-            EVENTS,
-            On("list watch", "discovery.k8s.io", "endpointslices"),
-        ],
-    ),
-    role("system:node", NODE),
-];
-
-/// What the Node authoriser falls back to for resources that it doesn't look at one by one.
-const NODE: &[Row] = &[
-    On("create", "authentication.k8s.io", "tokenreviews"),
-    On("create", "authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews"),
-    On(READ, "core", "services"),
-    On("create get list watch patch update", "core", "nodes"),
-    On("patch update", "core", "nodes/status"),
-    On("create patch update", "core", "events"),
-    On("create delete get list watch", "core", "pods"),
-    On("patch update", "core", "pods/status"),
-    On("create", "core", "pods/eviction"),
-    On(READ, "core", "configmaps secrets"),
-    On("get", "core", "persistentvolumeclaims persistentvolumes endpoints"),
-    On("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
-    On("create delete get patch update", "coordination.k8s.io", "leases"),
-    On("get", "storage.k8s.io", "volumeattachments"),
-    On("create", "core", "serviceaccounts/token"),
-    On("get patch update", "core", "persistentvolumeclaims/status"),
-    On(READ, "storage.k8s.io", "csidrivers"),
-    On("create delete get patch update", "storage.k8s.io", "csinodes"),
-    On(READ, "node.k8s.io", "runtimeclasses"),
-];
-
-/// `system:controller:NAME`, each bound to the service account NAME in kube-system.
-const CONTROLLERS: &[(&str, &[Row])] = &[
-    (
-        "deployment-controller",
-        &[
-            On("get list update watch", "apps", "deployments"),
-            On("update", "apps", "deployments/status deployments/finalizers"),
-            On("create delete get list patch update watch", "apps", "replicasets"),
-            On("get list update watch", "core", "pods"),
-            EVENTS,
-        ],
-    ),
-    (
-        "replicaset-controller",
-        &[
-            On("get list update watch", "apps", "replicasets"),
-            On("update", "apps", "replicasets/status replicasets/finalizers"),
-            On("create delete list patch watch", "core", "pods"),
-            EVENTS,
-        ],
-    ),
-    (
-        "endpointslice-controller",
-        &[
-            On(READ, "core", "nodes pods services"),
-            On("update", "core", "services/finalizers"),
-            On("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
-            EVENTS,
-        ],
-    ),
-    (
-        "namespace-controller",
-        &[
-            On("delete get list watch", "core", "namespaces"),
-            On("update", "core", "namespaces/finalize namespaces/status"),
-            On("delete deletecollection get list watch", "*", "*"),
-        ],
-    ),
-    ("generic-garbage-collector", &[On("delete get list patch update watch", "*", "*"), EVENTS]),
-    ("service-account-controller", &[On("create", "core", "serviceaccounts"), EVENTS]),
-    ("root-ca-cert-publisher", &[On("create update", "core", "configmaps"), EVENTS]),
-    (
-        "node-controller",
-        &[
-            On("delete get list patch update watch", "core", "nodes"),
-            On("patch update", "core", "nodes/status pods/status"),
-            On("delete get list watch", "core", "pods"),
-            EVENTS,
-        ],
-    ),
-    (
-        "pod-garbage-collector",
-        &[
-            On("delete list watch", "core", "pods"),
-            On(READ, "core", "nodes"),
-            On("patch", "core", "pods/status"),
-        ],
-    ),
-];
 
 /// Cluster role, and who has it; `User`, `Group` or `ServiceAccount` before the name.
 const BINDINGS: &[(&str, &[(&str, &str)])] = &[
     ("cluster-admin", &[("Group", "system:masters")]),
     ("system:basic-user", &[("Group", "system:authenticated")]),
+    ("system:cluster-trust-bundle-discovery", &[("Group", "system:serviceaccounts")]),
     ("system:discovery", &[("Group", "system:authenticated")]),
     (
         "system:public-info-viewer",
@@ -312,6 +42,7 @@ const BINDINGS: &[(&str, &[(&str, &str)])] = &[
     ("system:monitoring", &[("Group", "system:monitoring")]),
     ("system:service-account-issuer-discovery", &[("Group", "system:serviceaccounts")]),
     ("system:kube-scheduler", &[("User", "system:kube-scheduler")]),
+    ("system:volume-scheduler", &[("User", "system:kube-scheduler")]),
     ("system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
     ("system:kube-dns", &[("ServiceAccount", "kube-dns")]),
     ("system:node-proxier", &[("User", "system:kube-proxy")]),
@@ -319,69 +50,171 @@ const BINDINGS: &[(&str, &[(&str, &str)])] = &[
     ("system:node", &[]),
 ];
 
-/// ClusterRoles and their bindings that the server creates at start where they are missing.
+/// Namespace, binding, role of that namespace, and who has it.
+type NamespaceBinding =
+    (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const NAMESPACE_BINDINGS: &[NamespaceBinding] = &[
+    (
+        SYSTEM,
+        "system::extension-apiserver-authentication-reader",
+        "extension-apiserver-authentication-reader",
+        &[("User", "system:kube-controller-manager"), ("User", "system:kube-scheduler")],
+    ),
+    (
+        SYSTEM,
+        "system::leader-locking-kube-controller-manager",
+        "system::leader-locking-kube-controller-manager",
+        &[
+            ("User", "system:kube-controller-manager"),
+            ("ServiceAccount", "kube-controller-manager"),
+            ("ServiceAccount", "leader-election-controller"),
+        ],
+    ),
+    (
+        SYSTEM,
+        "system::leader-locking-kube-scheduler",
+        "system::leader-locking-kube-scheduler",
+        &[("User", "system:kube-scheduler"), ("ServiceAccount", "kube-scheduler")],
+    ),
+    (
+        SYSTEM,
+        "system:controller:bootstrap-signer",
+        "system:controller:bootstrap-signer",
+        &[("ServiceAccount", "bootstrap-signer")],
+    ),
+    (
+        SYSTEM,
+        "system:controller:cloud-provider",
+        "system:controller:cloud-provider",
+        &[("ServiceAccount", "cloud-provider")],
+    ),
+    (
+        SYSTEM,
+        "system:controller:token-cleaner",
+        "system:controller:token-cleaner",
+        &[("ServiceAccount", "token-cleaner")],
+    ),
+    (
+        "kube-public",
+        "system:controller:bootstrap-signer",
+        "system:controller:bootstrap-signer",
+        &[("ServiceAccount", "bootstrap-signer")],
+    ),
+];
+
+/// Roles and their bindings that the server creates at start where they are missing.
 pub fn bootstrap_objects() -> Vec<Value> {
-    let mut objects: Vec<Value> = ROLES.iter().map(cluster_role).collect();
-    for (name, rows) in CONTROLLERS {
-        let name = format!("system:controller:{name}");
-        objects.push(object("ClusterRole", &name, "", json!({"rules": rules(rows)})));
-    }
+    let roles = roles();
+    let mut objects: Vec<Value> = roles.iter().map(Role::object).collect();
     for (role, subjects) in BINDINGS {
-        objects.push(binding(role, subjects));
+        objects.push(binding("", role, role, subjects));
     }
-    for (name, _) in CONTROLLERS {
-        let role = format!("system:controller:{name}");
-        objects.push(binding(&role, &[("ServiceAccount", name)]));
+    for role in roles.iter().filter(|role| role.sort == "controller") {
+        let name = format!("{CONTROLLER}{}", role.name);
+        objects.push(binding("", &name, &name, &[("ServiceAccount", role.name)]));
+    }
+    for (namespace, name, role, subjects) in NAMESPACE_BINDINGS {
+        objects.push(binding(namespace, name, role, subjects));
     }
     objects
 }
 
 /// The rules of `system:node`.
 pub(crate) fn node_rules() -> Vec<Rule> {
-    rbac::rules_in(&json!({"rules": rules(NODE)}))
+    let roles = roles();
+    let node = roles.iter().find(|role| role.name == "system:node");
+    node.map(|role| rbac::rules_in(&role.object())).unwrap_or_default()
 }
 
-const fn role(name: &'static str, rows: &'static [Row]) -> Role {
-    part(name, "", rows)
-}
-
-const fn part(name: &'static str, part_of: &'static str, rows: &'static [Row]) -> Role {
-    Role { name, part_of, content: Rules(rows) }
-}
-
-const fn gathers(name: &'static str, part_of: &'static str, whole: &'static str) -> Role {
-    Role { name, part_of, content: Gathers(whole) }
-}
-
-fn cluster_role(role: &Role) -> Value {
-    let content = match role.content {
-        Rules(rows) => json!({"rules": rules(rows)}),
-        Gathers(whole) => {
-            let label = aggregation_label(whole);
-            json!({
-                "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]},
-                "rules": [],
-            })
+/// All roles of the texts; what is said of a role twice is added up.
+fn roles() -> Vec<Role> {
+    let mut roles: Vec<Role> = Vec::new();
+    let mut at = 0;
+    for line in TEXTS.iter().flat_map(|text| text.lines()) {
+        if let Some(rule) = line.strip_prefix("  ") {
+            if let Some(role) = roles.get_mut(at) {
+                role.rules.push(rule);
+            }
+            continue;
         }
-    };
-    object("ClusterRole", role.name, role.part_of, content)
+        let mut words = line.split(' ');
+        let mut role = Role {
+            sort: words.next().unwrap_or_default(),
+            name: words.next().unwrap_or_default(),
+            ..Role::default()
+        };
+        while let (Some(key), Some(value)) = (words.next(), words.next()) {
+            match key {
+                "part-of" => role.part_of = value,
+                _ => role.gathers = value,
+            }
+        }
+        let same = |known: &Role| (known.sort, known.name) == (role.sort, role.name);
+        at = roles.iter().position(same).unwrap_or(roles.len());
+        if at == roles.len() {
+            roles.push(role);
+        }
+    }
+    roles
 }
 
-fn binding(role: &str, subjects: &[(&str, &str)]) -> Value {
+impl Role {
+    fn object(&self) -> Value {
+        let rules: Vec<Value> = self.rules.iter().map(|text| rule(text)).collect();
+        let mut content = json!({"rules": rules});
+        if !self.gathers.is_empty() {
+            let label = aggregation_label(self.gathers);
+            content["aggregationRule"] =
+                json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
+        }
+        match self.sort {
+            "role" => {
+                let (namespace, name) = self.name.split_once('/').unwrap_or((SYSTEM, self.name));
+                object("Role", namespace, name, "", content)
+            }
+            "controller" => {
+                object("ClusterRole", "", &format!("{CONTROLLER}{}", self.name), "", content)
+            }
+            _ => object("ClusterRole", "", self.name, self.part_of, content),
+        }
+    }
+}
+
+fn rule(text: &str) -> Value {
+    let words = |text: &str| -> Vec<String> {
+        let word = |word: &str| if word == "core" { String::new() } else { word.to_owned() };
+        text.split_whitespace().map(word).collect()
+    };
+    let parts: Vec<Vec<String>> = text.split(';').map(words).collect();
+    match parts.as_slice() {
+        [verbs, groups, resources] => {
+            json!({"verbs": verbs, "apiGroups": groups, "resources": resources})
+        }
+        [verbs, groups, resources, names] => json!({"verbs": verbs, "apiGroups": groups,
+            "resources": resources, "resourceNames": names}),
+        [verbs, paths] => json!({"verbs": verbs, "nonResourceURLs": paths}),
+        _ => Value::Null,
+    }
+}
+
+fn binding(namespace: &str, name: &str, role: &str, subjects: &[(&str, &str)]) -> Value {
     let subjects: Vec<Value> = subjects
         .iter()
         .map(|(kind, name)| match *kind {
-            "ServiceAccount" => json!({"kind": kind, "name": name, "namespace": "kube-system"}),
+            "ServiceAccount" => json!({"kind": kind, "name": name, "namespace": SYSTEM}),
             _ => json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}),
         })
         .collect();
-    let role_ref =
-        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
-    let content = json!({"subjects": subjects, "roleRef": role_ref});
-    object("ClusterRoleBinding", role, "", content)
+    let (kind, of) = match namespace {
+        "" => ("ClusterRoleBinding", "ClusterRole"),
+        _ => ("RoleBinding", "Role"),
+    };
+    let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": of, "name": role});
+    object(kind, namespace, name, "", json!({"subjects": subjects, "roleRef": role_ref}))
 }
 
-fn object(kind: &str, name: &str, part_of: &str, content: Value) -> Value {
+fn object(kind: &str, namespace: &str, name: &str, part_of: &str, content: Value) -> Value {
     let mut object = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": kind,
@@ -391,6 +224,9 @@ fn object(kind: &str, name: &str, part_of: &str, content: Value) -> Value {
             "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
         },
     });
+    if !namespace.is_empty() {
+        object["metadata"]["namespace"] = namespace.into();
+    }
     if !part_of.is_empty() {
         object["metadata"]["labels"][aggregation_label(part_of)] = "true".into();
     }
@@ -404,20 +240,46 @@ fn aggregation_label(whole: &str) -> String {
     format!("rbac.authorization.k8s.io/aggregate-to-{whole}")
 }
 
-fn rules(rows: &[Row]) -> Vec<Value> {
-    let words = |text: &str| -> Vec<String> {
-        let word = |word: &str| if word == "core" { String::new() } else { word.to_owned() };
-        text.split_whitespace().map(word).collect()
-    };
-    let on = |verbs: &str, groups: &str, resources: &str| json!({"verbs": words(verbs), "apiGroups": words(groups), "resources": words(resources)});
-    let rule = |row: &Row| match row {
-        On(verbs, groups, resources) => on(verbs, groups, resources),
-        OnNamed(verbs, groups, resources, names) => {
-            let mut rule = on(verbs, groups, resources);
-            rule["resourceNames"] = words(names).into();
-            rule
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_texts_are_read_whole() {
+        let roles = roles();
+        let of = |name: &str| roles.iter().find(|role| role.name == name).expect("a role");
+        for role in &roles {
+            assert!(["clusterrole", "controller", "role"].contains(&role.sort), "{}", role.name);
+            assert_eq!(role.rules.is_empty(), !role.gathers.is_empty(), "{}", role.name);
+            assert!(role.rules.iter().all(|text| !rule(text).is_null()), "{}", role.name);
         }
-        Paths(verbs, paths) => json!({"verbs": words(verbs), "nonResourceURLs": words(paths)}),
-    };
-    rows.iter().map(rule).collect()
+        assert_eq!(roles.iter().filter(|role| role.sort == "controller").count(), 41);
+        assert!(of("system:aggregate-to-edit").rules.iter().any(|rule| rule.contains("keyvalues")));
+        let view = of("view").object();
+        assert_eq!(view["metadata"]["labels"][aggregation_label("edit")], "true");
+        let role = of("kube-system/extension-apiserver-authentication-reader").object();
+        assert_eq!(
+            (&role["kind"], &role["metadata"]["namespace"]),
+            (&json!("Role"), &json!("kube-system"))
+        );
+        assert_eq!(
+            role["rules"],
+            json!([{"verbs": ["get", "list", "watch"], "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": ["extension-apiserver-authentication"]}])
+        );
+    }
+
+    #[test]
+    fn every_binding_has_its_role() {
+        let objects = bootstrap_objects();
+        let named = |object: &Value| {
+            (object["metadata"]["namespace"].clone(), object["metadata"]["name"].clone())
+        };
+        let roles: Vec<_> = objects.iter().filter(|o| o["rules"].is_array()).map(named).collect();
+        for bound in objects.iter().filter(|object| object["roleRef"].is_object()) {
+            let role = (named(bound).0, bound["roleRef"]["name"].clone());
+            assert!(roles.contains(&role), "{role:?}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use admission::{Admission, AdmissionOptions, AdmissionRequest, Operation};
+pub use admission::{Admission, AdmissionOptions, AdmissionRequest, Charge, Operation, charge};
 pub use authentication::Authenticator;
 pub use authorization::{Attributes, Authorizer, Decision, Rule};
 pub use bootstrap::bootstrap_objects;

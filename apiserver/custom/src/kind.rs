@@ -404,7 +404,7 @@ impl Strategy for Custom {
         })
     }
 
-    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+    fn warnings(&self, _sub: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
         let known = old.map_or(&[][..], |old| tree::list(&old["metadata"], "finalizers"));
         let all = tree::list(&object["metadata"], "finalizers").iter();
         let new = all.filter(|one| !known.contains(one)).filter_map(Value::as_str);

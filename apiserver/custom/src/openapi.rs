@@ -55,27 +55,25 @@ pub fn definitions(kind: &Kind, dialect: Dialect) -> Option<(String, String, Map
     let mut items = json!({"description": format!("{} is a list of {}", kind.list_kind, kind.kind),
         "type": "object", "required": ["items"], "properties": {
             "apiVersion": {"type": "string", "description": API_VERSION},
-            "items": {"type": "array", "items": reference(&name, dialect),
+            "items": {"type": "array", "items": reference(&name),
                 "description": format!("List of {}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md", kind.plural)},
             "kind": {"type": "string", "description": KIND},
-            "metadata": reference(LIST_META, dialect)}});
+            "metadata": reference(LIST_META)}});
     items["x-kubernetes-group-version-kind"] = gvk(&kind.list_kind);
     let all = Map::from_iter([(name.clone(), Value::Object(object)), (list.clone(), items)]);
     Some((name, list, all))
 }
 
-fn reference(name: &str, dialect: Dialect) -> Value {
-    match dialect {
-        Dialect::V2 => json!({"$ref": format!("#/definitions/{name}")}),
-        Dialect::V3 => json!({"$ref": format!("#/components/schemas/{name}")}),
-    }
+/// As version 3 writes it: whoever writes version 2 turns all references of a document.
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
 fn add_meta(object: &mut Map<String, Value>, dialect: Dialect) {
     let properties = object.entry("properties").or_insert_with(|| json!({}));
     properties["apiVersion"] = json!({"type": "string", "description": API_VERSION});
     properties["kind"] = json!({"type": "string", "description": KIND});
-    let metadata = reference(OBJECT_META, dialect);
+    let metadata = reference(OBJECT_META);
     properties["metadata"] = match dialect {
         Dialect::V2 => metadata,
         Dialect::V3 => {

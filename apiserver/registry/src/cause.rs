@@ -85,6 +85,16 @@ impl Causes {
         self.push("FieldValueNotSupported", what, path, detail);
     }
 
+    /// As `not_supported`; what is absent is shown as null.
+    pub fn not_supported_or_null(&mut self, path: Path<'_>, value: &Value, supported: &[&str]) {
+        if !value.is_null() {
+            return self.not_supported(path, value, supported);
+        }
+        let list: Vec<String> = supported.iter().map(|one| format!("{one:?}")).collect();
+        let detail = format!("supported values: {}", list.join(", "));
+        self.push("FieldValueNotSupported", "Unsupported value: null".to_owned(), path, detail);
+    }
+
     pub fn duplicate(&mut self, path: Path<'_>, value: &Value) {
         self.duplicate_of(path, value, "");
     }
@@ -101,6 +111,10 @@ impl Causes {
 
     pub fn not_found(&mut self, path: Path<'_>, value: &Value) {
         self.push("FieldValueNotFound", format!("Not found: {}", show(value)), path, "");
+    }
+
+    pub fn not_found_because(&mut self, path: Path<'_>, value: &Value, why: &str) {
+        self.push("FieldValueNotFound", format!("Not found: {}", show(value)), path, why);
     }
 
     pub fn forbidden(&mut self, path: Path<'_>, detail: impl AsRef<str>) {

@@ -2,12 +2,14 @@
 //! stages of a write, field ownership, patches, printed columns. Works on JSON trees that live only
 //! inside a verb. Knows no HTTP, no store, no async runtime; time and chance come in.
 
+mod addresses;
 mod apply;
 mod binding;
 mod cause;
 mod computed;
 pub mod conditions;
 mod delete;
+mod disabled;
 pub mod eviction;
 mod fieldset;
 mod kind;
@@ -19,6 +21,7 @@ mod patch;
 mod registry;
 mod rows;
 mod scale;
+mod shown;
 mod stages;
 mod strategies;
 mod strategy;
@@ -40,6 +43,8 @@ pub use patch::{json_patch, merge_patch};
 pub use registry::{Registry, Rows};
 pub use scale::{read as read_scale, write as write_scale};
 pub use stages::generated_name_taken;
-pub use strategies::scheduling::system_classes;
+pub use strategies::{
+    apiregistration::local_services, flowcontrol::flow_control_objects, scheduling::system_classes,
+};
 pub use strategy::{Allocator, Context, NODE_PORTS, ScalePaths, Separation, Strategy};
 pub use table::{Cells, IncludeObject, human_duration, partial_metadata};

@@ -1,6 +1,8 @@
 //! The table of built-in kinds. What upstream calls them, their verbs and columns are facts; a row
 //! adds what is ours to say: which subresources we serve, what selectors may name, the strategy.
 
+mod rest;
+
 use std::{borrow::Cow, sync::Arc};
 
 use windlass_apiserver_schema::{ResourceFacts, Schema};
@@ -40,12 +42,14 @@ const PLAIN: Flags = Flags {
 const INERT: Flags = Flags { inert: true, ..PLAIN };
 const INERT_UPSERT: Flags = Flags { create_on_update: true, ..INERT };
 const INERT_RETURNS: Flags = Flags { returns_deleted: true, ..INERT };
+const CONDITIONAL: Flags = Flags { conditional_update_only: true, ..PLAIN };
 const UPSERT: Flags = Flags { create_on_update: true, ..PLAIN };
 const RETURNS: Flags = Flags { returns_deleted: true, ..PLAIN };
 
 /// All kinds that are compiled in.
 pub fn builtin() -> Vec<Kind> {
     let mut rows: Vec<Option<Kind>> = core_rows();
+    rows.extend(rest::rows());
     rows.extend([
         row("apps", "v1", "controllerrevisions", &[], PLAIN, &[], apps::ControllerRevision),
         row("apps", "v1", "daemonsets", &["status"], INERT, &[], apps::DaemonSet),
@@ -70,21 +74,13 @@ pub fn builtin() -> Vec<Kind> {
         row(NETWORKING, "v1", "ingressclasses", &[], INERT, &[], networking::IngressClass),
         row(NETWORKING, "v1", "ingresses", &["status"], INERT, &[], networking::Ingress),
         row(NETWORKING, "v1", "networkpolicies", &[], INERT, &[], networking::NetworkPolicy),
-        row(
-            "node.k8s.io",
-            "v1",
-            "runtimeclasses",
-            &[],
-            Flags { conditional_update_only: true, ..PLAIN },
-            &[],
-            node::RuntimeClass,
-        ),
+        row("node.k8s.io", "v1", "runtimeclasses", &[], CONDITIONAL, &[], node::RuntimeClass),
         row(
             "policy",
             "v1",
             "poddisruptionbudgets",
             &["status"],
-            INERT,
+            CONDITIONAL,
             &[],
             policy::DisruptionBudget,
         ),
@@ -105,7 +101,7 @@ pub fn builtin() -> Vec<Kind> {
             "v1",
             "priorityclasses",
             &[],
-            INERT,
+            PLAIN,
             &[],
             scheduling::PriorityClass,
         ),
@@ -180,7 +176,7 @@ fn core_rows() -> Vec<Option<Kind>> {
         row("", "v1", "configmaps", &[], PLAIN, &[], core::ConfigMap),
         row("", "v1", "endpoints", &[], INERT_UPSERT, &[], core::Endpoints),
         events,
-        row("", "v1", "limitranges", &[], INERT_UPSERT, &[], core::LimitRange),
+        row("", "v1", "limitranges", &[], UPSERT, &[], core::LimitRange),
         row(
             "",
             "v1",
@@ -211,7 +207,7 @@ fn core_rows() -> Vec<Option<Kind>> {
             &[("status.replicas", "0")],
             core::ReplicationController,
         ),
-        row("", "v1", "resourcequotas", &["status"], INERT_RETURNS, &[], core::ResourceQuota),
+        row("", "v1", "resourcequotas", &["status"], RETURNS, &[], core::ResourceQuota),
         row("", "v1", "secrets", &[], PLAIN, &[("type", "")], core::Secret),
         row("", "v1", "serviceaccounts", &["token"], RETURNS, &[], core::ServiceAccount),
         row(

@@ -43,6 +43,12 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         self.validate(new, causes);
     }
 
+    /// What is legal and most likely not meant, or will go: one text each for a Warning header.
+    /// `old` is None on create.
+    fn warnings(&self, _sub: &str, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The cells of a Table row, in the order of the kind's columns.
     fn cells(&self, object: &Value, now: Timestamp) -> Cells;
 
@@ -93,11 +99,6 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     /// Paths of the replica count and the pod selector where the kind has `/scale`.
     fn scale(&self) -> Option<ScalePaths<'_>> {
         None
-    }
-
-    /// What a write should warn of; `old` is None on create.
-    fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
-        Vec::new()
     }
 
     /// Rules take so long that they are not looked at on a thread that serves.

@@ -1,6 +1,7 @@
 //! What every cluster has from the start: its namespaces, the roles of its components, its runtimes,
-//! upstream's two priority classes, and the `kubernetes` Service. All of it is created through the same door and the same write path as
-//! anything else, and only where it is missing.
+//! upstream's priority classes, priority levels and flow schemas, an APIService for each version that
+//! is served, the `kubernetes` Service and its range. All of it is created through the same door and
+//! the same write path as anything else, and only where it is missing.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::Service as _;
 use windlass_apiserver_access::{Lookup as _, User, bootstrap_objects};
-use windlass_apiserver_registry::system_classes;
+use windlass_apiserver_registry::{flow_control_objects, local_services, system_classes};
 use windlass_sdk_meta::GroupVersionKind;
 
 use crate::{ApiServer, StartError};
@@ -32,6 +33,11 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
     rest.push(service(server));
     rest.extend(runtime_classes());
     rest.extend(system_classes());
+    rest.extend(flow_control_objects());
+    rest.extend(local_services(
+        server.registry().builtin_kinds().iter().flat_map(|kind| &kind.served),
+    ));
+    rest.push(service_range(server));
     ensure_all(server, rest).await?;
     match endpoint_slice(server) {
         Some(slice) => ensure(server, slice, true).await,
@@ -105,6 +111,12 @@ fn runtime_classes() -> [Value; 2] {
             "metadata": {"name": handler}, "handler": handler,
             "scheduling": {"nodeSelector": {label: "true"}}})
     })
+}
+
+/// Where addresses of services come from.
+fn service_range(server: &ApiServer) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [server.services().cidr()]}})
 }
 
 /// Clients in the cluster reach the API server by this Service.

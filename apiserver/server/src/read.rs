@@ -11,6 +11,7 @@ use crate::{
     ApiServer,
     cache::{Cache, Filter, Page, PageRequest, ResourceCache, page},
     content,
+    negotiate::Accepted,
     options::{ListOptions, ListState, continue_token},
     render::{ListMeta, Renderer},
     server::store_status,
@@ -84,7 +85,7 @@ pub(crate) async fn list(
     let (page, meta) = match find(server, &renderer.kind, filter, options).await {
         Ok(found) => found,
         Err(Missed::Status(status)) => return Err(status),
-        Err(Missed::Expired(token)) => return Ok(expired(token)),
+        Err(Missed::Expired(token)) => return Ok(expired(token, &renderer.accepted)),
     };
     Ok(renderer.list(page.objects, &meta))
 }
@@ -195,10 +196,10 @@ fn too_old(revision: u64, cache: &Cache) -> Status {
 }
 
 /// 410 with a token that goes on from where the list was, in whatever is newest then.
-fn expired(token: String) -> Response<Body> {
+fn expired(token: String, accepted: &Accepted) -> Response<Body> {
     let why = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
     let status = Status::new(Reason::Expired, why);
     let mut json = status.to_json();
     json["metadata"] = serde_json::json!({"continue": token});
-    content::respond_value(StatusCode::GONE, &json)
+    content::respond_tree(StatusCode::GONE, &json, accepted)
 }

@@ -17,8 +17,9 @@ use windlass_apiserver_store::{Store, StoreError};
 use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
-    bootstrap, cache::Cache, computed::Measurements, definitions, expiry, limits::Limits,
-    metrics::Metrics, openapi::Documents, services::ServiceRange, streams::Kubelets,
+    bootstrap, cache::Cache, charges::Turns, computed::Measurements, definitions, expiry,
+    limits::Limits, metrics::Metrics, openapi::Documents, services::ServiceRange,
+    streams::Kubelets,
 };
 
 /// Threads that look at rules which take long, such as those of schemas.
@@ -59,6 +60,7 @@ pub struct ApiServer {
     metrics: Metrics,
     /// Turns of rules that take long.
     slow: Semaphore,
+    quota_turns: Turns,
     bootstrapped: AtomicBool,
     stopping: CancellationToken,
     /// Ends the task that follows the store, when the last user of the server is gone.
@@ -98,6 +100,7 @@ impl ApiServer {
             limits: Limits::new(),
             metrics: Metrics::new(),
             slow: Semaphore::new(SLOW_AT_ONCE),
+            quota_turns: Turns::default(),
             bootstrapped: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             _following: following.drop_guard(),
@@ -113,6 +116,10 @@ impl ApiServer {
     /// can finish what they do.
     pub fn stop(&self) {
         self.stopping.cancel();
+    }
+
+    pub(crate) fn quota_turns(&self) -> &Turns {
+        &self.quota_turns
     }
 
     pub(crate) fn cache(&self) -> &Arc<Cache> {

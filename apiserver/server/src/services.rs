@@ -47,6 +47,10 @@ impl ServiceRange {
         self.endpoint
     }
 
+    pub fn cidr(&self) -> String {
+        format!("{}/{}", Ipv4Addr::from(self.base), self.prefix)
+    }
+
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         u32::from(address).wrapping_sub(self.base) < self.size()
     }
@@ -89,7 +93,7 @@ impl Allocator for FreeAddresses<'_> {
     }
 
     fn range(&self) -> String {
-        format!("{}/{}", Ipv4Addr::from(self.range.base), self.range.prefix)
+        self.range.cidr()
     }
 
     fn next_node_port(&self, taken: &[i64]) -> Result<i64, String> {

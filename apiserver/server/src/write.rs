@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
-use windlass_apiserver_access::{AdmissionRequest, Operation, User};
+use windlass_apiserver_access::{AdmissionRequest, Charge, Operation, User, charge};
 use windlass_apiserver_registry::{
     Context, DeleteOptions, Deletion, Kind, Manager, generated_name_taken, record_manager,
 };
@@ -18,6 +18,7 @@ use windlass_sdk_meta::{
 use crate::{
     ApiServer,
     cache::{CLAIMS, ResourceCache, store_key},
+    charges,
     content::BODY_BYTES,
     read,
     server::store_status,
@@ -126,6 +127,8 @@ struct Run<'a> {
     operation: Operation,
     stages: Stages,
     warnings: Vec<String>,
+    /// What quotas become with this write.
+    charges: Vec<Charge>,
 }
 
 /// What is stored under the name, if anything.
@@ -138,11 +141,16 @@ impl Write<'_> {
     /// Runs the write until it is committed, refused, or has met too many conflicts.
     pub async fn run(&self, propose: Propose<'_>) -> Result<Written, Status> {
         let mut names = 0;
+        let mut turn = None;
         for _ in 0..ATTEMPTS {
             match self.attempt(propose).await? {
                 Attempt::Done(written) => return Ok(*written),
                 Attempt::Conflict => {
                     self.server.metrics().write_conflicts.inc();
+                    // All writes of a namespace meet at its quotas: who has lost once queues up.
+                    if turn.is_none() && charges::is_bounded(self.server, self.namespace) {
+                        turn = Some(self.server.quota_turns().take(self.namespace).await);
+                    }
                 }
                 Attempt::NameTaken(name) => {
                     names += 1;
@@ -162,6 +170,7 @@ impl Write<'_> {
             operation: self.operation,
             stages: Stages::default(),
             warnings: Vec::new(),
+            charges: Vec::new(),
         };
         let stored = run.read().await?;
         let old = stored.as_ref().map(|stored| &stored.tree);
@@ -225,11 +234,13 @@ impl Run<'_> {
         self.warn_of_inert();
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
+        self.warnings.extend(kind.drop_disabled(&mut object));
         kind.prepare_create(&mut object, &self.context())?;
         self.check_claims_and_allocate(&mut object, None)?;
         self.ran(Stage::Prepare);
         object = self.validate(object, None).await?;
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
+        self.charge(Some(&mut object), None)?;
         self.record(&mut object, None);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if let Some(existing) = self.write.resource()?.get(self.write.namespace, &name) {
@@ -294,6 +305,7 @@ impl Run<'_> {
     ) -> Result<Attempt, Status> {
         let (kind, sub) = (self.write.kind, self.write.subresource);
         let old = &stored.tree;
+        self.warnings.extend(kind.drop_disabled(&mut object));
         kind.prepare_update(sub, &mut object, old, &self.context())?;
         self.check_claims_and_allocate(&mut object, Some(old))?;
         self.ran(Stage::Prepare);
@@ -311,6 +323,7 @@ impl Run<'_> {
         if object == *old {
             return Ok(self.unchanged(object, stored));
         }
+        self.charge(Some(&mut object), Some(old))?;
         self.commit(object, Some(stored), Outcome::Updated).await
     }
 
@@ -378,6 +391,15 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What the write costs the quotas of its namespace; without an object: it goes.
+    fn charge(&mut self, object: Option<&mut Value>, old: Option<&Value>) -> Result<(), Status> {
+        let (kind, resource) = (self.write.kind.gvk(), self.write.kind.group_resource());
+        let gone = object.is_none();
+        let request = self.admission(&kind, &resource, object, old);
+        self.charges = charge(&request, gone, self.now, &**self.write.server.cache())?;
+        Ok(())
+    }
+
     fn admission<'r>(
         &self,
         kind: &'r GroupVersionKind,
@@ -423,7 +445,7 @@ impl Run<'_> {
             rules(kind, subresource, &object, old)?;
             object
         };
-        self.warnings.extend(kind.strategy.warnings(&object, old));
+        self.warnings.extend(kind.strategy.warnings(subresource, &object, old));
         self.ran(Stage::Validate);
         Ok(object)
     }
@@ -479,6 +501,7 @@ impl Run<'_> {
         let key = self.write.key(&object.name);
         let mut txn = self.claims(&key, stored.map(|stored| &stored.tree), Some(&tree));
         txn.compare.insert(0, Compare { key: key.clone(), mod_revision: before });
+        charges::add(&self.charges, &mut txn);
         txn.ops.push(Op::Put { key, value: encoded.bytes().clone() });
         let prepared = server.cache().prepare(object.clone());
         match self.transact(txn).await? {
@@ -498,6 +521,7 @@ impl Run<'_> {
         kind.strategy.to_stored(&mut stored_form);
         let encoded = Encoded::from_tree(&stored_form);
         let mut object = kind.object(encoded, &tree, stored.object.revision);
+        self.charge(None, Some(&stored.tree))?;
         self.ran(Stage::Commit);
         if self.write.dry_run {
             return Ok(self.done(object, tree, Outcome::Removed));
@@ -506,6 +530,7 @@ impl Run<'_> {
         let mut txn = self.claims(&key, Some(&stored.tree), None);
         let mod_revision = stored.object.revision;
         txn.compare.insert(0, Compare { key: key.clone(), mod_revision });
+        charges::add(&self.charges, &mut txn);
         txn.ops.push(Op::Delete { key });
         match self.transact(txn).await? {
             Some(revision) => {

@@ -8,6 +8,7 @@ mod gvk;
 pub mod keyvalue;
 mod object;
 mod quantity;
+pub mod quota;
 mod rng;
 mod selector;
 mod status;

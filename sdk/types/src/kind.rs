@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::{
     Metadata,
-    api::{apps, coordination, core, discovery, node, rbac},
+    api::{apps, coordination, core, discovery, node, policy, rbac, storage},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use serde::Deserialize;
@@ -225,6 +225,11 @@ kinds! {
     cluster "clusterroles" rbac::v1::ClusterRole;
     cluster "clusterrolebindings" rbac::v1::ClusterRoleBinding;
     cluster "runtimeclasses" node::v1::RuntimeClass;
+    namespaced "poddisruptionbudgets" policy::v1::PodDisruptionBudget;
+    namespaced "resourcequotas" core::v1::ResourceQuota;
+    namespaced "persistentvolumeclaims" core::v1::PersistentVolumeClaim;
+    cluster "persistentvolumes" core::v1::PersistentVolume;
+    cluster "volumeattributesclasses" storage::v1::VolumeAttributesClass;
 }
 
 /// `/api/v1/namespaces/{ns}/pods/{name}/{subresource}`; parts that are empty are left out.

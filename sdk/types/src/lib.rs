@@ -20,12 +20,14 @@ pub use k8s_openapi::{
         apps::v1::{Deployment, ReplicaSet},
         coordination::v1::Lease,
         core::v1::{
-            ConfigMap, Event, Namespace, Node, ObjectReference, Pod, Secret, Service,
-            ServiceAccount,
+            ConfigMap, Event, Namespace, Node, ObjectReference, PersistentVolume,
+            PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service, ServiceAccount,
         },
         discovery::v1::EndpointSlice,
         node::v1::RuntimeClass,
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+        storage::v1::VolumeAttributesClass,
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, ObjectMeta, Time},
 };

@@ -1,17 +1,25 @@
 //! What we make of what is asked: plugins that complete or refuse a write, in upstream's order. A
 //! plugin is a file with up to two functions; both orders stand in this one.
 
+mod certificates;
+mod ingress_class;
 mod key_values;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod priority;
+mod quota;
 mod runtime_class;
 mod service_account;
+mod storage;
 mod tolerations;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use windlass_sdk_meta::{GroupResource, GroupVersionKind, Rng, Status};
+
+pub use quota::{Charge, charge};
 
 use crate::{Authorizer, Lookup, User, authorization::escalation};
 
@@ -85,9 +93,14 @@ impl Admission {
         // Refused early, so that no other plugin works for a namespace that isn't there.
         namespace_lifecycle::validate(request, lookup)?;
         node_restriction::admit(request, lookup)?;
+        limit_ranger::mutate(request, lookup);
         service_account::mutate(request, lookup, self.options.mount_tokens.as_ref()).await?;
-        runtime_class::mutate(request, lookup)?;
+        priority::mutate(request, lookup)?;
         tolerations::mutate(request, &self.options);
+        storage::mutate(request, lookup);
+        runtime_class::mutate(request, lookup)?;
+        certificates::mutate(request);
+        ingress_class::mutate(request, lookup)?;
         Ok(Vec::new())
     }
 
@@ -98,7 +111,11 @@ impl Admission {
         lookup: &dyn Lookup,
     ) -> Result<Vec<String>, Status> {
         namespace_lifecycle::validate(request, lookup)?;
+        limit_ranger::validate(request, lookup)?;
         node_restriction::validate(request, lookup)?;
+        priority::validate(request, lookup)?;
+        storage::validate(request, lookup)?;
+        certificates::validate(&self.options.authorizer, request, lookup)?;
         service_account::validate(request, lookup)?;
         key_values::validate(request, lookup)?;
         runtime_class::validate(request, lookup)?;

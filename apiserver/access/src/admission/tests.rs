@@ -2,6 +2,8 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 use windlass_sdk_meta::{Reason, Status};
 
+mod plugins;
+
 use super::*;
 use crate::testing::{Stored, resource_of};
 
@@ -139,7 +141,7 @@ async fn pods_get_an_account_and_tolerations() {
     let mut pod = object("Pod", "n", "p");
     pod["spec"] = json!({"containers": []});
     let admitted = admit(&cluster, create(&admin, pod.clone())).await.expect("admitted");
-    expect![[r#"{"containers":[],"serviceAccountName":"default","serviceAccount":"default","tolerations":[{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":0},{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":0}]}"#]]
+    expect![[r#"{"containers":[],"serviceAccountName":"default","serviceAccount":"default","priority":0,"preemptionPolicy":"PreemptLowerPriority","tolerations":[{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":0},{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":0}]}"#]]
     .assert_eq(&admitted["spec"].to_string());
 
     pod["spec"] = json!({"serviceAccountName": "robot", "tolerations": [
@@ -471,7 +473,7 @@ async fn pods_get_what_their_runtime_class_says() {
     let made = admit(&cluster, create(&admin, pod("docker", selector))).await.expect("taken");
     let spec = &made["spec"];
     assert_eq!(spec["nodeSelector"], json!({"disk": "ssd", "runtime": "docker"}));
-    assert_eq!(spec["tolerations"][0], json!({"key": "docker", "operator": "Exists"}));
+    assert_eq!(spec["tolerations"][2], json!({"key": "docker", "operator": "Exists"}));
     assert_eq!(spec["overhead"], json!({"memory": "1Mi"}));
     for (class, spec, expected) in [
         (

@@ -145,7 +145,7 @@ impl Strategy for Definition {
         spec::validate_approval(new, Some(old), causes);
     }
 
-    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+    fn warnings(&self, _sub: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
         let before = old.map(schema_warnings).unwrap_or_default();
         let now = schema_warnings(object);
         now.into_iter().filter(|warning| !before.contains(warning)).collect()

@@ -44,6 +44,35 @@ fn every_row_is_there() {
         v1 secrets Secret  [] 4 namespaced
         v1 serviceaccounts ServiceAccount sa [token] 2 namespaced
         v1 services Service svc [proxy,status] 7 namespaced
+        v1 persistentvolumes PersistentVolume pv [status] 11 cluster
+        v1 bindings Binding  [] 0 namespaced
+        autoscaling/v2,autoscaling/v1 horizontalpodautoscalers HorizontalPodAutoscaler hpa [status] 7 namespaced
+        networking.k8s.io/v1 ipaddresses IPAddress ip [] 2 cluster
+        networking.k8s.io/v1 servicecidrs ServiceCIDR  [status] 3 cluster
+        storage.k8s.io/v1 csidrivers CSIDriver  [] 8 cluster
+        storage.k8s.io/v1 csinodes CSINode  [status] 3 cluster
+        storage.k8s.io/v1 csistoragecapacities CSIStorageCapacity  [] 2 namespaced
+        storage.k8s.io/v1 storageclasses StorageClass sc [] 6 cluster
+        storage.k8s.io/v1 volumeattachments VolumeAttachment  [status] 6 cluster
+        storage.k8s.io/v1 volumeattributesclasses VolumeAttributesClass vac [] 3 cluster
+        certificates.k8s.io/v1 certificatesigningrequests CertificateSigningRequest csr [approval,status] 6 cluster
+        certificates.k8s.io/v1 clustertrustbundles ClusterTrustBundle  [] 2 cluster
+        certificates.k8s.io/v1 podcertificaterequests PodCertificateRequest  [status] 7 namespaced
+        admissionregistration.k8s.io/v1 mutatingwebhookconfigurations MutatingWebhookConfiguration  [] 3 cluster
+        admissionregistration.k8s.io/v1 validatingwebhookconfigurations ValidatingWebhookConfiguration  [] 3 cluster
+        admissionregistration.k8s.io/v1 mutatingadmissionpolicies MutatingAdmissionPolicy  [] 4 cluster
+        admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy  [status] 4 cluster
+        admissionregistration.k8s.io/v1 mutatingadmissionpolicybindings MutatingAdmissionPolicyBinding  [] 4 cluster
+        admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding  [] 4 cluster
+        resource.k8s.io/v1 deviceclasses DeviceClass  [] 2 cluster
+        resource.k8s.io/v1 devicetaintrules DeviceTaintRule  [status] 6 cluster
+        resource.k8s.io/v1 resourceclaims ResourceClaim  [status] 3 namespaced
+        resource.k8s.io/v1 resourceclaimtemplates ResourceClaimTemplate  [] 2 namespaced
+        resource.k8s.io/v1 resourceslices ResourceSlice  [] 5 cluster
+        flowcontrol.apiserver.k8s.io/v1 flowschemas FlowSchema  [status] 6 cluster
+        flowcontrol.apiserver.k8s.io/v1 prioritylevelconfigurations PriorityLevelConfiguration  [status] 7 cluster
+        apiregistration.k8s.io/v1 apiservices APIService  [status] 4 cluster
+        storagemigration.k8s.io/v1 storageversionmigrations StorageVersionMigration  [status] 3 cluster
         apps/v1 controllerrevisions ControllerRevision  [] 4 namespaced
         apps/v1 daemonsets DaemonSet ds [status] 11 namespaced
         apps/v1 deployments Deployment deploy [scale,status] 8 namespaced

@@ -58,7 +58,7 @@ async fn a_budget_holds_evictions_back() {
         [&budget, &p, &none_allowed, &p, &one_allowed, &wrong, &none, &dry, &p, &q, &pod, &other];
     cluster.session(&script, expect![[r#"
         POST /apis/policy/v1/namespaces/default/poddisruptionbudgets {"apiVersion":"policy/v1","ki
-            201 PodDisruptionBudget x +6 | 299 - "no controller acts on PodDisruptionBudget objects in this version of Windlass: they are only stored"
+            201 PodDisruptionBudget x +6
         POST /api/v1/namespaces/default/pods/p/eviction {"apiVersion":"policy/v1","kind":"Eviction
             429 TooManyRequests: Cannot evict pod as it would violate the pod's disruption budget.
         PATCH /apis/policy/v1/namespaces/default/poddisruptionbudgets/x/status merge {"status":{"o

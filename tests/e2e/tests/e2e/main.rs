@@ -2,12 +2,16 @@
 //! Tests that only read or work in a namespace of their own share one cluster.
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
+mod admission;
 mod apply;
 mod attacks;
 mod bad_input;
+mod clients;
 mod containers;
 mod customs;
 mod engine;
+mod etcd;
+mod faults;
 mod health;
 mod images;
 mod languages;
@@ -17,6 +21,8 @@ mod newcomer;
 mod observe;
 mod pods;
 mod reach;
+mod registries;
+mod sharing;
 mod spin;
 mod streams;
 mod survival;

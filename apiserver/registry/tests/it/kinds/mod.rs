@@ -2,12 +2,17 @@
 //! what `kubectl get` shows.
 
 mod apps;
+mod autoscaling;
 mod batch;
 mod core;
 mod evictions;
 mod job_status;
 mod networking;
+mod pod;
 mod policy;
+mod rest;
+mod service;
+mod storage;
 
 use expect_test::Expect;
 use serde_json::Value;

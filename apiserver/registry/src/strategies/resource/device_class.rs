@@ -1,0 +1,46 @@
+//! DeviceClass: a name for devices of a sort, and how they are configured.
+
+use serde_json::Value;
+use windlass_sdk_meta::Timestamp;
+
+use super::{names::bounded, requests};
+use crate::{
+    cause::{Causes, Path},
+    names,
+    strategy::{Separation, Strategy},
+    table::{Cells, age, name},
+};
+
+const MOST_CONFIGS: usize = 32;
+
+#[derive(Debug)]
+pub struct DeviceClass;
+
+impl Strategy for DeviceClass {
+    fn separation(&self) -> Separation {
+        Separation::Generation
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Causes) {
+        let (spec, path) = (&object["spec"], Path::Root.child("spec"));
+        requests::selectors(spec, path, causes);
+        if let Some(configs) = bounded(spec, "config", MOST_CONFIGS, path, causes) {
+            let all = path.child("config");
+            for (at, one) in configs.iter().enumerate() {
+                requests::configuration(one, all.index(at), causes);
+            }
+        }
+        if let Some(resource) = spec["extendedResourceName"].as_str() {
+            let native = !resource.contains('/') || resource.contains("kubernetes.io/");
+            let fits = names::qualified(&format!("requests.{resource}")).is_empty();
+            if native || resource.starts_with("requests.") || !fits {
+                let field = path.child("extendedResourceName");
+                causes.invalid_text(field, resource, "must be a valid extended resource name");
+            }
+        }
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Cells {
+        vec![name(object), age(object, now)]
+    }
+}

@@ -1,0 +1,5 @@
+//! storagemigration.k8s.io/v1.
+
+mod version_migration;
+
+pub use version_migration::VersionMigration;
