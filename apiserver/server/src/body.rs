@@ -60,10 +60,22 @@ impl WriteOptions {
             });
         };
         let mut dry_run = false;
+        let mut odd_dry_run = None;
         for value in query.all("dryRun").filter(|value| !value.is_empty()) {
             match value {
                 "All" => dry_run = true,
-                other => unsupported("dryRun", other, "\"All\""),
+                _ => {
+                    let all: Vec<&str> = query.all("dryRun").collect();
+                    let cause = format!(
+                        "Unsupported value: {}: supported values: \"All\"",
+                        serde_json::json!(all)
+                    );
+                    odd_dry_run = Some(Cause {
+                        reason: "FieldValueNotSupported".into(),
+                        message: cause,
+                        field: "dryRun".into(),
+                    });
+                }
             }
         }
         let wanted = query.get("fieldValidation").unwrap_or_default();
@@ -71,6 +83,7 @@ impl WriteOptions {
             unsupported("fieldValidation", wanted, "\"\", \"Ignore\", \"Strict\", \"Warn\"");
             FieldValidation::default()
         });
+        causes.extend(odd_dry_run);
         let field_manager = query.get("fieldManager").unwrap_or_default().to_owned();
         if field_manager.len() > 128 {
             causes.push(Cause {
@@ -173,6 +186,10 @@ pub(crate) fn read_config(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
     let decoded = decode_config(bytes, &of.target(), validation)?;
+    let said = |key: &str| decoded.value[key].as_str().is_some_and(|text| !text.is_empty());
+    if !said("apiVersion") || !said("kind") {
+        return Err(Status::bad_request("invalid object type: /, Kind="));
+    }
     // Fields that a schema doesn't have stay, for whoever applies them to refuse.
     Ok((decoded.value, decoded.warnings))
 }

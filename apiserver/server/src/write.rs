@@ -241,7 +241,7 @@ impl Run<'_> {
         object = self.validate(object, None).await?;
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
         self.charge(Some(&mut object), None)?;
-        self.record(&mut object, None);
+        self.record_late(&mut object, None);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if let Some(existing) = self.write.resource()?.get(self.write.namespace, &name) {
             if generated {
@@ -319,7 +319,7 @@ impl Run<'_> {
         if kind.removed_by_update(&object, old) {
             return self.remove(object, stored).await;
         }
-        self.record(&mut object, Some(old));
+        self.record_late(&mut object, Some(old));
         if object == *old {
             return Ok(self.unchanged(object, stored));
         }
@@ -357,6 +357,9 @@ impl Run<'_> {
         let kind = self.write.kind;
         kind.default(object);
         self.ran(Stage::Default);
+        if self.records_early() {
+            self.record(object, old);
+        }
         self.mutating_admission(&kind.gvk(), Some(object), old).await?;
         kind.default(object);
         self.ran(Stage::DefaultAfterAdmission);
@@ -467,6 +470,19 @@ impl Run<'_> {
         let free =
             FreeAddresses { range: server.services(), cache: server.cache(), rng: server.rng() };
         kind.allocate(object, old, &free)
+    }
+
+    /// A client owns what it said, not what admission and the server made of it: that is recorded
+    /// before they come. An apply brings its ownership along, and what a subresource writes is
+    /// known only when its strategy has put the rest back.
+    fn records_early(&self) -> bool {
+        !self.write.applies && ["", "status"].contains(&self.write.subresource)
+    }
+
+    fn record_late(&mut self, object: &mut Value, old: Option<&Value>) {
+        if !self.records_early() {
+            self.record(object, old);
+        }
     }
 
     fn record(&mut self, object: &mut Value, old: Option<&Value>) {

@@ -177,7 +177,26 @@ async fn send(sides: &Sides, ours: bool, request: Request<Bytes>) -> anyhow::Res
         let body = body.map_err(|error| anyhow::anyhow!("our body: {error}"))?.to_bytes();
         return Ok(Raw { code: parts.status.as_u16(), headers: parts.headers, body });
     }
-    let (parts, body) = sides.theirs.send(request).await?.into_parts();
-    let body = body.collect().await?.to_bytes();
-    Ok(Raw { code: parts.status.as_u16(), headers: parts.headers, body })
+    // A handler of upstream's that panics takes its stream with it: that is its answer.
+    let answer = match sides.theirs.send(request).await {
+        Ok(response) => {
+            let (parts, body) = response.into_parts();
+            body.collect().await.map(|body| (parts, body.to_bytes())).map_err(Into::into)
+        }
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok((parts, body)) => Ok(Raw { code: parts.status.as_u16(), headers: parts.headers, body }),
+        Err(error) if is_reset(&error) => Ok(Raw {
+            code: 0,
+            headers: http::HeaderMap::new(),
+            body: Bytes::from_static(b"\"the handler ended without an answer\""),
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// The stream was reset; the connection lives.
+fn is_reset(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.to_string().contains("stream error received"))
 }

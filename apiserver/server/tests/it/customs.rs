@@ -522,7 +522,15 @@ async fn documents_and_tables() {
     let list = cluster.get("/apis/example.com/v1").await;
     expect![[r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"example.com/v1","resources":[{"name":"widgets","singularName":"widget","namespaced":true,"kind":"Widget","verbs":["delete","deletecollection","get","list","patch","create","update","watch"],"shortNames":["wd"],"categories":["all"]},{"name":"widgets/status","singularName":"","namespaced":true,"kind":"Widget","verbs":["get","patch","update"]},{"name":"widgets/scale","singularName":"","namespaced":true,"kind":"Scale","verbs":["get","patch","update"],"group":"autoscaling","version":"v1"}]}"#]].assert_eq(&list.to_string());
     let index = cluster.get("/openapi/v3").await;
-    assert!(index["paths"]["apis/example.com/v1"].is_object());
+    let index_of = |index: &Value| {
+        let path = &index["paths"]["apis/example.com/v1"]["serverRelativeURL"];
+        path.as_str().expect("a URL").to_owned()
+    };
+    let first = index_of(&index);
+    let old = cluster.get("/openapi/v2").await;
+    let color = &old["definitions"]["com.example.v1.Widget"]["properties"]["spec"]["properties"];
+    expect![[r#"{"type":"string","default":"red","enum":["red","blue"]} {}"#]]
+        .assert_eq(&format!("{} {}", color["color"], color["note"]));
     let document = cluster.get("/openapi/v3/apis/example.com/v1").await;
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let own: Vec<&String> = schemas.keys().filter(|name| name.starts_with("com.")).collect();
@@ -537,6 +545,20 @@ async fn documents_and_tables() {
     let types: Vec<&String> =
         patch["requestBody"]["content"].as_object().expect("types").keys().collect();
     expect![[r#""patchExampleComV1NamespacedWidget" ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]"#]].assert_eq(&format!("{} {types:?}", patch["operationId"]));
+    // Another schema: another hash.
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/color/enum/-";
+    let patch = json!([{"op": "add", "path": path, "value": "green"}]);
+    cluster.run(&format!("PATCH {CRDS}/widgets.example.com json {patch}")).await;
+    until(&cluster, "widgets.example.com", |crd| crd["metadata"]["generation"] == 2).await;
+    let changed = async {
+        while index_of(&cluster.get("/openapi/v3").await) == first {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), changed).await.expect("another hash");
+    let document = cluster.get("/openapi/v3/apis/example.com/v1").await;
+    let spec = &document["components"]["schemas"]["com.example.v1.Widget"]["properties"]["spec"];
+    assert_eq!(spec["properties"]["color"]["enum"], json!(["red", "blue", "green"]));
     let request = http::Request::get(WIDGETS)
         .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
         .body(axum::body::Body::empty())

@@ -85,10 +85,9 @@ impl Strategy for VersionMigration {
             (resource, "") => resource.to_owned(),
             (resource, group) => format!("{resource}.{group}"),
         };
-        let all = tree::list(&object["status"], "conditions").iter();
-        let reached = all
-            .filter(|one| one["status"] == "True" && ENDS.contains(&tree::text(one, "type")))
-            .last();
+        let mut all = tree::list(&object["status"], "conditions").iter();
+        let reached =
+            all.rfind(|one| one["status"] == "True" && ENDS.contains(&tree::text(one, "type")));
         let state = reached.map_or("Unknown", |one| tree::text(one, "type"));
         vec![name(object), resource.into(), state.into()]
     }

@@ -4,6 +4,7 @@
 mod apps;
 mod autoscaling;
 mod batch;
+mod certificates;
 mod core;
 mod evictions;
 mod job_status;
