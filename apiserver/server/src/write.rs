@@ -340,13 +340,7 @@ impl Run<'_> {
 
     fn unchanged(mut self, tree: Value, stored: &Stored) -> Attempt {
         self.ran(Stage::Commit);
-        Attempt::Done(Box::new(Written {
-            object: (*stored.object).clone(),
-            tree,
-            outcome: Outcome::Unchanged,
-            warnings: self.warnings,
-            stages: self.stages,
-        }))
+        self.done((*stored.object).clone(), tree, Outcome::Unchanged)
     }
 
     async fn default_and_admit(
