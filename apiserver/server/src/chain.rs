@@ -29,7 +29,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
     let (parts, body) = request.into_parts();
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query());
     let guarded = AssertUnwindSafe(filters(server, &info, parts, body)).catch_unwind();
-    let response = match guarded.await {
+    let mut response = match guarded.await {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => {
             if status.code >= 500 {
@@ -44,6 +44,10 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
             content::respond_status(&Status::internal(why))
         }
     };
+    let kind = server.registry().resource(&info.group, &info.version, &info.resource);
+    if let Some(text) = kind.and_then(|kind| kind.strategy.deprecation()) {
+        content::add_warnings(&mut response, &[text.to_owned()]);
+    }
     server.metrics().observe(&info, response.status().as_u16(), began.elapsed());
     response
 }

@@ -54,8 +54,13 @@ impl Accepted {
         let found = accept.split(',').find_map(|range| served(range, shapes));
         let (shape, yaml) = found.ok_or_else(|| {
             let types = format!("{JSON}, {YAML}, application/vnd.kubernetes.protobuf");
-            let why = format!("only the following media types are accepted: {types}");
-            Status::new(Reason::NotAcceptable, why)
+            let is_known = |range: &str| served(range.split(';').next()?, shapes);
+            if accept.split(',').any(|range| is_known(range).is_some()) {
+                let why = format!("only the following media types are accepted: {types}");
+                return Status::new(Reason::NotAcceptable, why);
+            }
+            let why = format!("406: Not Acceptable\n\nAvailable representations: {types}");
+            Status { details: Some(Box::default()), ..Status::new(Reason::NotAcceptable, why) }
         })?;
         Ok(Self { shape, yaml, gzip })
     }

@@ -219,6 +219,7 @@ impl Run<'_> {
         self.operation = Operation::Create;
         let kind = self.write.kind;
         self.warn_of_inert();
+        kind.forget_system_metadata(&mut object);
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
         self.warnings.extend(kind.drop_disabled(&mut object));

@@ -12,7 +12,7 @@ mod watch;
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Response, StatusCode, header, request::Parts};
+use http::{Method, Response, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use windlass_apiserver_access::{Operation, User};
 use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
@@ -52,6 +52,10 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
         return change::bind_by_body(&call, body).await;
     }
     let target = Target::find(&call)?;
+    // A proxied request may have any method.
+    if call.parts.method == Method::HEAD && info.subresource != "proxy" {
+        return Err(Status::method_not_allowed());
+    }
     let kind = &target.kind;
     if !info.tail.is_empty() && info.subresource != "proxy" {
         return Err(Status::unknown_path());
