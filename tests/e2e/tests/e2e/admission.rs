@@ -100,9 +100,15 @@ fn kinds_of_other_groups_with_kubectl() -> anyhow::Result<()> {
         "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: h}\nspec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: d}, maxReplicas: 3, targetCPUUtilizationPercentage: 60}\n",
     )?;
     let v2 = "{.apiVersion} {.spec.metrics[0].resource.target.averageUtilization}";
-    assert_eq!(kubectl.jsonpath("hpa.v2.autoscaling h", v2)?, "autoscaling/v2 60");
+    assert_eq!(
+        kubectl.jsonpath("horizontalpodautoscalers.v2.autoscaling h", v2)?,
+        "autoscaling/v2 60"
+    );
     let v1 = "{.apiVersion} {.spec.targetCPUUtilizationPercentage} {.spec.minReplicas}";
-    assert_eq!(kubectl.jsonpath("hpa.v1.autoscaling h", v1)?, "autoscaling/v1 60 1");
+    assert_eq!(
+        kubectl.jsonpath("horizontalpodautoscalers.v1.autoscaling h", v1)?,
+        "autoscaling/v1 60 1"
+    );
     let shown = kubectl.sh("get hpa h")?;
     assert!(shown.contains("Deployment/d") && shown.contains("cpu: <unknown>/60%"), "{shown}");
 
