@@ -33,6 +33,19 @@ pub struct UpArgs {
     /// Where state, images and keys are kept
     #[arg(long, value_name = "DIR", default_value_os_t = default_data_dir())]
     pub data_dir: PathBuf,
+    /// Where the cluster's state is: "sled" in the data folder, or an etcd cluster, such as
+    /// etcd://10.0.0.1:2379,10.0.0.2:2379
+    #[arg(long, value_name = "STORE", default_value = "sled", value_parser = state)]
+    pub store: State,
+    /// The authority of etcd's certificates; asks it with TLS
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate that etcd knows this cluster by
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile", requires = "etcd_cafile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
     /// Address of the API server
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
     pub listen: SocketAddr,
@@ -54,6 +67,9 @@ pub struct UpArgs {
     /// The Docker engine that runs containers, such as unix:///var/run/docker.sock; "none" for none
     #[arg(long, value_name = "SOCKET", env = "WINDLASS_DOCKER_HOST")]
     pub docker_host: Option<String>,
+    /// Mirrors, trust and credentials of image registries, in the form of k3s' registries.yaml
+    #[arg(long, value_name = "FILE")]
+    pub registries: Option<PathBuf>,
     /// Sends traces of requests to an OTLP collector, such as http://127.0.0.1:4318
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<Endpoint>,
@@ -69,6 +85,14 @@ pub struct UpArgs {
     /// How long pods stay on a node that is lost, where they don't say (Kubernetes: 300)
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub default_unreachable_toleration_seconds: i64,
+}
+
+/// Where the cluster's state is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Sled,
+    /// `host:port` of each member.
+    Etcd(Vec<String>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -149,6 +173,20 @@ impl Cli {
 pub fn default_data_dir() -> PathBuf {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     home.join(".local/share/windlass")
+}
+
+fn state(text: &str) -> Result<State, String> {
+    if text == "sled" {
+        return Ok(State::Sled);
+    }
+    let wrong = || format!("{text:?} is neither \"sled\" nor etcd://HOST:PORT[,HOST:PORT...]");
+    let members = text.strip_prefix("etcd://").ok_or_else(wrong)?.trim_end_matches('/');
+    let members: Vec<String> = members.split(',').map(str::to_owned).collect();
+    let is_member = |member: &String| {
+        let parts = member.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if members.iter().all(is_member) { Ok(State::Etcd(members)) } else { Err(wrong()) }
 }
 
 /// An amount of memory in Kubernetes' notation.

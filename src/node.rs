@@ -13,7 +13,7 @@ use windlass_runtime_agent::{AgentConfig, Kubelet, NodeFacts, Records};
 use windlass_runtime_api::Runtime;
 use windlass_runtime_data::{SqliteFiles, Stores};
 use windlass_runtime_docker::{DockerConfig, DockerHost, DockerRuntime};
-use windlass_runtime_image::{Builtin, ImageStore};
+use windlass_runtime_image::{Builtin, ImageStore, Registries};
 use windlass_runtime_net::{Blocks, PodNet};
 use windlass_runtime_wasm::{Data, TraceConfig, WasmConfig, WasmRuntime};
 use windlass_sdk_client::Informer;
@@ -73,7 +73,7 @@ impl NodeAgent {
             shutdown.clone(),
         ));
 
-        let images = ImageStore::open(&dir.join("images"), &IMAGES)?;
+        let images = ImageStore::open_with(&dir.join("images"), &IMAGES, registries(args)?)?;
         let cluster = plane.private_cluster(User::node(&args.node_name));
         let kept = dir.join("data");
         let runtime = WasmRuntime::new(WasmConfig {
@@ -151,6 +151,13 @@ impl NodeAgent {
     }
 }
 
+/// How this node reaches registries, where a file says that.
+fn registries(args: &UpArgs) -> Result<Registries, UsageError> {
+    let read = args.registries.as_deref().map(Registries::read).transpose();
+    let read = read.map_err(|error| UsageError(format!("--registries: {error}")))?;
+    Ok(read.unwrap_or_default())
+}
+
 /// The container engine of this machine, be it there or not; None where it isn't wanted.
 fn docker(
     args: &UpArgs,
@@ -185,7 +192,7 @@ pub fn remove_containers(named: Option<&str>, dir: &Path) -> anyhow::Result<()> 
     removed.map_err(|error| anyhow::anyhow!("can't remove the containers of the node: {error}"))
 }
 
-/// Docker's own variable, where it names an engine of this machine.
+/// Docker's own variable, where it names an engine.
 fn default_docker_host() -> DockerHost {
     let named = std::env::var("DOCKER_HOST").unwrap_or_default();
     if named.is_empty() {

@@ -17,13 +17,16 @@ use windlass_apiserver_access::{
 use windlass_apiserver_registry::Registry;
 use windlass_apiserver_schema::Descriptions;
 use windlass_apiserver_server::{ApiServer, Config};
-use windlass_apiserver_store::SledStore;
+use windlass_apiserver_store::{EtcdStore, SledStore, Store};
 use windlass_controllers::{ROOT_CA_PUBLISHER, publish_root_ca};
 use windlass_runtime_net::Blocks;
 use windlass_sdk_client::{Cluster, Informers};
 use windlass_sdk_meta::{Clock, Rng};
 
-use crate::{cli::UpArgs, files};
+use crate::{
+    cli::{State, UpArgs},
+    files,
+};
 
 /// The namespace of the controllers' service accounts.
 const SYSTEM: &str = "kube-system";
@@ -56,6 +59,19 @@ pub struct ControlPlane {
     root_ca: String,
 }
 
+async fn open_store(args: &UpArgs) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &args.store {
+        State::Sled => Arc::new(SledStore::open(&args.data_dir.join("store"))?),
+        State::Etcd(members) => {
+            let tls = args.etcd_cafile.as_deref().map(|authority| {
+                let files = args.etcd_certfile.as_deref().zip(args.etcd_keyfile.as_deref());
+                pki::client_config_of_files(authority, files)
+            });
+            Arc::new(EtcdStore::connect(members.clone(), tls.transpose()?).await?)
+        }
+    })
+}
+
 impl ControlPlane {
     /// Opens the store and starts the API server; nothing listens yet.
     pub async fn start(
@@ -72,7 +88,7 @@ impl ControlPlane {
             Tokens::open_or_create(&args.data_dir.join("pki"), clock.clone(), rng.clone())?;
         let authenticator = Authenticator::new(authority.certificate_der().clone(), clock.clone());
         let server = ApiServer::start(Config {
-            store: Arc::new(SledStore::open(&args.data_dir.join("store"))?),
+            store: open_store(args).await?,
             registry: Arc::new(Registry::builtin()),
             clock: clock.clone(),
             rng: rng.clone(),

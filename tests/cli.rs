@@ -23,3 +23,13 @@ fn a_wrong_flag_names_itself_and_exits_2() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--no-such-flag"));
 }
+
+#[test]
+fn a_wrong_store_says_what_is_meant() {
+    for store in ["redis://127.0.0.1:6379", "etcd://", "etcd://127.0.0.1", "etcd://a:1,b"] {
+        let output = windlass(&["up", "--store", store]);
+        assert_eq!(output.status.code(), Some(2), "{store}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(store) && said.contains("etcd://HOST:PORT"), "{said}");
+    }
+}

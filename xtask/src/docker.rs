@@ -100,6 +100,8 @@ impl Drop for Engine {
     #[allow(clippy::disallowed_methods, reason = "waits for a process of the real machine")]
     fn drop(&mut self) {
         let Some(mut child) = self.own.take() else { return };
+        // Clusters of tests are killed, and containers outlive those: they would pile up here.
+        remove_containers(&self.host);
         // Asked, so that it ends its containers and its own children.
         let pid = child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
@@ -112,6 +114,19 @@ impl Drop for Engine {
             }
             thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+/// Everything that runs in an engine of ours, or did.
+fn remove_containers(host: &str) {
+    let docker = |arguments: &[&str]| {
+        Command::new("docker").args(arguments).env("DOCKER_HOST", host).output()
+    };
+    let Ok(listed) = docker(&["ps", "-aq"]) else { return };
+    let ids = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if !ids.is_empty() {
+        let _ = docker(&[&["rm", "-f", "-v"], ids.as_slice()].concat());
     }
 }
 

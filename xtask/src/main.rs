@@ -6,6 +6,7 @@ mod facts;
 mod guests;
 mod languages;
 mod lint;
+mod oracle;
 mod shell;
 mod test;
 mod tools;
@@ -43,6 +44,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Compares the API server with upstream's, request by request (needs Go; minutes at first)
+    Oracle {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,5 +59,6 @@ fn main() -> anyhow::Result<()> {
         Task::Lint => lint::run_all(),
         Task::Bench { args } => test::bench(&args),
         Task::Facts { args } => facts::run(&args),
+        Task::Oracle { args } => oracle::run_all(&args),
     }
 }

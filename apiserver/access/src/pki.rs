@@ -60,6 +60,8 @@ pub enum PkiError {
     Authority { path: String, why: String },
     #[error("{path} is not a usable signing key: {why}")]
     SigningKey { path: String, why: String },
+    #[error("{path} can't be used: {why}")]
+    File { path: String, why: String },
     #[error("{0:?} is neither a DNS name nor an IP address")]
     Name(String),
     /// A limit of rcgen: a subject holds each attribute once.
@@ -231,6 +233,35 @@ pub fn kubeconfig(server_url: &str, ca_pem: &str, client: &CertifiedKey) -> Stri
          current-context: windlass\n\
          preferences: {{}}\n"
     )
+}
+
+/// How to call a server outside the cluster: the file of its authority, and those of our certificate
+/// and its key where it asks who we are.
+///
+/// # Errors
+/// When a file can't be read or is no PEM of its kind; it is named.
+pub fn client_config_of_files(
+    authority: &Path,
+    files: Option<(&Path, &Path)>,
+) -> Result<rustls::ClientConfig, PkiError> {
+    let unreadable = |path: &Path| {
+        let path = path.display().to_string();
+        move |error: rustls_pki_types::pem::Error| PkiError::File { path, why: error.to_string() }
+    };
+    let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, PkiError> {
+        let found = CertificateDer::pem_file_iter(path).map_err(unreadable(path))?;
+        found.collect::<Result<_, _>>().map_err(unreadable(path))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authority)? {
+        roots.add(certificate)?;
+    }
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = files else { return Ok(config.with_no_client_auth()) };
+    let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
+    Ok(config.with_client_auth_cert(certificates(certificate)?, key)?)
 }
 
 /// The one provider of cryptography in the process, named wherever TLS is set up.

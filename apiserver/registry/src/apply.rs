@@ -19,6 +19,8 @@ use crate::{
 /// The annotation of `kubectl apply` without `--server-side`, and the manager that hands over.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const KUBECTL: &str = "kubectl";
+/// The manager of what stood there before ownership was recorded.
+const BEFORE_FIRST: &str = "before-first-apply";
 const CONFLICT: &str = "FieldManagerConflict";
 
 /// What `config` (in the stored version, identified) makes of `live`; None where there is nothing
@@ -48,8 +50,12 @@ pub fn apply(
         return Ok(object);
     };
     let mut others = tree::list(&live["metadata"], "managedFields").to_vec();
+    if others.is_empty() {
+        others.extend(before_first(kind, live));
+    }
     let at = others.iter().position(|entry| is_of(entry, by));
-    let last = at.map(|at| FieldSet::from_json(&others.remove(at)["fieldsV1"]));
+    let last_entry = at.map(|at| others.remove(at));
+    let last = last_entry.as_ref().map(|entry| FieldSet::from_json(&entry["fieldsV1"]));
     let wanted = wanted_by(kind, config, by);
     let merged = merge(live, config, root);
     let mut object = match last {
@@ -63,7 +69,41 @@ pub fn apply(
         renew_last_applied(&mut object, config);
     }
     own(&mut object, others, wanted, kind, by, now);
+    if same_but_ownership(&object, live) {
+        // Nothing happened at this time but that somebody agreed.
+        keep_time(&mut object, last_entry.as_ref(), by);
+    }
     Ok(object)
+}
+
+/// What an object that nobody's ownership is known of belongs to.
+fn before_first(kind: &Kind, live: &Value) -> Option<Value> {
+    let nobody = Manager { name: BEFORE_FIRST, subresource: "", applies: false };
+    let all = wanted_by(kind, live, nobody);
+    (!all.is_empty()).then(|| {
+        json!({"manager": BEFORE_FIRST, "operation": "Update", "apiVersion": api_version_of(kind),
+            "fieldsType": "FieldsV1", "fieldsV1": all.to_json()})
+    })
+}
+
+fn same_but_ownership(object: &Value, live: &Value) -> bool {
+    let bare = |of: &Value| {
+        let mut of = of.clone();
+        tree::remove(tree::child(&mut of, "metadata"), "managedFields");
+        of
+    };
+    tree::same(&bare(object), &bare(live))
+}
+
+fn keep_time(object: &mut Value, last: Option<&Value>, by: Manager<'_>) {
+    let entries = tree::list_mut(&mut object["metadata"], "managedFields");
+    for entry in entries.iter_mut().filter(|entry| is_of(entry, by)) {
+        match last.and_then(|last| last.get("time")) {
+            Some(time) => tree::set(entry, "time", time.clone()),
+            None => drop(tree::remove(entry, "time")),
+        }
+    }
+    entries.sort_by(order);
 }
 
 fn root_of(kind: &Kind) -> Ownership {

@@ -78,6 +78,10 @@ impl Causes {
         self.push("FieldValueNotFound", format!("Not found: {}", show(value)), path, "");
     }
 
+    pub fn not_found_because(&mut self, path: Path<'_>, value: &Value, why: &str) {
+        self.push("FieldValueNotFound", format!("Not found: {}", show(value)), path, why);
+    }
+
     pub fn forbidden(&mut self, path: Path<'_>, detail: impl AsRef<str>) {
         self.push("FieldValueForbidden", "Forbidden".to_owned(), path, detail);
     }

@@ -4,7 +4,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use windlass_sdk_meta::{GroupVersionKind, Status, Timestamp, format_time, parse_time};
+use windlass_sdk_meta::{
+    GroupResource, GroupVersionKind, Status, Timestamp, format_time, parse_time,
+};
 
 use crate::{
     cause::{Causes, Path},
@@ -105,7 +107,9 @@ impl Kind {
             ),
             _ => return Ok(()),
         };
-        Err(Status::conflict(&self.group_resource(), tree::text(metadata, "name"), why))
+        // Upstream names the kind here, where it names the resource everywhere else.
+        let named = GroupResource::new(&self.storage().group, &self.kind);
+        Err(Status::conflict(&named, tree::text(metadata, "name"), why))
     }
 
     /// Graceful deletion: a first request sets when it ends, a later one may only shorten it.
@@ -161,7 +165,7 @@ fn check_options(options: &DeleteOptions) -> Result<(), Status> {
             causes.not_supported(
                 path,
                 &Value::from(policy.as_str()),
-                &["Background", "Foreground", "Orphan"],
+                &["Foreground", "Background", "Orphan", "nil"],
             );
         }
     }

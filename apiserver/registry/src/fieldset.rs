@@ -161,6 +161,7 @@ impl Delta {
             match key {
                 "apiVersion" | "kind" => {}
                 "status" if resets_status => {}
+                _ if sub == "status" && !["metadata", "status"].contains(&key) => {}
                 "metadata" => {
                     let mut inner = Self::default();
                     for (key, old, new, field) in members(old, new, field) {

@@ -158,7 +158,9 @@ impl Kind {
     pub fn field_path(&self, group: &str, label: &str) -> Option<&str> {
         match label {
             "metadata.name" => Some("metadata.name"),
-            "metadata.namespace" if self.namespaced => Some("metadata.namespace"),
+            "metadata.namespace" if self.namespaced || self.selectable.is_empty() => {
+                Some("metadata.namespace")
+            }
             _ => self
                 .selectable
                 .iter()

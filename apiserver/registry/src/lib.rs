@@ -2,12 +2,14 @@
 //! stages of a write, field ownership, patches, printed columns. Works on JSON trees that live only
 //! inside a verb. Knows no HTTP, no store, no async runtime; time and chance come in.
 
+mod addresses;
 mod apply;
 mod binding;
 mod cause;
 mod computed;
 mod conditions;
 mod delete;
+mod disabled;
 pub mod eviction;
 mod fieldset;
 mod kind;
@@ -19,6 +21,7 @@ mod patch;
 mod registry;
 mod rows;
 mod scale;
+mod shown;
 mod stages;
 mod strategies;
 mod strategy;

@@ -47,6 +47,11 @@ pub fn record(
         return;
     }
     let mut entries = entries(object, old);
+    if old.is_some() && entries.is_empty() {
+        // Nobody's fields were ever told apart: that begins with the first apply.
+        tree::remove(tree::child(object, "metadata"), "managedFields");
+        return;
+    }
     let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
     if !delta.is_empty() {
         let api_version = api_version_of(kind);
@@ -101,9 +106,17 @@ fn entries(object: &Value, old: Option<&Value>) -> Vec<Value> {
     let said = tree::list(&object["metadata"], "managedFields");
     match said {
         [] => old.map_or(&[][..], |old| tree::list(&old["metadata"], "managedFields")).to_vec(),
-        [only] if tree::is_empty(only) => Vec::new(),
-        said => said.to_vec(),
+        [only] if tree::is_empty(only) && old.is_some() => Vec::new(),
+        said if said.iter().all(is_readable) => said.to_vec(),
+        // What can't be read was not meant: what is stored stays.
+        _ => old.map_or(&[][..], |old| tree::list(&old["metadata"], "managedFields")).to_vec(),
     }
+}
+
+fn is_readable(entry: &Value) -> bool {
+    ["Apply", "Update"].contains(&tree::text(entry, "operation"))
+        && !tree::text(entry, "apiVersion").is_empty()
+        && tree::text(entry, "fieldsType") == "FieldsV1"
 }
 
 /// Moves the fields of the delta to the writer.

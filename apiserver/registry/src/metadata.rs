@@ -58,6 +58,7 @@ pub fn validate_update(_kind: &Kind, new: &Value, old: &Value, causes: &mut Caus
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);
+    standard_finalizers(metadata, path, causes);
 }
 
 /// Labels of any object or template.

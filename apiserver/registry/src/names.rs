@@ -71,6 +71,25 @@ fn subdomain_in(text: &str, unit: &str) -> Vec<String> {
     found
 }
 
+/// A subdomain whose labels may hold `_`, as in DNS search lists.
+pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 253, "characters");
+    let part = |text: &str| {
+        let bytes = text.strip_prefix('_').unwrap_or(text).as_bytes();
+        let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        bytes.first().is_some_and(plain)
+            && bytes.last().is_some_and(plain)
+            && bytes.iter().all(|byte| plain(byte) || b"-_".contains(byte))
+    };
+    if !text.split('.').all(part) {
+        let help = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character";
+        let label = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+        let form = format!(r"{label}(\.{label})*");
+        found.push(wrong(help, &form, &["example.com"]));
+    }
+    found
+}
+
 /// RFC 1035 label: as `label`, and it begins with a letter.
 pub fn label_1035(text: &str) -> Vec<String> {
     let mut found = too_long(text, 63, "characters");
@@ -208,6 +227,15 @@ pub fn env_name(text: &str) -> Vec<String> {
         found.push("a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned());
     }
     found
+}
+
+/// The name of a header of HTTP requests.
+pub fn http_header(text: &str) -> Vec<String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Vec::new();
+    }
+    let help = "a valid HTTP header must consist of alphanumeric characters or '-'";
+    vec![wrong(help, "[-A-Za-z0-9]+", &["X-Header-Name"])]
 }
 
 /// The name of a container's or service's port (IANA service name).

@@ -18,20 +18,21 @@ pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
             ),
         ));
     }
-    let patch: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-    json_patch::patch(target, &patch).map_err(|error| {
-        Status::new(
-            Reason::Invalid,
-            format!("the server rejected our request due to an error in our request: {error}"),
-        )
-    })
+    if !patch.is_array() {
+        let why = "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp";
+        return Err(Status::bad_request(why));
+    }
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch.clone()).map_err(|_| Status::rejected())?;
+    json_patch::patch(target, &patch).map_err(|_| Status::rejected())
 }
 
 /// Applies a merge patch. Errors: 400 where the patch is not an object.
 pub fn merge_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
     if !patch.is_object() {
-        return Err(Status::bad_request("error decoding patch: a merge patch must be an object"));
+        return Err(Status::bad_request(
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ));
     }
     json_patch::merge(target, patch);
     Ok(())

@@ -42,6 +42,10 @@ impl Kind {
         tree::set(object, "apiVersion", api_version);
         tree::set(object, "kind", wanted.kind);
         let metadata = tree::child(object, "metadata");
+        if namespace.is_empty() && !self.namespaced {
+            // A kind without namespaces has none, whatever the body says.
+            tree::remove(metadata, "namespace");
+        }
         let own = tree::text(metadata, "namespace");
         if own.is_empty() && !namespace.is_empty() {
             tree::set(metadata, "namespace", namespace);

@@ -43,6 +43,12 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         self.validate(new, causes);
     }
 
+    /// What is legal and most likely not meant, or will go: one text each for a Warning header.
+    /// `old` is None on create.
+    fn warnings(&self, _sub: &str, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The cells of a Table row, in the order of the kind's columns.
     fn cells(&self, object: &Value, now: Timestamp) -> Cells;
 

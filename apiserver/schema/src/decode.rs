@@ -223,6 +223,8 @@ pub(crate) fn check_kind(
     if (group, version, kind) == (target.group, target.version, target.kind) {
         return Ok(());
     }
+    // Where upstream's table of kinds is made: part of the message.
+    const SCHEME: &str = "pkg/runtime/scheme.go:111";
     let travels = target.ty.is_some_and(|ty| ty.kinds().any(|k| k.group == META_GROUP));
     if kind == target.kind && travels {
         // DeleteOptions and the like come in whatever group-version the client works in.
@@ -239,7 +241,10 @@ pub(crate) fn check_kind(
             target.version, target.kind
         )
     } else {
-        format!("no kind {kind:?} is registered for version {:?}", api_version(group, version))
+        format!(
+            "no kind {kind:?} is registered for version {:?} in scheme {SCHEME:?}",
+            api_version(group, version)
+        )
     };
     Err(DecodeError::Unfit {
         kind: kind.into(),

@@ -226,7 +226,7 @@ fn unrecognized_bodies() {
     check_map(
         r#"{"apiVersion":"apps/v1","kind":"ConfigMap"}"#,
         expect![[
-            r#"400: ConfigMap in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "apps/v1""#
+            r#"400: ConfigMap in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "apps/v1" in scheme "pkg/runtime/scheme.go:111""#
         ]],
     );
     check_map(
@@ -238,7 +238,7 @@ fn unrecognized_bodies() {
     check_map(
         r#"{"apiVersion":"v1","kind":"ConfigMop"}"#,
         expect![[
-            r#"400: ConfigMop in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMop" is registered for version "v1""#
+            r#"400: ConfigMop in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMop" is registered for version "v1" in scheme "pkg/runtime/scheme.go:111""#
         ]],
     );
     check_map(

@@ -90,6 +90,8 @@ pub struct Type {
     pub fields: Vec<Field>,
     /// Every JSON property, embedded ones included, sorted by name.
     properties: Vec<(&'static str, Property)>,
+    /// The fields that protobuf carries, as indices, by their number.
+    wire: Vec<u16>,
 }
 
 /// A JSON property of a type, and the embedded struct it comes from.
@@ -273,6 +275,11 @@ impl Type {
     /// Every JSON property, embedded ones included, sorted by name.
     pub fn properties(&self) -> impl Iterator<Item = &'static Field> + '_ {
         self.properties.iter().map(|(_, p)| &p.owner.get().fields[usize::from(p.index)])
+    }
+
+    /// The fields that protobuf carries, by their number.
+    pub fn wire_order(&self) -> impl Iterator<Item = &Field> {
+        self.wire.iter().map(|index| &self.fields[usize::from(*index)])
     }
 
     /// Go's name without its package, e.g. `DeploymentSpec`.

@@ -16,6 +16,8 @@ pub use config::decode_config;
 pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_value};
 pub use defaults::apply_defaults;
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
-pub use openapi::{Descriptions, NoDescriptions, ResourcePath, openapi_v3};
-pub use protobuf::{decode_protobuf, encode_protobuf};
+pub use openapi::{
+    Descriptions, NoDescriptions, OpenApiV2, OwnSchema, Pieces, ResourcePath, describe, openapi_v3,
+};
+pub use protobuf::{ProtobufList, decode_protobuf, encode_protobuf, watch_frame};
 pub use strategic::{PatchError, strategic_merge};

@@ -1,4 +1,6 @@
-//! OpenAPI v3 documents, one a group-version, out of the type table.
+//! OpenAPI v3 documents, one a group-version, out of the type table, and what version 2 makes of them.
+//! A document is made path by path and schema by schema, each written before the next is made: as a
+//! tree, one would take ten times its size.
 //!
 //! What reads them: `kubectl explain` finds the kind by the `get` of a path, follows `$ref`s and prints
 //! descriptions, enums and what is required; `kubectl apply` takes a strategic merge patch only where
@@ -8,23 +10,95 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::facts::{Field, META_GROUP, ResourceFacts, Shape, Type};
+use crate::facts::{Field, META_GROUP, ResourceFacts, Schema, Shape, Type};
 
+mod gnostic;
 mod paths;
+mod v2;
 
-/// The document of one group-version. `group` is empty for the core group. It holds the schemas that
-/// the paths reach, and no others.
+pub use v2::OpenApiV2;
+
+/// Tells what is served in one group-version, piece by piece: all paths, then the schemas that they
+/// reach, and no others. `group` is empty for the core group.
+pub fn describe(
+    group: &str,
+    version: &str,
+    paths: &[ResourcePath<'_>],
+    descriptions: &dyn Descriptions,
+    pieces: &mut dyn Pieces,
+) {
+    let mut document = paths::Document::new(group, version, descriptions);
+    for path in paths {
+        document.add(path);
+    }
+    document.finish(pieces);
+}
+
+/// Takes the pieces of a description, in OpenAPI v3.
+pub trait Pieces {
+    /// What can be done at a path; each path comes once, in order.
+    fn path(&mut self, path: &str, item: Value);
+    /// A component schema; each name comes once, in order.
+    fn schema(&mut self, name: &str, schema: Value);
+}
+
+/// The document of one group-version, as JSON.
 pub fn openapi_v3(
     group: &str,
     version: &str,
     paths: &[ResourcePath<'_>],
     descriptions: &dyn Descriptions,
-) -> Value {
-    let mut document = paths::Document::new(group, version, descriptions);
-    for path in paths {
-        document.add(path);
+) -> Vec<u8> {
+    let info = json!({"title": "Kubernetes", "version": Schema::builtin().version()});
+    let start = format!(r#"{{"openapi":"3.0.0","info":{info},"paths":{{"#);
+    let mut json = Json { out: start.into_bytes(), in_schemas: false, first: true };
+    describe(group, version, paths, descriptions, &mut json);
+    json.enter_schemas();
+    json.out.extend_from_slice(b"}}}");
+    json.out
+}
+
+/// Writes the pieces as one JSON document.
+struct Json {
+    out: Vec<u8>,
+    in_schemas: bool,
+    /// Nothing was written yet in the object that is open.
+    first: bool,
+}
+
+impl Json {
+    fn enter_schemas(&mut self) {
+        if !std::mem::replace(&mut self.in_schemas, true) {
+            self.out.extend_from_slice(br#"},"components":{"schemas":{"#);
+            self.first = true;
+        }
     }
-    document.finish()
+
+    fn member(&mut self, name: &str, value: &Value) {
+        put_member(&mut self.out, &mut self.first, name, value);
+    }
+}
+
+impl Pieces for Json {
+    fn path(&mut self, path: &str, item: Value) {
+        self.member(path, &item);
+    }
+
+    fn schema(&mut self, name: &str, schema: Value) {
+        self.enter_schemas();
+        self.member(name, &schema);
+    }
+}
+
+/// A member of a JSON object that is being written.
+fn put_member(out: &mut Vec<u8>, first: &mut bool, name: &str, value: &Value) {
+    if !std::mem::take(first) {
+        out.push(b',');
+    }
+    // Writing JSON of a tree into memory has no way to fail.
+    let _ = serde_json::to_writer(&mut *out, name);
+    out.push(b':');
+    let _ = serde_json::to_writer(out, value);
 }
 
 /// A served resource or subresource.
@@ -39,6 +113,17 @@ pub struct ResourcePath<'a> {
     pub namespaced: bool,
     /// Discovery's verbs.
     pub verbs: &'a [&'a str],
+    /// Where the type table doesn't have the kind: what describes it.
+    pub own: Option<OwnSchema<'a>>,
+}
+
+/// The description of a kind that came at run time.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnSchema<'a> {
+    /// OpenAPI's name of the kind, e.g. `com.example.stable.v1.CronTab`; its list's has `List` behind.
+    pub name: &'a str,
+    /// The schema of an object, in OpenAPI v3. `metadata` may refer to the built-in `ObjectMeta`.
+    pub schema: &'a Value,
 }
 
 impl<'a> From<&'a ResourceFacts> for ResourcePath<'a> {
@@ -51,6 +136,7 @@ impl<'a> From<&'a ResourceFacts> for ResourcePath<'a> {
             kind: facts.kind,
             namespaced: facts.namespaced,
             verbs: &facts.verbs,
+            own: None,
         }
     }
 }
@@ -277,14 +363,14 @@ fn is_special(shape: &Shape) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Schema;
     use expect_test::{Expect, expect};
 
     fn document(group: &str, version: &str) -> Value {
         let all = Schema::builtin().resources().iter();
         let own = all.filter(|r| r.group == group && r.version == version);
         let paths: Vec<ResourcePath<'_>> = own.map(ResourcePath::from).collect();
-        openapi_v3(group, version, &paths, &NoDescriptions)
+        let document = openapi_v3(group, version, &paths, &NoDescriptions);
+        serde_json::from_slice(&document).unwrap()
     }
 
     fn check(group: &str, pointer: &str, expected: Expect) {

@@ -11,9 +11,14 @@ use serde_json::{Map, Value};
 use windlass_sdk_meta::Timestamp;
 
 use crate::decode::{DecodeError, Target, check_kind, unfit, with_type_meta};
-use crate::facts::{Field, Schema, Shape, Type};
+use crate::facts::{Schema, Shape, Type};
 use crate::golang::{self, Found, MAX_STRUCTS};
 use crate::node::Node;
+
+mod encode;
+
+pub use encode::{ProtobufList, encode_protobuf, watch_frame};
+pub(crate) use encode::{put_bytes, put_double, put_varint};
 
 /// Reads a protobuf body as an object of `target`, in the form Go's JSON encoder gives it.
 ///
@@ -29,24 +34,6 @@ pub fn decode_protobuf(body: &[u8], target: &Target<'_>) -> Result<Value, Decode
     let mut found = Found::default();
     reader.message(envelope.raw, ty, &mut found, 0).map_err(fail)?;
     Ok(with_type_meta(golang::assemble(ty, found), target))
-}
-
-/// Writes an object as a protobuf body, byte for byte as upstream's encoder does.
-///
-/// # Errors
-/// When the target's type is unknown, or a value doesn't fit its type.
-pub fn encode_protobuf(object: &Value, target: &Target<'_>) -> Result<Vec<u8>, DecodeError> {
-    let fail = |cause: String| unfit(target, cause);
-    let ty = target.ty.ok_or_else(|| fail("protobuf carries built-in kinds only".into()))?;
-    let mut meta = Vec::new();
-    put_bytes(&mut meta, 1, target.api_version().as_bytes());
-    put_bytes(&mut meta, 2, target.kind.as_bytes());
-    let mut out = MAGIC.to_vec();
-    put_bytes(&mut out, 1, &meta);
-    put_bytes(&mut out, 2, &encode_message(object, ty).map_err(fail)?);
-    put_bytes(&mut out, 3, b"");
-    put_bytes(&mut out, 4, b"");
-    Ok(out)
 }
 
 const MAGIC: &[u8] = b"k8s\0";
@@ -373,169 +360,6 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, String> {
         }
     }
     Ok(Value::String(text))
-}
-
-fn encode_message(object: &Value, ty: &Type) -> Result<Vec<u8>, String> {
-    let mut fields: Vec<&Field> = ty.fields.iter().filter(|f| f.number > 0).collect();
-    fields.sort_by_key(|f| f.number);
-    let mut out = Vec::new();
-    for field in fields {
-        match &field.shape {
-            Shape::Struct(inner) if field.inline => {
-                put_bytes(&mut out, field.number, &encode_message(object, inner.get())?);
-            }
-            shape => match object.get(field.json) {
-                None | Some(Value::Null) if field.pointer => {}
-                None | Some(Value::Null) => encode_zero(&mut out, field.number, shape)?,
-                Some(value) => encode_field(&mut out, field.number, value, shape)
-                    .map_err(|error| format!("{}: {error}", field.json))?,
-            },
-        }
-    }
-    Ok(out)
-}
-
-/// What a value field holds that nobody set: lists, maps and bytes write nothing.
-fn encode_zero(out: &mut Vec<u8>, number: u32, shape: &Shape) -> Result<(), String> {
-    match shape {
-        Shape::List(_) | Shape::Map(_) | Shape::Bytes | Shape::Any => Ok(()),
-        Shape::Wrapped(_) => Ok(()),
-        Shape::Time | Shape::MicroTime | Shape::Raw | Shape::Json | Shape::FieldsV1 => {
-            put_bytes(out, number, b"");
-            Ok(())
-        }
-        other => encode_field(out, number, &golang::zero(other), other),
-    }
-}
-
-fn encode_field(
-    out: &mut Vec<u8>,
-    number: u32,
-    value: &Value,
-    shape: &Shape,
-) -> Result<(), String> {
-    match (shape, value) {
-        (Shape::List(inner), Value::Array(items)) => {
-            for item in items {
-                encode_field(out, number, item, inner)?;
-            }
-        }
-        (Shape::Map(inner), Value::Object(entries)) => {
-            let mut sorted: Vec<_> = entries.iter().collect();
-            sorted.sort_by_key(|(key, _)| *key);
-            for (key, value) in sorted {
-                let mut entry = Vec::new();
-                put_bytes(&mut entry, 1, key.as_bytes());
-                match value {
-                    Value::Null => encode_zero(&mut entry, 2, inner)?,
-                    value => encode_field(&mut entry, 2, value, inner)?,
-                }
-                put_bytes(out, number, &entry);
-            }
-        }
-        (Shape::Bool | Shape::Int32 | Shape::Int64, _) => {
-            let integer = value.as_i64().or(value.as_bool().map(i64::from));
-            put_varint(out, number, integer.ok_or_else(|| mismatch(value))? as u64);
-        }
-        (Shape::Float64, _) => {
-            put_tag(out, number, 1);
-            out.extend(value.as_f64().ok_or_else(|| mismatch(value))?.to_le_bytes());
-        }
-        _ => put_bytes(out, number, &encode_bytes(value, shape)?),
-    }
-    Ok(())
-}
-
-/// The bytes of a value that is length-delimited on the wire.
-fn encode_bytes(value: &Value, shape: &Shape) -> Result<Vec<u8>, String> {
-    let text = || value.as_str().ok_or_else(|| mismatch(value));
-    let mut out = Vec::new();
-    match shape {
-        Shape::String => out = text()?.into(),
-        Shape::Bytes => out = STANDARD.decode(text()?).map_err(|error| error.to_string())?,
-        Shape::Quantity => put_bytes(&mut out, 1, text()?.as_bytes()),
-        Shape::Duration => put_varint(&mut out, 1, golang::parse_duration(text()?)? as u64),
-        Shape::Time | Shape::MicroTime if value.is_null() => {}
-        Shape::Time | Shape::MicroTime => {
-            let at = golang::parse_time(text()?, *shape == Shape::MicroTime)?;
-            let nanos = i64::from(at.subsec_nanosecond());
-            // Go counts the fraction upwards, also before 1970.
-            let (seconds, nanos) = if nanos < 0 {
-                (at.as_second() - 1, nanos + 1_000_000_000)
-            } else {
-                (at.as_second(), nanos)
-            };
-            put_varint(&mut out, 1, seconds as u64);
-            put_varint(&mut out, 2, if *shape == Shape::Time { 0 } else { nanos as u64 });
-        }
-        Shape::IntOrString => {
-            let number = value.as_i64();
-            put_varint(&mut out, 1, u64::from(number.is_none()));
-            put_varint(&mut out, 2, number.unwrap_or(0) as u64);
-            put_bytes(&mut out, 3, value.as_str().unwrap_or_default().as_bytes());
-        }
-        Shape::Raw | Shape::Json | Shape::FieldsV1 => {
-            if !value.is_null() {
-                put_bytes(&mut out, 1, value.to_string().as_bytes());
-            }
-        }
-        Shape::Struct(inner) => out = encode_message(value, inner.get())?,
-        Shape::Wrapped(inner) => {
-            for item in value.as_array().ok_or_else(|| mismatch(value))? {
-                encode_field(&mut out, 1, item, inner)?;
-            }
-        }
-        Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => {
-            let schema = json_schema_props()?;
-            let number = if *shape == Shape::SchemaOrBool { 2 } else { 1 };
-            match (shape, value) {
-                (Shape::SchemaOrBool, _) => {
-                    let allows = value.as_bool().unwrap_or(true);
-                    put_varint(&mut out, 1, u64::from(allows));
-                    if value.is_object() {
-                        encode_field(&mut out, number, value, &schema)?;
-                    }
-                }
-                (_, Value::Object(_)) => encode_field(&mut out, number, value, &schema)?,
-                (Shape::SchemaOrArray, Value::Array(items)) => {
-                    items.iter().try_for_each(|s| encode_field(&mut out, 2, s, &schema))?;
-                }
-                (_, Value::Array(items)) => {
-                    items.iter().try_for_each(|s| encode_field(&mut out, 2, s, &Shape::String))?;
-                }
-                _ => {}
-            }
-        }
-        _ => return Err(mismatch(value)),
-    }
-    Ok(out)
-}
-
-fn mismatch(value: &Value) -> String {
-    format!("a {} doesn't fit", Node::from(value).go_literal())
-}
-
-fn put_tag(out: &mut Vec<u8>, number: u32, wire: u32) {
-    put_raw_varint(out, u64::from(number << 3 | wire));
-}
-
-fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
-    put_tag(out, number, 0);
-    put_raw_varint(out, value);
-}
-
-fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    put_tag(out, number, 2);
-    put_raw_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn put_raw_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 impl Found {

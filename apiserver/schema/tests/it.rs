@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 use windlass_apiserver_schema::{
-    FieldValidation, Format, Target, apply_defaults, decode, decode_protobuf, encode_protobuf,
-    strategic_merge,
+    FieldValidation, Format, ProtobufList, Target, apply_defaults, decode, decode_protobuf,
+    encode_protobuf, strategic_merge,
 };
 
 /// Runs every case of a corpus file and shows all failures at once.
@@ -44,6 +44,40 @@ fn protobuf_bodies() {
         let back = encode_protobuf(&found, target).map_err(|error| error.to_string())?;
         if back == wire { Ok(()) } else { Err(format!("wrote {back:?}\nnot   {wire:?}\n{found}")) }
     });
+}
+
+/// Item by item or as a whole, a list is the same bytes, and reads as what was written.
+#[test]
+fn lists_written_item_by_item() {
+    let mut kinds = std::collections::BTreeMap::<[String; 3], Vec<Value>>::new();
+    for line in include_str!("corpus/protobuf.jsonl").lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let kind = [0, 1, 2].map(|at| case["kind"][at].as_str().unwrap().to_owned());
+        kinds.entry(kind).or_default().push(case["json"].clone());
+    }
+    let mut lists = 0;
+    for ([group, version, kind], mut items) in kinds {
+        let list_kind = format!("{kind}List");
+        let target = Target::new(&group, &version, &list_kind);
+        if !target.has_protobuf() {
+            continue;
+        }
+        lists += 1;
+        for item in &mut items {
+            // The list says what its items are.
+            item.as_object_mut().map(|item| [item.remove("kind"), item.remove("apiVersion")]);
+        }
+        let mut list = serde_json::json!({"metadata": {"resourceVersion": "7", "continue": "c"}});
+        let pieces = ProtobufList::new(&target, &list).unwrap();
+        let mut body = Vec::new();
+        items.iter().for_each(|item| pieces.item(item, &mut body).unwrap());
+        let written = [&pieces.start(body.len()), &body[..], pieces.end()].concat();
+        list["items"] = Value::Array(items);
+        assert_eq!(written, encode_protobuf(&list, &target).unwrap(), "{list_kind}");
+        let read = decode_protobuf(&written, &target).unwrap();
+        assert_eq!((&read["items"], &read["metadata"]["continue"]), (&list["items"], &"c".into()));
+    }
+    assert!(lists >= 20, "{lists} lists");
 }
 
 #[test]

@@ -55,10 +55,22 @@ impl WriteOptions {
             });
         };
         let mut dry_run = false;
+        let mut odd_dry_run = None;
         for value in query.all("dryRun").filter(|value| !value.is_empty()) {
             match value {
                 "All" => dry_run = true,
-                other => unsupported("dryRun", other, "\"All\""),
+                _ => {
+                    let all: Vec<&str> = query.all("dryRun").collect();
+                    let cause = format!(
+                        "Unsupported value: {}: supported values: \"All\"",
+                        serde_json::json!(all)
+                    );
+                    odd_dry_run = Some(Cause {
+                        reason: "FieldValueNotSupported".into(),
+                        message: cause,
+                        field: "dryRun".into(),
+                    });
+                }
             }
         }
         let wanted = query.get("fieldValidation").unwrap_or_default();
@@ -66,6 +78,7 @@ impl WriteOptions {
             unsupported("fieldValidation", wanted, "\"\", \"Ignore\", \"Strict\", \"Warn\"");
             FieldValidation::default()
         });
+        causes.extend(odd_dry_run);
         let field_manager = query.get("fieldManager").unwrap_or_default().to_owned();
         if field_manager.len() > 128 {
             causes.push(Cause {
@@ -109,6 +122,10 @@ pub(crate) fn read_config(
 ) -> Result<(Value, Vec<String>), Status> {
     let target = Target::new(&kind.group, &kind.version, &kind.kind);
     let decoded = decode_config(bytes, &target, validation)?;
+    let said = |key: &str| decoded.value[key].as_str().is_some_and(|text| !text.is_empty());
+    if !said("apiVersion") || !said("kind") {
+        return Err(Status::bad_request("invalid object type: /, Kind="));
+    }
     Ok((decoded.value, decoded.warnings))
 }
 

@@ -15,6 +15,7 @@ use crate::{
     ApiServer, content, discovery, health, impersonation, issuer,
     limits::Class,
     local::Caller,
+    negotiate::Accepted,
     openapi,
     request::RequestInfo,
     verbs::{self, Call},
@@ -28,6 +29,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query());
+    let accepted = Accepted::of_status(&parts);
     let guarded = AssertUnwindSafe(filters(server, &info, parts, body)).catch_unwind();
     let response = match guarded.await {
         Ok(Ok(response)) => response,
@@ -35,13 +37,13 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
             if status.code >= 500 {
                 tracing::warn!(verb = info.verb, path = %info.path, code = status.code, %status);
             }
-            content::respond_status(&status)
+            content::respond_status(&status, &accepted)
         }
         Err(panic) => {
             let why = panic_text(&*panic);
             tracing::error!(verb = info.verb, path = %info.path, why, "a handler panicked");
             let why = format!("This request caused apiserver to panic: {why}");
-            content::respond_status(&Status::internal(why))
+            content::respond_status(&Status::internal(why), &accepted)
         }
     };
     server.metrics().observe(&info, response.status().as_u16(), began.elapsed());
@@ -131,14 +133,14 @@ async fn dispatch(
     if call.info.is_resource {
         return verbs::serve(call, body).await;
     }
-    let (path, headers) = (call.info.path.as_str(), &call.parts.headers);
+    let (path, parts) = (call.info.path.as_str(), &call.parts);
     if !matches!(call.info.verb, "get" | "head") {
         return Err(Status::method_not_allowed());
     }
     if let Some(answer) = health::serve(server, &call.info)
         .or_else(|| issuer::serve(server, path))
-        .or_else(|| openapi::serve(server, &call.info, headers))
-        .or_else(|| discovery::serve(server.registry(), path, headers))
+        .or_else(|| openapi::serve(server, &call.info, parts))
+        .or_else(|| discovery::serve(server.registry(), path, parts))
     {
         return answer;
     }

@@ -1,39 +1,23 @@
-//! What comes in and what goes out: media types, body bounds, compression and the forms of an
-//! answer. Verbs hand over finished bytes or a `Status` and never touch a header.
+//! What comes in and what goes out: media types, body bounds and compression. Verbs hand over
+//! finished bytes, a tree or a `Status` and never touch a header.
 
 use std::io::Write as _;
 
 use axum::body::Body;
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
+use windlass_apiserver_schema::{Target, encode_protobuf};
 use windlass_sdk_meta::{Reason, Status};
+
+use crate::negotiate::{Accepted, Encoding, JSON, PROTOBUF, YAML};
 
 /// Bytes of a request body that carries an object, as upstream's.
 pub(crate) const BODY_BYTES: usize = 3 * 1024 * 1024;
 /// Answers from this size on are compressed for clients that accept it, as upstream's.
 const GZIP_FROM_BYTES: usize = 128 * 1024;
-const JSON: &str = "application/json";
-const YAML: &str = "application/yaml";
-
-/// The form in which a client wants objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Object,
-    Table,
-    /// `PartialObjectMetadata` and its list.
-    Metadata,
-}
-
-/// What a request's `Accept` header comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Accepted {
-    pub shape: Shape,
-    pub yaml: bool,
-    pub gzip: bool,
-}
-
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyType {
@@ -42,62 +26,13 @@ pub(crate) enum BodyType {
     Protobuf,
 }
 
-impl Accepted {
-    /// The first of the client's media types that can be served; 406 where none can.
-    /// `shapes`: Table and metadata-only are possible here.
-    pub fn negotiate(headers: &HeaderMap, shapes: bool) -> Result<Self, Status> {
-        let gzip = accepts_gzip(headers);
-        let accept = joined(headers, &header::ACCEPT);
-        if accept.trim().is_empty() {
-            return Ok(Self { shape: Shape::Object, yaml: false, gzip });
-        }
-        let found = accept.split(',').find_map(|range| served(range, shapes));
-        let (shape, yaml) = found.ok_or_else(|| {
-            let types = format!("{JSON}, {YAML}, application/vnd.kubernetes.protobuf");
-            let why = format!("only the following media types are accepted: {types}");
-            Status::new(Reason::NotAcceptable, why)
-        })?;
-        Ok(Self { shape, yaml, gzip })
-    }
-}
-
-/// What one media range means here; None: it can't be served.
-fn served(range: &str, shapes: bool) -> Option<(Shape, bool)> {
-    let mut parts = range.split(';').map(str::trim);
-    let yaml = match parts.next()? {
-        JSON | "*/*" | "application/*" => false,
-        YAML => true,
-        _ => return None,
-    };
-    let (mut kind, mut group, mut version) = ("", "", "");
-    for parameter in parts {
-        match parameter.split_once('=') {
-            Some(("as", value)) => kind = value,
-            Some(("g", value)) => group = value,
-            Some(("v", value)) => version = value,
-            _ => {}
-        }
-    }
-    if kind.is_empty() {
-        return Some((Shape::Object, yaml));
-    }
-    let known = shapes && group == "meta.k8s.io" && version == "v1";
-    match kind {
-        "Table" if known => Some((Shape::Table, yaml)),
-        "PartialObjectMetadata" | "PartialObjectMetadataList" if known => {
-            Some((Shape::Metadata, yaml))
-        }
-        _ => None,
-    }
-}
-
 /// The type of a request's body; 415 for anything that isn't read here.
 pub(crate) fn body_type(headers: &HeaderMap) -> Result<BodyType, Status> {
     match media_type(headers) {
         "" | JSON => Ok(BodyType::Json),
         YAML => Ok(BodyType::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(BodyType::Protobuf),
-        _ => Err(unsupported(&[JSON, YAML, "application/vnd.kubernetes.protobuf"])),
+        PROTOBUF => Ok(BodyType::Protobuf),
+        _ => Err(unsupported(&[JSON, YAML, PROTOBUF])),
     }
 }
 
@@ -127,20 +62,93 @@ pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
     }
 }
 
-/// An answer in JSON, or what the client asked for instead.
+/// An answer in JSON, in the spelling of it that the client asked for: YAML, or with line breaks.
 pub(crate) fn respond(code: StatusCode, json: Vec<u8>, accepted: &Accepted) -> Response<Body> {
-    let (bytes, media) = match accepted.yaml {
-        true => (to_yaml(&json), YAML),
-        false => (json, JSON),
+    let bytes = match accepted.encoding {
+        Encoding::Yaml => to_yaml(&json),
+        Encoding::Json if accepted.pretty => pretty(json),
+        _ => json,
     };
-    if !accepted.gzip || bytes.len() < GZIP_FROM_BYTES {
-        return plain(code, media, bytes);
+    let media = if accepted.encoding == Encoding::Yaml { YAML } else { JSON };
+    respond_pieces(code, media, std::iter::once(bytes), accepted.gzip)
+}
+
+/// An answer that is a tree with its `apiVersion` and `kind`.
+pub(crate) fn respond_tree(code: StatusCode, tree: &Value, accepted: &Accepted) -> Response<Body> {
+    if accepted.encoding == Encoding::Protobuf
+        && let Some(bytes) = to_protobuf(tree)
+    {
+        return respond_pieces(code, PROTOBUF, std::iter::once(bytes), accepted.gzip);
     }
-    let mut response = plain(code, media, gzip(&bytes));
+    respond(code, serde_json::to_vec(tree).unwrap_or_default(), accepted)
+}
+
+/// A tree in protobuf; None for what has no such form. Clients read the type of an answer and not
+/// only what they asked for, so JSON is the way out.
+pub(crate) fn to_protobuf(tree: &Value) -> Option<Vec<u8>> {
+    let text = |name: &str| tree[name].as_str().unwrap_or_default();
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let target = Target::new(group, version, text("kind"));
+    let bytes = target.has_protobuf().then(|| encode_protobuf(tree, &target))?;
+    bytes.inspect_err(|error| tracing::error!(%error, "an answer has no form in protobuf")).ok()
+}
+
+/// An answer in pieces that follow each other. It is sent whole where it is small; from 128 KiB on
+/// it is compressed, for who accepts that, and sent as it is made.
+pub(crate) fn respond_pieces(
+    code: StatusCode,
+    media: &'static str,
+    pieces: impl Iterator<Item = Vec<u8>> + Send + 'static,
+    gzip: bool,
+) -> Response<Body> {
+    let mut pieces = pieces.fuse();
+    let mut first = pieces.next().unwrap_or_default();
+    while first.len() <= GZIP_FROM_BYTES {
+        let Some(piece) = pieces.next() else { return plain(code, media, first) };
+        first.extend_from_slice(&piece);
+    }
+    let pieces = std::iter::once(first).chain(pieces);
+    let mut response = plain(code, media, Bytes::new());
+    if !gzip {
+        *response.body_mut() = streamed(pieces);
+        return response;
+    }
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    *response.body_mut() = streamed(Compressed { pieces, encoder: Some(encoder) });
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     response
+}
+
+fn streamed(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Body {
+    let pieces = pieces.map(|piece| Ok::<_, axum::Error>(Bytes::from(piece)));
+    Body::from_stream(futures::stream::iter(pieces))
+}
+
+/// Pieces, compressed as they come.
+struct Compressed<I> {
+    pieces: I,
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl<I: Iterator<Item = Vec<u8>>> Iterator for Compressed<I> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            // Writing into memory has no way to fail.
+            let Some(piece) = self.pieces.next() else {
+                let encoder = self.encoder.take()?;
+                return encoder.finish().ok().filter(|rest| !rest.is_empty());
+            };
+            let encoder = self.encoder.as_mut()?;
+            let _ = encoder.write_all(&piece);
+            if !encoder.get_ref().is_empty() {
+                return Some(std::mem::take(encoder.get_mut()));
+            }
+        }
+    }
 }
 
 /// An answer that is a small JSON value.
@@ -149,9 +157,9 @@ pub(crate) fn respond_value(code: StatusCode, value: &Value) -> Response<Body> {
 }
 
 /// An error as its client reads it.
-pub(crate) fn respond_status(status: &Status) -> Response<Body> {
+pub(crate) fn respond_status(status: &Status, accepted: &Accepted) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = respond_value(code, &status.to_json());
+    let mut response = respond_tree(code, &status.to_json(), accepted);
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
@@ -205,59 +213,12 @@ pub(crate) fn joined(headers: &HeaderMap, name: &header::HeaderName) -> String {
     values.join(",")
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let out = Vec::with_capacity(bytes.len() / 4);
-    let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
-    // Writing into memory has no way to fail.
-    let _ = encoder.write_all(bytes);
-    encoder.finish().unwrap_or_default()
+fn pretty(json: Vec<u8>) -> Vec<u8> {
+    let tree = serde_json::from_slice::<Value>(&json);
+    tree.ok().and_then(|tree| serde_json::to_vec_pretty(&tree).ok()).unwrap_or(json)
 }
 
 fn to_yaml(json: &[u8]) -> Vec<u8> {
     let tree: Value = serde_json::from_slice(json).unwrap_or_default();
     serde_yaml_ng::to_string(&tree).unwrap_or_default().into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use expect_test::{Expect, expect};
-
-    fn check(accepts: &[&str], expected: Expect) {
-        let mut out = String::new();
-        for accept in accepts {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, HeaderValue::from_str(accept).expect("header"));
-            let answer = match Accepted::negotiate(&headers, true) {
-                Ok(accepted) => format!("{:?} yaml={}", accepted.shape, accepted.yaml),
-                Err(status) => format!("{} {}", status.code, status.message),
-            };
-            out += &format!("{accept}: {answer}\n");
-        }
-        expected.assert_eq(&out);
-    }
-
-    #[test]
-    fn accept_headers() {
-        check(
-            &[
-                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
-                "application/json;as=Table;v=v9;g=meta.k8s.io",
-                "application/vnd.kubernetes.protobuf,application/json",
-                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
-                "application/yaml",
-                "*/*",
-                "text/html",
-            ],
-            expect![[r#"
-                application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json: Table yaml=false
-                application/json;as=Table;v=v9;g=meta.k8s.io: 406 only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
-                application/vnd.kubernetes.protobuf,application/json: Object yaml=false
-                application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json: Metadata yaml=false
-                application/yaml: Object yaml=true
-                */*: Object yaml=false
-                text/html: 406 only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
-            "#]],
-        );
-    }
 }

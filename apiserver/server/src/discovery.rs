@@ -5,28 +5,31 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use windlass_apiserver_registry::{GroupVersion, Kind, Registry, Subresource};
 use windlass_sdk_meta::Status;
 
-use crate::content::{self, Accepted};
+use crate::{
+    content,
+    negotiate::{Accepted, Offer},
+};
 
 /// The document behind a discovery path, or None where the path is none of discovery's.
 pub(crate) fn serve(
     registry: &Registry,
     path: &str,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Option<Result<Response<Body>, Status>> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let groups = groups(registry);
     let document = match parts.as_slice() {
         [root @ ("api" | "apis")] => {
             let core = *root == "api";
-            if let Some(version) = aggregated_version(headers) {
+            if let Some(version) = aggregated_version(&request.headers) {
                 let document = aggregated(registry, &groups, core, version);
-                return Some(Ok(with_etag(&document, aggregated_media(version), headers)));
+                return Some(Ok(with_etag(&document, aggregated_media(version), &request.headers)));
             }
             if core { core_versions() } else { group_list(&groups) }
         }
@@ -35,13 +38,8 @@ pub(crate) fn serve(
         ["apis", group, version] => resource_list(registry, group, version)?,
         _ => return None,
     };
-    Some(Accepted::negotiate(headers, false).map(|accepted| {
-        content::respond(
-            StatusCode::OK,
-            serde_json::to_vec(&document).unwrap_or_default(),
-            &accepted,
-        )
-    }))
+    let accepted = Accepted::negotiate(request, Offer::TREE);
+    Some(accepted.map(|accepted| content::respond_tree(StatusCode::OK, &document, &accepted)))
 }
 
 /// Groups with their versions, the preferred first.

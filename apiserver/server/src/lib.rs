@@ -19,6 +19,7 @@ mod issuer;
 mod limits;
 mod local;
 mod metrics;
+mod negotiate;
 mod openapi;
 mod options;
 mod read;

@@ -1,21 +1,42 @@
-//! `/openapi/v3`: an index of the served group-versions, and one document for each, made when it
-//! is first asked for: kubectl asks for those of the kinds it works with, not for all.
+//! `/openapi/v3`: an index of the served group-versions, and one document for each; `/openapi/v2`: one
+//! for all, in JSON and in gnostic's protobuf. Each is made when it is first asked for, since kubectl
+//! asks only for those of the kinds it works with, and kept compressed, which is a tenth of its size.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use windlass_apiserver_registry::{Kind, Registry, Subresource};
-use windlass_apiserver_schema::{Descriptions, ResourcePath, Schema, openapi_v3};
+use windlass_apiserver_schema::{
+    Descriptions, OpenApiV2, Pieces, ResourcePath, Schema, describe, openapi_v3,
+};
 use windlass_sdk_meta::{Reason, Status};
 
-use crate::{ApiServer, content, discovery::hex, request::RequestInfo};
+use crate::{
+    ApiServer, content,
+    discovery::hex,
+    negotiate::{JSON, accepts_json},
+    request::RequestInfo,
+};
 
-const JSON: &str = "application/json";
+/// Part of every document's hash: to be counted up when documents are made differently, because
+/// clients keep them for a year.
+const MADE_AS: u32 = 2;
+/// For how long clients may keep a document whose URL has its hash.
+const KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Documents of version 2 in JSON and in protobuf, by these names among those of version 3.
+const V2_JSON: &str = "v2 in JSON";
+const V2_BINARY: &str = "v2 in protobuf";
 
 /// Documents made so far, by group-version path (`api/v1`, `apis/apps/v1`).
 pub(crate) struct Documents {
@@ -25,8 +46,10 @@ pub(crate) struct Documents {
 
 #[derive(Clone)]
 struct Document {
-    bytes: Bytes,
-    etag: HeaderValue,
+    /// Of what is described.
+    hash: String,
+    /// Compressed.
+    gzip: Bytes,
 }
 
 impl Documents {
@@ -34,136 +57,211 @@ impl Documents {
         Self { descriptions, made: Mutex::default() }
     }
 
-    /// The document of a group-version; None where nothing is served in it.
-    fn get(&self, registry: &Registry, path: &str) -> Option<Document> {
-        let (group, version) = group_version(path)?;
-        if !group_versions(registry).contains_key(path) {
-            return None;
-        }
+    /// A document, made where there is none of this hash yet.
+    fn get(&self, name: &str, hash: &str, make: impl FnOnce() -> Vec<u8>) -> Document {
         let mut made = self.made.lock();
-        if let Some(document) = made.get(path) {
-            return Some(document.clone());
+        if let Some(document) = made.get(name).filter(|document| document.hash == hash) {
+            return document.clone();
         }
-        let tree = self.build(registry, group, version);
-        let bytes = Bytes::from(serde_json::to_vec(&tree).unwrap_or_default());
-        let etag = format!("\"{}\"", hex(&Sha256::digest(&bytes)).to_uppercase());
-        let document = Document { bytes, etag: HeaderValue::from_str(&etag).ok()? };
-        made.insert(path.to_owned(), document.clone());
-        Some(document)
+        let document = Document { hash: hash.to_owned(), gzip: compress(&make()) };
+        made.insert(name.to_owned(), document.clone());
+        document
     }
 
-    fn build(&self, registry: &Registry, group: &str, version: &str) -> Value {
-        let served: Vec<_> =
-            registry.kinds().filter(|kind| kind.version(group, version).is_some()).collect();
-        let main = served.iter().map(|kind| (&**kind, None));
-        let subs = served
-            .iter()
-            .flat_map(|kind| kind.subresources.iter().map(move |sub| (&**kind, Some(sub))));
-        // Verbs are kept apart so that the paths can borrow them.
-        let all: Vec<(&Kind, Option<&Subresource>, Vec<&str>)> = main
-            .chain(subs)
-            .map(|(kind, sub)| {
-                let verbs = sub.map_or(&kind.verbs, |sub| &sub.verbs);
-                (&**kind, sub, verbs.iter().map(|verb| &**verb).collect())
-            })
-            .collect();
-        let paths: Vec<ResourcePath<'_>> = all
-            .iter()
-            .map(|(kind, sub, verbs)| ResourcePath {
-                plural: &kind.plural,
-                subresource: sub.map(|sub| &*sub.name),
-                kind_group: sub.map_or(group, |sub| &sub.group),
-                kind_version: sub.map_or(version, |sub| &sub.version),
-                kind: sub.map_or(&kind.kind, |sub| &sub.kind),
-                namespaced: kind.namespaced,
-                verbs,
-            })
-            .collect();
-        openapi_v3(group, version, &paths, &*self.descriptions)
+    fn version_3(&self, registry: &Registry, group: &str, version: &str) -> Vec<u8> {
+        served_in(registry, group, version, |paths| {
+            openapi_v3(group, version, paths, &*self.descriptions)
+        })
     }
+
+    fn version_2(&self, registry: &Registry, binary: bool) -> Vec<u8> {
+        let mut document = OpenApiV2::new(binary);
+        for path in group_versions(registry).keys() {
+            let Some((group, version)) = group_version(path) else { continue };
+            let pieces: &mut dyn Pieces = &mut document;
+            served_in(registry, group, version, |paths| {
+                describe(group, version, paths, &*self.descriptions, pieces);
+            });
+        }
+        document.finish()
+    }
+}
+
+/// What is served in a group-version. Kinds that come at run time say in `own` what they are.
+fn served_in<T>(
+    registry: &Registry,
+    group: &str,
+    version: &str,
+    with: impl FnOnce(&[ResourcePath<'_>]) -> T,
+) -> T {
+    let served: Vec<_> =
+        registry.kinds().filter(|kind| kind.version(group, version).is_some()).collect();
+    let main = served.iter().map(|kind| (&**kind, None));
+    let subs = served
+        .iter()
+        .flat_map(|kind| kind.subresources.iter().map(move |sub| (&**kind, Some(sub))));
+    // Verbs are kept apart so that the paths can borrow them.
+    let all: Vec<(&Kind, Option<&Subresource>, Vec<&str>)> = main
+        .chain(subs)
+        .map(|(kind, sub)| {
+            let verbs = sub.map_or(&kind.verbs, |sub| &sub.verbs);
+            (&**kind, sub, verbs.iter().map(|verb| &**verb).collect())
+        })
+        .collect();
+    let paths: Vec<ResourcePath<'_>> = all
+        .iter()
+        .map(|(kind, sub, verbs)| ResourcePath {
+            plural: &kind.plural,
+            subresource: sub.map(|sub| &*sub.name),
+            kind_group: sub.map_or(group, |sub| &sub.group),
+            kind_version: sub.map_or(version, |sub| &sub.version),
+            kind: sub.map_or(&kind.kind, |sub| &sub.kind),
+            namespaced: kind.namespaced,
+            verbs,
+            own: None,
+        })
+        .collect();
+    with(&paths)
 }
 
 /// The answer where the path is one of these.
 pub(crate) fn serve(
     server: &ApiServer,
     info: &RequestInfo,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Option<Result<Response<Body>, Status>> {
+    let headers = &request.headers;
     if info.path == "/openapi/v2" {
-        return Some(Ok(version_2(headers)));
+        return Some(version_2(server, headers));
     }
     let rest = info.path.strip_prefix("/openapi/v3")?.trim_matches('/');
     if !accepts_json(headers) {
         let why = format!("only the following media types are accepted: {JSON}");
         return Some(Err(Status::new(Reason::NotAcceptable, why)));
     }
+    let all = group_versions(server.registry());
     if rest.is_empty() {
-        return Some(Ok(content::respond_value(StatusCode::OK, &index(server.registry()))));
+        let index = serde_json::to_vec(&index(&all)).unwrap_or_default();
+        let etag = digest(&index);
+        let answer = || content::plain(StatusCode::OK, JSON, index);
+        return Some(Ok(tagged(headers, &etag, answer)));
     }
-    let document = server.documents().get(server.registry(), rest)?;
-    let known = headers.get(header::IF_NONE_MATCH) == Some(&document.etag);
-    let mut response = match known {
-        true => content::plain(StatusCode::NOT_MODIFIED, JSON, Bytes::new()),
-        false => content::respond(
-            StatusCode::OK,
-            document.bytes.to_vec(),
-            &content::Accepted {
-                shape: content::Shape::Object,
-                yaml: false,
-                gzip: content::accepts_gzip(headers),
-            },
-        ),
-    };
-    response.headers_mut().insert(header::ETAG, document.etag);
+    let hash = all.get(rest)?;
+    let (group, version) = group_version(rest)?;
+    let asked = info.query.get("hash").filter(|asked| !asked.is_empty());
+    if asked.is_some_and(|asked| asked != hash) {
+        return Some(Ok(moved(&url(rest, hash))));
+    }
+    let mut response = tagged(headers, hash, || {
+        let (documents, registry) = (server.documents(), server.registry());
+        let make = || documents.version_3(registry, group, version);
+        documents.get(rest, hash, make).answer(JSON, headers)
+    });
+    if asked.is_some() {
+        keep(response.headers_mut(), server);
+    }
     Some(Ok(response))
 }
 
-/// Clients that miss a kind in version 3 look it up in version 2 before they say that it is unknown.
-/// Everything served is described in version 3, so this one describes nothing.
-fn version_2(headers: &HeaderMap) -> Response<Body> {
-    // Not the type that clients ask for: its `@` is no character of a media type (RFC 9110, 5.6.2).
+/// The media type of an answer isn't the one that Go clients ask for: its `@` is no character of a
+/// media type (RFC 9110, 5.6.2).
+fn version_2(server: &ApiServer, headers: &HeaderMap) -> Result<Response<Body>, Status> {
     const BINARY: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    const ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     let accept = content::joined(headers, &header::ACCEPT);
-    if !accept.contains("proto-openapi.spec.v2") {
-        let document = json!({"swagger": "2.0", "paths": {}, "definitions": {},
-            "info": {"title": "Kubernetes", "version": Schema::builtin().version()}});
-        return content::respond_value(StatusCode::OK, &document);
-    }
-    // The fields `swagger`, `info`, `paths` and `definitions` of gnostic's Document.
-    let text = |out: &mut Vec<u8>, tag: u8, text: &[u8]| {
-        // Every text here is shorter than 128 bytes, so its length is one byte.
-        out.extend_from_slice(&[tag, text.len() as u8]);
-        out.extend_from_slice(text);
+    let media = |range: &str| range.split(';').next().unwrap_or_default().trim().to_owned();
+    let first = accept
+        .split(',')
+        .map(media)
+        .find(|media| [JSON, "*/*", "application/*", BINARY, ASKED, ""].contains(&media.as_str()));
+    let Some(first) = first else {
+        let why = format!("only the following media types are accepted: {JSON}, {BINARY}");
+        return Err(Status::new(Reason::NotAcceptable, why));
     };
-    let (mut info, mut document) = (Vec::new(), Vec::new());
-    text(&mut info, 0x0a, b"Kubernetes");
-    text(&mut info, 0x12, Schema::builtin().version().as_bytes());
-    text(&mut document, 0x0a, b"2.0");
-    text(&mut document, 0x12, &info);
-    text(&mut document, 0x42, b"");
-    text(&mut document, 0x4a, b"");
-    content::plain(StatusCode::OK, BINARY, document)
+    let (name, media, binary) = match first.ends_with("+protobuf") {
+        true => (V2_BINARY, BINARY, true),
+        false => (V2_JSON, JSON, false),
+    };
+    let (documents, registry) = (server.documents(), server.registry());
+    let hash = digest(format!("{:?}", group_versions(registry)).as_bytes());
+    Ok(tagged(headers, &hash, || {
+        let make = || documents.version_2(registry, binary);
+        documents.get(name, &hash, make).answer(media, headers)
+    }))
 }
 
-fn accepts_json(headers: &HeaderMap) -> bool {
-    let accept = content::joined(headers, &header::ACCEPT);
-    accept.trim().is_empty()
-        || accept.split(',').any(|range| {
-            let media = range.split(';').next().unwrap_or_default().trim();
-            [JSON, "*/*", "application/*"].contains(&media)
-        })
+impl Document {
+    fn answer(&self, media: &'static str, headers: &HeaderMap) -> Response<Body> {
+        if content::accepts_gzip(headers) {
+            let mut response = content::plain(StatusCode::OK, media, self.gzip.clone());
+            let gzip = HeaderValue::from_static("gzip");
+            response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+            return response;
+        }
+        let mut whole = Vec::new();
+        match GzDecoder::new(&*self.gzip).read_to_end(&mut whole) {
+            Ok(_) => content::plain(StatusCode::OK, media, whole),
+            // What was compressed here is read back.
+            Err(_) => content::plain(StatusCode::INTERNAL_SERVER_ERROR, media, Bytes::new()),
+        }
+    }
+}
+
+/// What `answer` makes, with its tag; nothing but the tag for who has it already.
+fn tagged(
+    headers: &HeaderMap,
+    hash: &str,
+    answer: impl FnOnce() -> Response<Body>,
+) -> Response<Body> {
+    let etag = format!("\"{hash}\"");
+    let known = content::joined(headers, &header::IF_NONE_MATCH);
+    let known = known.split(',').any(|known| [etag.as_str(), "*"].contains(&known.trim()));
+    let mut response = match known {
+        true => content::plain(StatusCode::NOT_MODIFIED, JSON, Bytes::new()),
+        false => answer(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    // A hash is hexadecimal.
+    headers.extend(HeaderValue::from_str(&etag).ok().map(|etag| (header::ETAG, etag)));
+    response
+}
+
+/// The answer to a hash of an earlier document.
+fn moved(url: &str) -> Response<Body> {
+    let mut response = content::plain(StatusCode::MOVED_PERMANENTLY, JSON, Bytes::new());
+    response.headers_mut().extend(HeaderValue::from_str(url).ok().map(|to| (header::LOCATION, to)));
+    response
+}
+
+/// A URL with the hash of its document names the same bytes for ever.
+fn keep(headers: &mut HeaderMap, server: &ApiServer) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    let kept = jiff::SignedDuration::from_secs(KEPT.as_secs() as i64);
+    let expires = server.clock().now().checked_add(kept).ok();
+    let expires = expires.map(|at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    let expires = expires.and_then(|text| HeaderValue::from_str(&text).ok());
+    headers.extend(expires.map(|at| (header::EXPIRES, at)));
+}
+
+fn compress(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing into memory has no way to fail.
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default().into()
 }
 
 /// `{"paths": {"apis/apps/v1": {"serverRelativeURL": "/openapi/v3/apis/apps/v1?hash=..."}}}`
-fn index(registry: &Registry) -> Value {
-    let paths: Map<String, Value> = group_versions(registry)
-        .into_iter()
-        .map(|(path, hash)| {
-            let url = format!("/openapi/v3/{path}?hash={hash}");
-            (path, json!({"serverRelativeURL": url}))
-        })
+fn index(all: &BTreeMap<String, String>) -> Value {
+    let paths: Map<String, Value> = all
+        .iter()
+        .map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": url(path, hash)})))
         .collect();
     json!({"paths": paths})
+}
+
+fn url(path: &str, hash: &str) -> String {
+    format!("/openapi/v3/{path}?hash={hash}")
 }
 
 /// Served group-versions, with a hash of what is served in each: of names, so that the index costs
@@ -174,15 +272,20 @@ fn group_versions(registry: &Registry) -> BTreeMap<String, String> {
         for at in &kind.served {
             let root = if at.group.is_empty() { "api" } else { "apis" };
             let names = served.entry(format!("{root}/{}", at.api_version())).or_default();
-            *names += &kind.plural;
-            kind.subresources.iter().for_each(|sub| *names += &format!("/{},", sub.name));
+            *names += &format!("{} {:?}:", kind.plural, kind.verbs);
+            let subs = kind.subresources.iter();
+            subs.for_each(|sub| *names += &format!("{} {:?}, ", sub.name, sub.verbs));
         }
     }
-    let build = (Schema::builtin().version(), env!("CARGO_PKG_VERSION"));
+    let build = (Schema::builtin().version(), env!("CARGO_PKG_VERSION"), MADE_AS);
     for names in served.values_mut() {
-        *names = hex(&Sha256::digest(format!("{build:?}{names}"))).to_uppercase();
+        *names = digest(format!("{build:?}{names}").as_bytes());
     }
     served
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes)).to_uppercase()
 }
 
 fn group_version(path: &str) -> Option<(&str, &str)> {

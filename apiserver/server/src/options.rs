@@ -194,7 +194,9 @@ pub(crate) fn parse_revision(text: &str) -> Result<Option<u64>, Status> {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| {
             let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-            Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: {why}"))
+            Status::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {text:?}: {why}"
+            ))
         }),
     }
 }
@@ -280,7 +282,7 @@ mod tests {
                 resourceVersion=0&resourceVersionMatch=Exact: 422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"
                 resourceVersion=1&resourceVersionMatch=Other: 422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Unsupported value: "Other": supported values: "Exact", "NotOlderThan"
                 sendInitialEvents=true: 422 ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list
-                resourceVersion=x: 400 resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax
+                resourceVersion=x: 400 invalid resource version: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax
                 continue=x: 400 continue key is not valid: Invalid input length: 1
                 resourceVersion=7&continue=abcd: 400 specifying resource version is not allowed when using continue
             "#]],

@@ -11,6 +11,7 @@ use crate::{
     ApiServer,
     cache::{Cache, Filter, Page, PageRequest, ResourceCache, page},
     content,
+    negotiate::Accepted,
     options::{ListOptions, ListState, continue_token},
     render::{ListMeta, Renderer},
     server::store_status,
@@ -42,6 +43,16 @@ pub(crate) async fn get(
     object.ok_or_else(|| Status::not_found(&kind.group_resource(), name))
 }
 
+/// Kinds that offer more than names have a refusal of their own upstream.
+fn unknown_label(kind: &Kind, label: &str) -> String {
+    if kind.selectable.is_empty() {
+        return format!(
+            "{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        );
+    }
+    format!("field label not supported: {label}")
+}
+
 /// What a list or watch narrows to; 400 for selectors that can't be read or that name a field the
 /// kind doesn't offer.
 pub(crate) fn filter(
@@ -61,7 +72,7 @@ pub(crate) fn filter(
     for (label, equal, value) in written.0 {
         let path = kind
             .field_path(&at.group, &label)
-            .ok_or_else(|| Status::bad_request(format!("field label not supported: {label}")))?;
+            .ok_or_else(|| Status::bad_request(unknown_label(kind, &label)))?;
         match (path, equal) {
             ("metadata.name", true) => filter.name = Some(value.into()),
             // A list inside one namespace that selects another finds nothing.
@@ -87,7 +98,7 @@ pub(crate) async fn list(
     let (page, meta) = match find(server, &renderer.kind, filter, options).await {
         Ok(found) => found,
         Err(Missed::Status(status)) => return Err(status),
-        Err(Missed::Expired(token)) => return Ok(expired(token)),
+        Err(Missed::Expired(token)) => return Ok(expired(token, &renderer.accepted)),
     };
     Ok(renderer.list(page.objects, &meta))
 }
@@ -198,10 +209,10 @@ fn too_old(revision: u64, cache: &Cache) -> Status {
 }
 
 /// 410 with a token that goes on from where the list was, in whatever is newest then.
-fn expired(token: String) -> Response<Body> {
+fn expired(token: String, accepted: &Accepted) -> Response<Body> {
     let why = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
     let status = Status::new(Reason::Expired, why);
     let mut json = status.to_json();
     json["metadata"] = serde_json::json!({"continue": token});
-    content::respond_value(StatusCode::GONE, &json)
+    content::respond_tree(StatusCode::GONE, &json, accepted)
 }

@@ -230,14 +230,16 @@ impl Run<'_> {
         self.warn_of_inert();
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
+        self.warnings.extend(kind.drop_disabled(&mut object));
         kind.prepare_create(&mut object, &self.context())?;
         self.check_claims_and_allocate(&mut object, None)?;
         self.ran(Stage::Prepare);
         kind.validate_create(&object)?;
+        self.warnings.extend(kind.strategy.warnings("", &object, None));
         self.ran(Stage::Validate);
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
         self.charge(Some(&mut object), None)?;
-        self.record(&mut object, None);
+        self.record_late(&mut object, None);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if let Some(existing) = self.write.resource()?.get(self.write.namespace, &name) {
             if generated {
@@ -301,10 +303,12 @@ impl Run<'_> {
     ) -> Result<Attempt, Status> {
         let (kind, sub) = (self.write.kind, self.write.subresource);
         let old = &stored.tree;
+        self.warnings.extend(kind.drop_disabled(&mut object));
         kind.prepare_update(sub, &mut object, old, &self.context())?;
         self.check_claims_and_allocate(&mut object, Some(old))?;
         self.ran(Stage::Prepare);
         kind.validate_update(sub, &object, old)?;
+        self.warnings.extend(kind.strategy.warnings(sub, &object, Some(old)));
         self.ran(Stage::Validate);
         match review {
             Some((review_kind, mut review)) => {
@@ -315,7 +319,7 @@ impl Run<'_> {
         if kind.removed_by_update(&object, old) {
             return self.remove(object, stored).await;
         }
-        self.record(&mut object, Some(old));
+        self.record_late(&mut object, Some(old));
         if object == *old {
             return Ok(self.unchanged(object, stored));
         }
@@ -353,6 +357,9 @@ impl Run<'_> {
         let kind = self.write.kind;
         kind.default(object);
         self.ran(Stage::Default);
+        if self.records_early() {
+            self.record(object, old);
+        }
         self.mutating_admission(&kind.gvk(), Some(object), old).await?;
         kind.default(object);
         self.ran(Stage::DefaultAfterAdmission);
@@ -439,6 +446,19 @@ impl Run<'_> {
         let free =
             FreeAddresses { range: server.services(), cache: server.cache(), rng: server.rng() };
         kind.allocate(object, old, &free)
+    }
+
+    /// A client owns what it said, not what admission and the server made of it: that is recorded
+    /// before they come. An apply brings its ownership along, and what a subresource writes is
+    /// known only when its strategy has put the rest back.
+    fn records_early(&self) -> bool {
+        !self.write.applies && ["", "status"].contains(&self.write.subresource)
+    }
+
+    fn record_late(&mut self, object: &mut Value, old: Option<&Value>) {
+        if !self.records_early() {
+            self.record(object, old);
+        }
     }
 
     fn record(&mut self, object: &mut Value, old: Option<&Value>) {

@@ -4,6 +4,7 @@
 
 mod compaction;
 pub mod conformance;
+mod etcd;
 mod memory;
 mod mvcc;
 mod sled;
@@ -11,7 +12,7 @@ mod watch;
 
 use std::sync::Arc;
 
-pub use self::sled::SledStore;
+pub use self::{etcd::EtcdStore, sled::SledStore};
 use async_trait::async_trait;
 pub use compaction::{CHECK_EVERY, CompactionPolicy, KEEP, KEEP_REVISIONS};
 use futures::stream::BoxStream;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::io::AsyncRead;
 use windlass_runtime_api::{Availability, Image, Nature, RuntimeError};
 use windlass_runtime_image::{
-    Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
-    says_wasm as says_wasm_by,
+    ContainerArchive, Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
+    loaded_name, says_wasm as says_wasm_by,
 };
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_types::{
@@ -79,6 +79,24 @@ pub trait Images: Send + Sync {
     ) -> Result<Pulled, RuntimeError> {
         self.pull(reference, credentials).await
     }
+
+    /// Whether the node's configuration says how the image's registry is reached: then the node
+    /// fetches what is for the container engine too.
+    fn configures(&self, reference: &str) -> bool {
+        let _ = reference;
+        false
+    }
+
+    /// Fetches a container's image for the engine.
+    async fn fetch_container(
+        &self,
+        reference: &str,
+        credentials: Credentials,
+    ) -> Result<ContainerArchive, RuntimeError> {
+        let _ = credentials;
+        let message = format!("image {reference:?} is not on this node, which pulls none");
+        Err(RuntimeError::new(PULL_ERROR, message))
+    }
 }
 
 #[async_trait]
@@ -128,6 +146,20 @@ impl Images for ImageStore {
         credentials: Credentials,
     ) -> Result<Pulled, RuntimeError> {
         pull(self, reference, credentials, true).await
+    }
+
+    fn configures(&self, reference: &str) -> bool {
+        ImageStore::configures(self, reference)
+    }
+
+    async fn fetch_container(
+        &self,
+        reference: &str,
+        mut credentials: Credentials,
+    ) -> Result<ContainerArchive, RuntimeError> {
+        credentials.extend(Credentials::of_node(reference).await);
+        let fetched = ImageStore::fetch_container(self, reference, &credentials).await;
+        fetched.map_err(|error| RuntimeError::new(PULL_ERROR, error.to_string()))
     }
 }
 
@@ -249,7 +281,12 @@ impl Agent {
             None => self.runtimes.ready_engine(),
         };
         let Some(engine) = engine else { return Ok(None) };
-        let Some(found) = engine.find_image(name).await? else { return Ok(None) };
+        let found = match engine.find_image(name).await? {
+            // One that was fetched by its digest has it as a tag.
+            None if name.contains('@') => engine.find_image(&loaded_name(name)).await?,
+            found => found,
+        };
+        let Some(found) = found else { return Ok(None) };
         match (found.image.nature, class) {
             (Nature::Wasm, None) => {
                 // It was built or loaded there, but needs no engine to run.
@@ -261,7 +298,10 @@ impl Agent {
                 })?;
                 Ok(Some((image, false)))
             }
-            _ => Ok(Some((found.image, found.pulled))),
+            _ => {
+                let image = Image { reference: name.to_owned(), ..found.image };
+                Ok(Some((image, found.pulled)))
+            }
         }
     }
 
@@ -300,6 +340,12 @@ impl Agent {
             }
         }
         let engine = self.runtimes.of(Nature::Container)?;
+        if self.images.configures(name) {
+            let fetched = self.images.fetch_container(name, credentials).await?;
+            let ContainerArchive { name: loaded, size_bytes, archive, .. } = fetched;
+            let image = engine.load_image(name, &loaded, archive).await?.image;
+            return Ok((image, size_bytes));
+        }
         let mut credentials = credentials;
         credentials.extend(Credentials::of_node(name).await);
         let pulled = engine.pull_image(name, credentials.for_image(name)).await?;

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::sync::watch::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
-use windlass_runtime_api::{Availability, MemoryBudget, Runtime};
+use windlass_runtime_api::{Availability, EngineImage, MemoryBudget, Runtime};
 use windlass_sdk_client::{Api, Cluster, Error, Patch};
 use windlass_sdk_meta::{Backoff, Clock, Quantity, Timestamp, format_micro_time, format_time};
 use windlass_sdk_types::{Kind, Lease, Node, path};
@@ -16,6 +16,8 @@ use crate::{config::NodeFacts, images::Images};
 /// Upstream's defaults: a Lease is good for 40 s and renewed every 10.
 const LEASE_SECONDS: i64 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// How long the container engine may take to list its images.
+const ENGINE: Duration = Duration::from_secs(2);
 const STATUS_EVERY: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 /// The label of nodes that run containers now, as the RuntimeClass `docker` selects them.
 const DOCKER: &str = "windlass.dev/runtime.docker";
@@ -55,6 +57,7 @@ pub(crate) async fn run(
         told_at: Timestamp::UNIX_EPOCH,
         uid: String::new(),
         labelled: None,
+        engine_images: Vec::new(),
     };
     let mut backoff = RETRY;
     loop {
@@ -99,6 +102,8 @@ struct Keeper {
     uid: String,
     /// What the label says.
     labelled: Option<bool>,
+    /// As the status lists them.
+    engine_images: Vec<Value>,
 }
 
 impl View {
@@ -121,15 +126,9 @@ impl Keeper {
             json!({ "names": names, "sizeBytes": image.size_bytes })
         });
         let mut images: Vec<Value> = listed.collect();
-        if let Some(engine) = &self.view.engine_images {
-            let more = engine.list_images().await;
-            let room = IMAGES_TOLD.saturating_sub(images.len());
-            images.extend(
-                more.into_iter()
-                    .take(room)
-                    .map(|image| json!({ "names": image.names, "sizeBytes": image.size_bytes })),
-            );
-        }
+        self.ask_engine().await;
+        let room = IMAGES_TOLD.saturating_sub(images.len());
+        images.extend(self.engine_images.iter().take(room).cloned());
         if self.uid.is_empty() {
             self.register(now, &images).await?;
         }
@@ -149,6 +148,16 @@ impl Keeper {
             }
         }
         self.renew(now).await
+    }
+
+    /// What the engine's store has. One that takes long must not be taken for a node that is lost:
+    /// then what it told before is told.
+    async fn ask_engine(&mut self) {
+        let Some(engine) = &self.view.engine_images else { return };
+        let Ok(listed) = tokio::time::timeout(ENGINE, engine.list_images()).await else { return };
+        let shown =
+            |image: EngineImage| json!({ "names": image.names, "sizeBytes": image.size_bytes });
+        self.engine_images = listed.into_iter().take(IMAGES_TOLD).map(shown).collect();
     }
 
     /// Says by the label whether containers run here, where that changed.
@@ -300,8 +309,11 @@ fn status(
     ];
     let engine = view.engine.as_ref().map(|engine| engine.borrow().clone());
     let docker = engine.as_ref().map(|engine| match engine {
-        Availability::Ready { .. } => {
+        Availability::Ready { lacks: None, .. } => {
             ("DockerReady", "True", "DockerAnswers", "containers run in the Docker engine")
+        }
+        Availability::Ready { lacks: Some(lacks), .. } => {
+            ("DockerReady", "True", "DockerLimited", lacks.as_str())
         }
         Availability::Absent { why } => ("DockerReady", "False", "DockerAbsent", why.as_str()),
     });
@@ -322,7 +334,7 @@ fn status(
     });
     let conditions: Vec<Value> = conditions.collect();
     let runtime_version = match &engine {
-        Some(Availability::Ready { version }) => {
+        Some(Availability::Ready { version, .. }) => {
             format!("{},docker://{version}", facts.runtime_version)
         }
         _ => facts.runtime_version.clone(),

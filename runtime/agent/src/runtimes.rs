@@ -206,6 +206,17 @@ impl Runtimes {
         futures::stream::select_all(std::iter::once(self.first.events()).chain(others)).boxed()
     }
 
+    /// What the pod's containers wrote beside their volumes, by container.
+    pub async fn written_bytes(&self, uid: &str) -> Vec<(String, u64)> {
+        let mut written = Vec::new();
+        for other in &self.others {
+            if other.pods.lock().contains(uid) {
+                written.extend(other.runtime.written_bytes(uid).await);
+            }
+        }
+        written
+    }
+
     /// What runs, each pod once.
     pub async fn stats(&self) -> Vec<SandboxStats> {
         let mut pods = self.first.stats().await;

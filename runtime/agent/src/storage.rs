@@ -1,6 +1,6 @@
-//! Limits of `ephemeral-storage`: what a pod's logs and its volumes on the node's disk come to. It
-//! is measured from time to time, as the kubelet does, and a pod that has more is evicted. A WASM
-//! container writes nowhere else.
+//! Limits of `ephemeral-storage`: what a pod's logs, its volumes on the node's disk and what its
+//! containers wrote beside these come to. It is measured from time to time, as the kubelet does, and
+//! a pod that has more is evicted. A WASM container writes nowhere but to its volumes.
 
 use windlass_sdk_meta::Quantity;
 use windlass_sdk_types::{
@@ -18,8 +18,8 @@ const RESOURCE: &str = "ephemeral-storage";
 /// Bytes on disk.
 #[derive(Default)]
 struct Used {
-    /// Of each container's logs.
-    logs: Vec<(String, u64)>,
+    /// Of each container: its logs, and what it wrote to its own file system.
+    containers: Vec<(String, u64)>,
     volumes: u64,
 }
 
@@ -34,7 +34,7 @@ fn limit_of(container: &Container) -> Option<Quantity> {
 
 /// Why a pod has to go, in upstream's words; None where it keeps to its limits.
 fn exceeded(pod: &Pod, used: &Used) -> Option<String> {
-    let together = used.volumes + used.logs.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let together = used.volumes + used.containers.iter().map(|(_, bytes)| bytes).sum::<u64>();
     if let Some(limit) = limit_of_pod(pod)
         && Quantity::from_bytes(together) > limit
     {
@@ -44,7 +44,7 @@ fn exceeded(pod: &Pod, used: &Used) -> Option<String> {
     }
     order::containers(pod).find_map(|of| {
         let limit = limit_of(of)?;
-        let (name, bytes) = used.logs.iter().find(|(name, _)| *name == of.name)?;
+        let (name, bytes) = used.containers.iter().find(|(name, _)| *name == of.name)?;
         (Quantity::from_bytes(*bytes) > limit).then(|| {
             let text = limit.to_string();
             format!("Container {name} exceeded its local ephemeral storage limit {text:?}. ")
@@ -83,11 +83,16 @@ fn is_local(source: &Volume) -> bool {
 
 impl Agent {
     /// Whether a pod has more on the disk than its limits allow: what is then told.
-    pub(crate) fn storage_exceeded(&self, pod: &Pod) -> Option<String> {
+    pub(crate) async fn storage_exceeded(&self, pod: &Pod) -> Option<String> {
+        let written = self.runtimes.written_bytes(pod.uid()).await;
+        let of = |name: &str| {
+            let own = written.iter().filter(|(container, _)| container == name);
+            own.map(|(_, bytes)| bytes).sum::<u64>()
+        };
         let folder = self.log_folder(&windlass_sdk_client::Key::of(pod), pod.uid());
         let used = windlass_runtime_volume::used_bytes;
-        let logs = order::containers(pod)
-            .map(|of| (of.name.clone(), used(&folder.join(&of.name))))
+        let containers = order::containers(pod)
+            .map(|one| (one.name.clone(), used(&folder.join(&one.name)) + of(&one.name)))
             .collect();
         let sources = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let volumes = sources
@@ -95,7 +100,7 @@ impl Agent {
             .filter_map(|source| self.volumes.volume_folder(pod.uid(), &source.name))
             .map(|folder| used(&folder))
             .sum();
-        exceeded(pod, &Used { logs, volumes })
+        exceeded(pod, &Used { containers, volumes })
     }
 }
 
@@ -119,8 +124,9 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {},
             "spec": {"initContainers": of("i", init), "containers": of("c", main)}});
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
-        let logs = logs.iter().enumerate().map(|(n, kib)| (format!("c{n}"), kib << 10)).collect();
-        let said = exceeded(&pod, &Used { logs, volumes: volumes << 10 });
+        let containers =
+            logs.iter().enumerate().map(|(n, kib)| (format!("c{n}"), kib << 10)).collect();
+        let said = exceeded(&pod, &Used { containers, volumes: volumes << 10 });
         expected.assert_eq(&said.unwrap_or_default());
     }
 

@@ -470,7 +470,7 @@ impl Agent {
         if !self.entries.lock().by_uid.contains_key(uid) {
             return self.volumes.forget(uid);
         }
-        self.measure(&pod);
+        self.measure(&pod).await;
     }
 
     /// Measures a pod from time to time where what it stores is limited.
@@ -482,7 +482,7 @@ impl Agent {
 
     /// A pod whose emptyDir outgrew its limit is evicted, and one that has more than its containers
     /// may store.
-    fn measure(&self, pod: &Pod) {
+    async fn measure(&self, pod: &Pod) {
         for source in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
             let Some(limit) = self.size_limit(pod, source) else { continue };
             let Some(folder) = self.volumes.volume_folder(pod.uid(), &source.name) else { return };
@@ -495,7 +495,7 @@ impl Agent {
             }
         }
         if storage::has_limit(pod) {
-            match self.storage_exceeded(pod) {
+            match self.storage_exceeded(pod).await {
                 Some(message) => self.evict(pod, message),
                 None => self.watch_storage(pod),
             }

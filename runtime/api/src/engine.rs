@@ -9,6 +9,8 @@ pub enum Availability {
     Ready {
         /// As `containerRuntimeVersion` shows it behind the runtime's name.
         version: String,
+        /// What containers lack here, and why: one sentence. None: nothing.
+        lacks: Option<String>,
     },
     /// One sentence: what was tried, and what came of it.
     Absent { why: String },

@@ -84,6 +84,19 @@ pub trait Runtime: Send + Sync {
         Err(RuntimeError::new("ErrImagePull", why))
     }
 
+    /// Takes an image of a container, in the form of `docker save`, into the runtime's own store as
+    /// one that was pulled. `name` is its name in the archive, `reference` what pods call it.
+    async fn load_image(
+        &self,
+        reference: &str,
+        name: &str,
+        archive: BoxAsyncRead,
+    ) -> Result<PulledImage, RuntimeError> {
+        let _ = (name, archive);
+        let why = format!("the {} runtime loads no images ({reference:?})", self.name());
+        Err(RuntimeError::new("ErrImagePull", why))
+    }
+
     /// An image of the runtime's own store as an archive that other stores read.
     async fn export_image(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {
         let why = format!("the {} runtime gives no images away ({reference:?})", self.name());
@@ -147,6 +160,13 @@ pub trait Runtime: Send + Sync {
 
     /// What the containers use, those that run only. A runtime that can't tell names none.
     async fn stats(&self) -> Vec<SandboxStats> {
+        Vec::new()
+    }
+
+    /// What the containers of a pod wrote beside their volumes, by container, in bytes. A runtime
+    /// whose containers write nowhere else names none.
+    async fn written_bytes(&self, pod_uid: &str) -> Vec<(String, u64)> {
+        let _ = pod_uid;
         Vec::new()
     }
 

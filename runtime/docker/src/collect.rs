@@ -15,6 +15,7 @@ use bollard::{
     },
 };
 use parking_lot::Mutex;
+use windlass_runtime_api::RuntimeError;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{engine::said, runtime::Inner};
@@ -22,6 +23,8 @@ use crate::{engine::said, runtime::Inner};
 /// Upstream's `imageGCHighThresholdPercent` and `imageGCLowThresholdPercent`.
 const HIGH_PERCENT: u64 = 85;
 const LOW_PERCENT: u64 = 80;
+/// How an engine's errors tell that its disk is full.
+const DISK_FULL: &str = "no space left on device";
 /// As often as upstream looks.
 const EVERY: Duration = Duration::from_secs(300);
 
@@ -48,6 +51,11 @@ impl Pulled {
             Some(at) => std::mem::replace(at, now.as_second()) != now.as_second(),
             None => false,
         });
+    }
+
+    /// Whether this node brought the image here.
+    pub fn knows(&self, id: &str) -> bool {
+        self.used_at.lock().contains_key(id)
     }
 
     fn forget(&self, id: &str) {
@@ -105,14 +113,29 @@ impl Inner {
     pub async fn collect_images(&self) {
         loop {
             tokio::time::sleep(EVERY).await;
-            let Ok(docker) = self.engine.docker() else { continue };
-            if let Err(why) = self.collect(&docker).await {
+            self.make_room().await;
+        }
+    }
+
+    /// Whether something failed for want of room, which is there now: it may be tried again.
+    pub async fn made_room<T>(&self, done: &Result<T, RuntimeError>) -> bool {
+        let is_full = |error: &RuntimeError| error.message.contains(DISK_FULL);
+        done.as_ref().err().is_some_and(is_full) && self.make_room().await
+    }
+
+    /// Removes images if the disk is short; true where some went.
+    async fn make_room(&self) -> bool {
+        let Ok(docker) = self.engine.docker() else { return false };
+        match self.collect(&docker).await {
+            Ok(removed) => removed > 0,
+            Err(why) => {
                 tracing::warn!(why, "images are not collected");
+                false
             }
         }
     }
 
-    async fn collect(&self, docker: &Docker) -> Result<(), String> {
+    async fn collect(&self, docker: &Docker) -> Result<usize, String> {
         let info = docker.info().await.map_err(|error| said(&error))?;
         let root = info.docker_root_dir.unwrap_or_default();
         let disk =
@@ -120,15 +143,19 @@ impl Inner {
         let disk_bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
         let used_bytes = disk_bytes.saturating_sub(disk.f_bavail.saturating_mul(disk.f_frsize));
         let candidates = self.candidates(docker).await?;
+        let mut removed = 0;
         for id in plan(candidates, used_bytes, disk_bytes) {
             let options = RemoveImageOptionsBuilder::default().force(true).build();
             match docker.remove_image(&id, Some(options), None).await {
-                Ok(_) => tracing::info!(id, "image removed, because the engine's disk is short"),
+                Ok(_) => {
+                    removed += 1;
+                    tracing::info!(id, "image removed, because the engine's disk is short");
+                }
                 Err(error) => tracing::warn!(id, error = said(&error), "image stays"),
             }
             self.pulled.forget(&id);
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// Images that were pulled here and of which no container is made, not even a foreign one.

@@ -1,14 +1,18 @@
-//! The images in the engine's own store: what was built or loaded there is found without a registry,
-//! what isn't there the engine pulls, with its mirrors and its insecure registries.
+//! The images in the engine's own store: what was built or loaded there is found without a registry.
+//! What isn't there the engine pulls; only where the node's configuration says how a registry is
+//! reached the node fetches the image, and the engine loads it.
 
 use bollard::{
     auth::DockerCredentials,
     errors::Error,
     models::ImageInspect,
-    query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder},
+    query_parameters::{
+        CreateImageOptionsBuilder, ImportImageOptionsBuilder, ListImagesOptionsBuilder,
+    },
 };
 use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
 use windlass_runtime_api::{
     BoxAsyncRead, EngineImage, Image, ImageConfig, Nature, PulledImage, RegistryAuth, RuntimeError,
 };
@@ -32,7 +36,33 @@ impl Inner {
             Err(error) if crate::engine::status(&error) == Some(400) => return Ok(None),
             found => found.map_err(|error| failed(PULL_ERROR, reference, &error))?,
         };
-        Ok(Some(image(reference, found)))
+        let mut image = image(reference, found);
+        image.pulled |= self.pulled.knows(&image.image.digest);
+        Ok(Some(image))
+    }
+
+    /// Takes in an archive. It counts as pulled: its registry can be asked again, and it goes when
+    /// the disk is short.
+    pub async fn load(
+        &self,
+        reference: &str,
+        name: &str,
+        archive: BoxAsyncRead,
+    ) -> Result<PulledImage, RuntimeError> {
+        let docker = self.engine.docker()?;
+        let options = ImportImageOptionsBuilder::default().quiet(true).build();
+        let pieces = ReaderStream::with_capacity(archive, EXPORT_BYTES);
+        let mut steps = std::pin::pin!(docker.import_image_stream(options, pieces, None));
+        while let Some(step) = steps.next().await {
+            step.map_err(|error| pull_failed(reference, &error))?;
+        }
+        let found = self.find(name).await?.ok_or_else(|| {
+            let why = format!("{reference} was loaded, and is not in the engine's store");
+            RuntimeError::new(PULL_ERROR, why)
+        })?;
+        self.pulled.add(&found.image.digest, self.clock.now());
+        let image = Image { reference: reference.to_owned(), ..found.image };
+        Ok(PulledImage { size_bytes: found.size_bytes, image })
     }
 
     /// The image as an archive, as `docker save` writes it.
@@ -65,7 +95,11 @@ impl Inner {
         }
         let mut last = None;
         for way in ways {
-            match self.pull_as(reference, way).await {
+            let mut done = self.pull_as(reference, way.clone()).await;
+            if self.made_room(&done).await {
+                done = self.pull_as(reference, way).await;
+            }
+            match done {
                 Ok(()) => {
                     let found = self.find(reference).await?.ok_or_else(|| {
                         let why = format!("{reference} was pulled, and is gone again");
@@ -105,8 +139,8 @@ impl Inner {
         });
         let each = listed.into_iter().filter(|summary| !summary.repo_tags.is_empty());
         each.map(|summary| EngineImage {
+            pulled: !summary.repo_digests.is_empty() || self.pulled.knows(&summary.id),
             image: container(String::new(), summary.id, String::new()),
-            pulled: !summary.repo_digests.is_empty(),
             names: summary.repo_tags,
             size_bytes: summary.size.try_into().unwrap_or_default(),
         })

@@ -17,6 +17,7 @@ mod pause;
 mod runtime;
 mod sandbox;
 mod stats;
+mod terminal;
 
 pub use engine::{DockerHost, HostError, remove_all};
 pub use runtime::{DockerConfig, DockerRuntime};

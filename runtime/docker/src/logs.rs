@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,6 +21,7 @@ use windlass_sdk_meta::{Clock, Timestamp};
 use crate::{
     engine::{Engine, is_not_found},
     sandbox::is_running,
+    terminal::{Piece, Terminal},
 };
 
 /// Lines that are written together, at most.
@@ -132,6 +134,10 @@ impl Logs {
         written: &mut Written,
     ) -> bool {
         let since = written.begin();
+        if tty {
+            let read = self.read_terminal((id, since), follow, path, written).await;
+            return read.inspect_err(|error| tracing::debug!(id, %error, "terminal")).is_ok();
+        }
         let options = LogsOptionsBuilder::default()
             .follow(follow)
             .stdout(true)
@@ -139,14 +145,32 @@ impl Logs {
             .timestamps(true)
             .since(i32::try_from(since).unwrap_or(i32::MAX))
             .build();
-        self.copy(docker.logs(id, Some(options)), path, tty, written).await
+        self.copy(docker.logs(id, Some(options)), path, written).await
+    }
+
+    async fn read_terminal(
+        &self,
+        (id, since): (&str, i64),
+        follow: bool,
+        path: &Path,
+        written: &mut Written,
+    ) -> io::Result<()> {
+        let mut terminal = Terminal::open(self.engine.socket(), id, since, follow).await?;
+        while let Some(pieces) = terminal.next().await? {
+            let mut text = Vec::new();
+            for Piece { at, whole, text: of } in &pieces {
+                let line = Line { at: *at, stream: Stream::Stdout, whole: *whole, text: of };
+                written.put(&line, &mut text);
+            }
+            self.append(path, text).await;
+        }
+        Ok(())
     }
 
     async fn copy(
         &self,
         output: impl Items<Item = Result<LogOutput, Error>>,
         path: &Path,
-        tty: bool,
         written: &mut Written,
     ) -> bool {
         let mut output = std::pin::pin!(output.ready_chunks(BATCH));
@@ -158,20 +182,24 @@ impl Logs {
                     whole = false;
                     continue;
                 };
-                if let Some(line) = Line::read(&piece, tty) {
+                if let Some(line) = Line::read(&piece) {
                     written.put(&line, &mut text);
                 }
             }
-            if text.is_empty() {
-                continue;
-            }
-            let (bounds, to, now) = (self.bounds, path.to_owned(), self.clock.now());
-            let done = tokio::task::spawn_blocking(move || bounds.append(&to, &text, now)).await;
-            if let Ok(Err(error)) = done {
-                tracing::warn!(path = %path.display(), %error, "log lines are lost");
-            }
+            self.append(path, text).await;
         }
         whole
+    }
+
+    async fn append(&self, path: &Path, text: Vec<u8>) {
+        if text.is_empty() {
+            return;
+        }
+        let (bounds, to, now) = (self.bounds, path.to_owned(), self.clock.now());
+        let done = tokio::task::spawn_blocking(move || bounds.append(&to, &text, now)).await;
+        if let Ok(Err(error)) = done {
+            tracing::warn!(path = %path.display(), %error, "log lines are lost");
+        }
     }
 }
 
@@ -186,7 +214,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// None for what has no time, which the engine doesn't send.
-    fn read(piece: &'a LogOutput, tty: bool) -> Option<Self> {
+    fn read(piece: &'a LogOutput) -> Option<Self> {
         let (stream, message) = match piece {
             LogOutput::StdErr { message } => (Stream::Stderr, message),
             LogOutput::StdOut { message } | LogOutput::Console { message } => {
@@ -199,8 +227,7 @@ impl<'a> Line<'a> {
         let text = &message[blank + 1..];
         match text.strip_suffix(b"\n") {
             Some(text) => Some(Self { at, stream, whole: true, text }),
-            // The last output of a terminal may have no end.
-            None => Some(Self { at, stream, whole: tty, text }),
+            None => Some(Self { at, stream, whole: false, text }),
         }
     }
 }
@@ -280,7 +307,7 @@ mod tests {
         written.begin();
         for piece in pieces {
             let piece = out(piece);
-            written.put(&Line::read(&piece, false).expect("a line"), &mut text);
+            written.put(&Line::read(&piece).expect("a line"), &mut text);
         }
         String::from_utf8(text).expect("text")
     }
@@ -314,7 +341,7 @@ mod tests {
 
     #[test]
     fn what_has_no_time_is_no_line() {
-        assert_eq!(Line::read(&out("no"), false), None);
-        assert_eq!(Line::read(&out("no time"), false), None);
+        assert_eq!(Line::read(&out("no")), None);
+        assert_eq!(Line::read(&out("no time")), None);
     }
 }

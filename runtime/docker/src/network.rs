@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -17,12 +18,15 @@ use tokio_util::task::AbortOnDropHandle;
 use windlass_runtime_api::{Port, Protocol, RuntimeEvent, Sandbox};
 use windlass_runtime_net::{Caller, JoinedPod, PodNet, PodRef, Published};
 
-use crate::engine::Engine;
+use crate::{engine::Engine, pause};
 
 /// The reason of what is said where a pod has less of a network than others.
 const LIMITED: &str = "PodNetworkLimited";
 /// Connections through one relayed port at a time.
 const RELAYED: usize = 1024;
+/// How often it is looked what a sandbox's process is, and the pause between.
+const LOOKS: u32 = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// As for ports of WASM containers.
 const PORT: &str = "PortUnavailableOnHost";
 
@@ -74,7 +78,12 @@ impl Network {
             leave(old).await;
         }
         let way = match self.enter(pod, pid).await {
-            Ok(joined) => Way::Joined(joined),
+            Ok(joined) => {
+                if let Some(why) = joined.lacks() {
+                    self.tell(&pod.uid, "", LIMITED, why.to_owned());
+                }
+                Way::Joined(joined)
+            }
             Err(why) => {
                 self.tell(&pod.uid, "", LIMITED, why);
                 Way::Bridge(pod_ref(pod), bridge)
@@ -86,6 +95,16 @@ impl Network {
     }
 
     async fn enter(&self, pod: &Sandbox, pid: i64) -> Result<JoinedPod, String> {
+        if let Some(why) = self.engine.elsewhere() {
+            return Err(why);
+        }
+        if !is_sandbox(pid).await {
+            return Err(format!(
+                "process {pid} of this machine is not the pod's sandbox: the Docker engine runs on \
+                 another machine, or hides its processes; the pod's containers reach no services and \
+                 no WASM of the pod"
+            ));
+        }
         let path = format!("/proc/{pid}/ns/net");
         let namespace = File::open(&path).map_err(|error| {
             format!(
@@ -172,6 +191,19 @@ impl Network {
             message,
         });
     }
+}
+
+/// Whether this process is one of ours, as another machine's number wouldn't be. The engine's own
+/// program is there for a moment before it becomes ours.
+async fn is_sandbox(pid: i64) -> bool {
+    for _ in 0..LOOKS {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim_end() == pause::NAME {
+            return true;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    false
 }
 
 async fn leave(member: Member) {

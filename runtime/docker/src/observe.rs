@@ -29,10 +29,21 @@ impl Inner {
         docker: &Docker,
         pod_uid: Option<&str>,
     ) -> Result<Vec<(ContainerSummary, Labels)>, RuntimeError> {
+        self.list(docker, pod_uid, false).await
+    }
+
+    /// The same with what each wrote, which the engine has to count for.
+    pub async fn list(
+        &self,
+        docker: &Docker,
+        pod_uid: Option<&str>,
+        sizes: bool,
+    ) -> Result<Vec<(ContainerSummary, Labels)>, RuntimeError> {
         let mut wanted = vec![labels::of_node(&self.node)];
         wanted.extend(pod_uid.map(labels::of_pod));
         let filters = HashMap::from([("label".to_owned(), wanted)]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let options = ListContainersOptionsBuilder::default();
+        let options = options.all(true).size(sizes).filters(&filters).build();
         let listed = docker.list_containers(Some(options)).await;
         let listed = listed.map_err(|error| failed("ListError", "the containers", &error))?;
         let read = |summary: ContainerSummary| {

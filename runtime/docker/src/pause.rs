@@ -9,6 +9,8 @@
 pub const IMAGE: &str = "windlass.dev/pause:1";
 /// Its path in the image.
 pub const PATH: &str = "/pause";
+/// What the kernel calls its process.
+pub const NAME: &str = "pause";
 
 /// Where the program is in memory.
 const BASE: u64 = 0x40_0000;

@@ -70,7 +70,12 @@ pub(crate) struct Inner {
 impl DockerRuntime {
     /// Begins to look for the engine. Must be called inside a tokio runtime.
     pub fn start(config: DockerConfig) -> Arc<Self> {
-        let engine = Arc::new(Engine::new(config.host, config.node.clone(), config.clock.clone()));
+        let engine = Arc::new(Engine::new(
+            config.host,
+            config.node.clone(),
+            config.clock.clone(),
+            config.net.clone(),
+        ));
         let inner = Arc::new(Inner {
             logs: Logs::new(engine.clone(), config.clock.clone()),
             network: Network::new(config.net, engine.clone()),
@@ -131,15 +136,18 @@ impl Runtime for DockerRuntime {
     }
 
     async fn run_sandbox(&self, sandbox: Arc<Sandbox>) -> Result<(), RuntimeError> {
-        self.inner.ensure_sandbox(&sandbox).await.map(drop)
+        self.inner.engine.ask(self.inner.ensure_sandbox(&sandbox)).await.map(drop)
     }
 
     async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError> {
-        self.inner.remove_pod(pod_uid).await
+        self.inner.engine.ask(self.inner.remove_pod(pod_uid)).await
     }
 
     async fn start_container(&self, container: ContainerSpec) -> Result<Started, RuntimeError> {
-        self.inner.start(container).await
+        let done = self.inner.engine.ask(self.inner.start(container)).await;
+        // The agent tries again.
+        self.inner.made_room(&done).await;
+        done
     }
 
     async fn stop_container(
@@ -148,15 +156,15 @@ impl Runtime for DockerRuntime {
         container: &str,
         grace: Duration,
     ) -> Result<(), RuntimeError> {
-        self.inner.stop(pod_uid, container, grace).await
+        self.inner.engine.ask(self.inner.stop(pod_uid, container, grace)).await
     }
 
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError> {
-        self.inner.observed(None).await
+        self.inner.engine.ask(self.inner.observed(None)).await
     }
 
     async fn observe(&self, pod_uid: &str) -> Result<Option<ObservedSandbox>, RuntimeError> {
-        Ok(self.inner.observed(Some(pod_uid)).await?.pop())
+        Ok(self.inner.engine.ask(self.inner.observed(Some(pod_uid))).await?.pop())
     }
 
     fn outlives_agent(&self) -> bool {
@@ -168,7 +176,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn find_image(&self, reference: &str) -> Result<Option<EngineImage>, RuntimeError> {
-        self.inner.find(reference).await
+        self.inner.engine.ask(self.inner.find(reference)).await
     }
 
     async fn pull_image(
@@ -176,7 +184,19 @@ impl Runtime for DockerRuntime {
         reference: &str,
         credentials: Vec<RegistryAuth>,
     ) -> Result<PulledImage, RuntimeError> {
-        self.inner.pull(reference, credentials).await
+        self.inner.engine.ask(self.inner.pull(reference, credentials)).await
+    }
+
+    async fn load_image(
+        &self,
+        reference: &str,
+        name: &str,
+        archive: BoxAsyncRead,
+    ) -> Result<PulledImage, RuntimeError> {
+        let done = self.inner.engine.ask(self.inner.load(reference, name, archive)).await;
+        // An archive is read once: the agent tries again with another.
+        self.inner.made_room(&done).await;
+        done
     }
 
     async fn export_image(&self, reference: &str) -> Result<BoxAsyncRead, RuntimeError> {
@@ -184,7 +204,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn list_images(&self) -> Vec<EngineImage> {
-        self.inner.images().await
+        self.inner.engine.ask(async { Ok(self.inner.images().await) }).await.unwrap_or_default()
     }
 
     fn events(&self) -> BoxStream<'static, RuntimeEvent> {
@@ -224,6 +244,10 @@ impl Runtime for DockerRuntime {
     }
 
     async fn stats(&self) -> Vec<SandboxStats> {
-        self.inner.usage().await
+        self.inner.engine.ask(async { Ok(self.inner.usage().await) }).await.unwrap_or_default()
+    }
+
+    async fn written_bytes(&self, pod_uid: &str) -> Vec<(String, u64)> {
+        self.inner.engine.ask(self.inner.written(pod_uid)).await.unwrap_or_default()
     }
 }

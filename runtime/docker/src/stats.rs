@@ -2,11 +2,11 @@
 
 use bollard::{
     Docker,
-    models::{ContainerMemoryStats, ContainerSummaryStateEnum},
+    models::{ContainerMemoryStats, ContainerSummary, ContainerSummaryStateEnum},
     query_parameters::StatsOptionsBuilder,
 };
 use futures::StreamExt;
-use windlass_runtime_api::{ContainerState, ContainerStats, SandboxStats};
+use windlass_runtime_api::{ContainerState, ContainerStats, RuntimeError, SandboxStats};
 
 use crate::{labels::Role, runtime::Inner};
 
@@ -47,6 +47,19 @@ impl Inner {
             }
         }
         pods
+    }
+
+    /// What the pod's containers wrote to their own file systems. The engine counts for that, so it
+    /// is asked for one pod at a time.
+    pub async fn written(&self, pod_uid: &str) -> Result<Vec<(String, u64)>, RuntimeError> {
+        let docker = self.engine.docker()?;
+        let all = self.list(&docker, Some(pod_uid), true).await?;
+        let bytes = |summary: &ContainerSummary| summary.size_rw?.try_into().ok();
+        let written = all.into_iter().filter_map(|(summary, labels)| match labels.role {
+            Role::Container { name, .. } => Some((name, bytes(&summary)?)),
+            Role::Sandbox => None,
+        });
+        Ok(written.collect())
     }
 
     async fn measure(&self, docker: &Docker, id: &str, role: &Role) -> Option<ContainerStats> {

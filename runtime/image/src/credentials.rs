@@ -21,7 +21,7 @@ use tokio::{
 use windlass_runtime_api::RegistryAuth;
 
 /// Docker Hub, as Docker's file calls it, and as images do.
-const HUB: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
+pub(crate) const HUB: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
 
 /// How Docker's helpers know Docker Hub.
 const HUB_SERVER: &str = "https://index.docker.io/v1/";

@@ -7,21 +7,25 @@
 
 mod app;
 mod archive;
+mod container;
 mod credentials;
 mod error;
 mod extract;
 mod pull;
 mod reference;
+mod registries;
 mod settle;
 mod staging;
 mod store;
 mod tree;
 mod zstd;
 
+pub use container::{ContainerArchive, loaded_name};
 pub use credentials::{Credential, Credentials};
 pub use error::ImageError;
 pub use pull::Pulled;
 pub use reference::{Reference, ReferenceError};
+pub use registries::{Registries, RegistriesError};
 pub use settle::Settled;
 pub use store::{Builtin, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Listed, Origin};
 pub use windlass_sdk_package::says_wasm;

@@ -13,7 +13,7 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use oci_client::{
     Client, Reference as Remote, RegistryOperation,
-    client::{ClientConfig, ClientProtocol},
+    client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol},
     errors::{OciDistributionError, OciErrorCode},
     secrets::RegistryAuth,
 };
@@ -29,9 +29,11 @@ use windlass_sdk_package::{
 };
 
 use crate::{
+    container::ContainerArchive,
     credentials::{Credential, Credentials},
     error::ImageError,
     reference::Reference,
+    registries::Endpoint,
     settle::{Next, step},
     staging::Staging,
     store::{IMAGE_LIMIT_BYTES, ImageStore, Origin, parse},
@@ -99,6 +101,36 @@ impl ImageStore {
         credentials: &Credentials,
         pod_says_wasm: bool,
     ) -> Result<Pulled, ImageError> {
+        let pull = move |pull: Pull| async move { pull.run(pod_says_wasm).await };
+        let pulled = self.ask(reference, credentials, pull).await?;
+        Ok(Pulled { image: Image { reference: reference.to_owned(), ..pulled.image }, ..pulled })
+    }
+
+    /// Whether the node's configuration says how the registry of an image is reached.
+    pub fn configures(&self, reference: &str) -> bool {
+        let remote = parse(reference).ok().and_then(|wanted| wanted.to_string().parse().ok());
+        remote.is_some_and(|remote: Remote| self.registries().names(&remote))
+    }
+
+    /// Fetches the image of an ordinary container as an archive for the engine.
+    pub async fn fetch_container(
+        &self,
+        reference: &str,
+        credentials: &Credentials,
+    ) -> Result<ContainerArchive, ImageError> {
+        self.ask(reference, credentials, Pull::container).await
+    }
+
+    /// Asks the places where an image may be, one after the other, until one has it.
+    async fn ask<T: Send + 'static, F>(
+        &self,
+        reference: &str,
+        credentials: &Credentials,
+        how: impl Fn(Pull) -> F,
+    ) -> Result<T, ImageError>
+    where
+        F: Future<Output = Result<T, Refused>> + Send + 'static,
+    {
         let wanted = parse(reference)?;
         let failed = |why: String| ImageError::Pull { image: reference.to_owned(), why };
         let remote: Remote = wanted
@@ -107,36 +139,59 @@ impl ImageStore {
             .map_err(|error| failed(format!("{wanted} is no name a registry knows: {error}")))?;
         // The semaphore is never closed.
         let _room = self.pulls().room.acquire().await;
-        let mut ways: Vec<RegistryAuth> = credentials
-            .matching(remote.resolve_registry(), remote.repository())
-            .into_iter()
-            .map(|credential| match credential {
-                Credential::Basic { username, password } => RegistryAuth::Basic(username, password),
-                Credential::Token(token) => RegistryAuth::Bearer(token),
-            })
-            .collect();
-        if ways.is_empty() {
-            ways.push(RegistryAuth::Anonymous);
-        }
+        let mut mirrors = Vec::new();
         let mut last = None;
-        for auth in ways {
-            let (store, wanted, remote) = (self.clone(), wanted.clone(), remote.clone());
-            let pull = Pull { store, wanted, remote, auth, pod_says_wasm };
-            // A task of its own: what a registry sends must not end the caller's by a panic.
-            let done = AbortOnDrop(tokio::spawn(pull.run())).join().await;
-            match done {
-                Ok(Err(Refused::Denied(why))) => last = Some(Refused::Denied(why)),
-                Ok(Err(Refused::Image(error))) => return Err(error),
-                Ok(Err(refused)) => return Err(failed(refused.say(reference))),
-                Ok(Ok(pulled)) => {
-                    let image = Image { reference: reference.to_owned(), ..pulled.image };
-                    return Ok(Pulled { image, ..pulled });
+        for endpoint in self.registries().endpoints(&remote) {
+            let mut remote = remote.clone();
+            if endpoint.is_mirror {
+                remote.set_mirror_registry(endpoint.place.host.clone());
+            }
+            for auth in ways(&endpoint, &remote, credentials) {
+                let (store, wanted, remote) = (self.clone(), wanted.clone(), remote.clone());
+                let pull = Pull { store, wanted, remote, auth, endpoint: endpoint.clone() };
+                // A task of its own: what a registry sends must not end the caller's by a panic.
+                let refused = match AbortOnDrop(tokio::spawn(how(pull))).join().await {
+                    Ok(Ok(done)) => return Ok(done),
+                    Ok(Err(Refused::Image(error))) => return Err(error),
+                    Ok(Err(refused)) => refused,
+                    Err(error) => return Err(failed(error.to_string())),
+                };
+                let goes_on = matches!(refused, Refused::Denied(_));
+                last = Some(refused);
+                if !goes_on {
+                    break;
                 }
-                Err(error) => return Err(failed(error.to_string())),
+            }
+            if endpoint.is_mirror
+                && let Some(refused) = &last
+            {
+                tracing::debug!(reference, mirror = endpoint.place.host, "not from this mirror");
+                mirrors.push(format!("{}: {}", endpoint.place.host, refused.say(reference)));
             }
         }
-        Err(failed(last.map_or_else(String::new, |refused| refused.say(reference))))
+        let mut why = last.map_or_else(String::new, |refused| refused.say(reference));
+        if !mirrors.is_empty() {
+            why += &format!(" (mirrors: {})", mirrors.join("; "));
+        }
+        Err(failed(why))
     }
+}
+
+/// The credentials for a place, those of the pod first, or nobody's where there is none. A mirror
+/// sees those that are for it only.
+fn ways(endpoint: &Endpoint, remote: &Remote, credentials: &Credentials) -> Vec<RegistryAuth> {
+    let known = credentials.matching(remote.resolve_registry(), remote.repository());
+    let ways = known.into_iter().chain(endpoint.config.credential.clone());
+    let mut ways: Vec<RegistryAuth> = ways
+        .map(|credential| match credential {
+            Credential::Basic { username, password } => RegistryAuth::Basic(username, password),
+            Credential::Token(token) => RegistryAuth::Bearer(token),
+        })
+        .collect();
+    if ways.is_empty() {
+        ways.push(RegistryAuth::Anonymous);
+    }
+    ways
 }
 
 /// A pull that nobody waits for ends.
@@ -155,7 +210,7 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 /// Why a registry didn't give what was asked for.
-enum Refused {
+pub(crate) enum Refused {
     NotFound,
     Denied(String),
     /// Worth another try.
@@ -186,26 +241,31 @@ impl From<ImageError> for Refused {
     }
 }
 
-/// One image with one credential.
-struct Pull {
-    store: ImageStore,
-    wanted: Reference,
-    remote: Remote,
+/// One image from one place with one credential.
+pub(crate) struct Pull {
+    pub store: ImageStore,
+    pub wanted: Reference,
+    pub remote: Remote,
     auth: RegistryAuth,
-    pod_says_wasm: bool,
+    endpoint: Endpoint,
 }
 
 impl Pull {
-    async fn run(self) -> Result<Pulled, Refused> {
-        let client = client(self.remote.resolve_registry())?;
+    /// A client that was let in.
+    pub async fn sign_in(&self) -> Result<Client, Refused> {
+        let client = client(&self.endpoint)?;
         let auth = || client.auth(&self.remote, &self.auth, RegistryOperation::Pull).boxed();
         again(auth).await?;
+        Ok(client)
+    }
+
+    async fn run(self, by_pod: bool) -> Result<Pulled, Refused> {
+        let client = self.sign_in().await?;
         let top = self.document(&client, &self.remote).await?;
         let digest = digest(&top);
         let gate = self.store.pulls().gate(&digest);
         let _alone = gate.lock().await;
         let (store, wanted, of) = (self.store.clone(), self.wanted.clone(), digest.clone());
-        let by_pod = self.pod_says_wasm;
         let here = move || match store.whole(&of, by_pod) {
             Some(settled) => store
                 .name(&wanted, &of, &settled, Origin::Pulled)
@@ -215,7 +275,7 @@ impl Pull {
         if let Some((image, settled)) = self.store.blocking(here).await? {
             return Ok(Pulled { image, size_bytes: settled.wasm_size });
         }
-        self.fetch(&client, digest, top).await
+        self.fetch(&client, digest, top, by_pod).await
     }
 
     async fn fetch(
@@ -223,6 +283,7 @@ impl Pull {
         client: &Client,
         top_digest: String,
         top: Vec<u8>,
+        by_pod: bool,
     ) -> Result<Pulled, Refused> {
         let staging = self.store.staging()?;
         let (mut passed, mut why) = (Vec::new(), Vec::new());
@@ -238,27 +299,27 @@ impl Pull {
                 }
             }
         };
-        let size_bytes = size(&manifest)?;
+        let size_bytes = size(&manifest, IMAGE_LIMIT_BYTES)?;
         self.content(client, &manifest.config, &staging).await?;
         let config = crate::staging::document(
             &staging.path(&manifest.config.digest),
             &manifest.config.digest,
         )?;
         // What can't run here isn't fetched.
-        resolve_for(&manifest, &config, self.pod_says_wasm).map_err(ImageError::from)?;
+        resolve_for(&manifest, &config, by_pod).map_err(ImageError::from)?;
         for layer in &manifest.layers {
             if !staging.path(&layer.digest).is_file() {
                 self.content(client, layer, &staging).await?;
             }
         }
-        let (store, wanted, by_pod) = (self.store.clone(), self.wanted.clone(), self.pod_says_wasm);
+        let (store, wanted) = (self.store.clone(), self.wanted.clone());
         let commit = move || store.commit(staging, &wanted, &top_digest, by_pod, Origin::Pulled);
         let image = self.store.blocking(commit).await?;
         Ok(Pulled { image, size_bytes })
     }
 
     /// A manifest or an index; compared with the digest that was asked for, where one was.
-    async fn document(&self, client: &Client, of: &Remote) -> Result<Vec<u8>, Refused> {
+    pub async fn document(&self, client: &Client, of: &Remote) -> Result<Vec<u8>, Refused> {
         let (bytes, _) =
             again(|| client.pull_manifest_raw(of, &self.auth, &ACCEPTED).boxed()).await?;
         match of.digest().is_some_and(|wanted| wanted != digest(&bytes)) {
@@ -270,7 +331,7 @@ impl Pull {
     }
 
     /// One blob into the staging folder; tried again from its beginning.
-    async fn content(
+    pub async fn content(
         &self,
         client: &Client,
         blob: &Descriptor,
@@ -332,11 +393,11 @@ impl Pull {
 }
 
 /// Bytes of config and layers together, refused where they are too many before one is fetched.
-fn size(manifest: &Manifest) -> Result<u64, ImageError> {
+pub(crate) fn size(manifest: &Manifest, bound_bytes: u64) -> Result<u64, ImageError> {
     let parts = std::iter::once(&manifest.config).chain(&manifest.layers);
     let size = parts.fold(0u64, |sum, part| sum.saturating_add(part.size));
-    match size > IMAGE_LIMIT_BYTES {
-        true => Err(ImageError::TooLarge { bound_bytes: IMAGE_LIMIT_BYTES }),
+    match size > bound_bytes {
+        true => Err(ImageError::TooLarge { bound_bytes }),
         false => Ok(size),
     }
 }
@@ -346,22 +407,22 @@ fn unexpected(found: &str, wanted: &str) -> String {
 }
 
 /// A client for one pull: no credential is ever seen by another pod's.
-fn client(registry: &str) -> Result<Client, Refused> {
+fn client(endpoint: &Endpoint) -> Result<Client, Refused> {
+    let authority = endpoint.config.authority.clone();
+    let trusted = authority.map(|data| Certificate { encoding: CertificateEncoding::Pem, data });
     let config = ClientConfig {
-        protocol: if is_loopback(registry) { ClientProtocol::Http } else { ClientProtocol::Https },
+        protocol: match endpoint.place.plain {
+            true => ClientProtocol::Http,
+            false => ClientProtocol::Https,
+        },
+        accept_invalid_certificates: endpoint.config.any_certificate,
+        extra_root_certificates: trusted.into_iter().collect(),
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("windlass/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
     };
     Client::try_from(config).map_err(|error| Refused::Other(chain(&error)))
-}
-
-/// Registries on the machine itself are spoken to without TLS, as Docker does.
-fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    host == "localhost"
-        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Asks up to [`ATTEMPTS`] times while the reason may pass.

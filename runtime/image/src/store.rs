@@ -23,6 +23,7 @@ use crate::{
     error::ImageError,
     pull::Pulls,
     reference::Reference,
+    registries::Registries,
     settle::{Settled, settle},
     staging::{Staging, digest_of},
 };
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub dir: PathBuf,
     state: Mutex<State>,
     pulls: Pulls,
+    registries: Registries,
 }
 
 #[derive(Default)]
@@ -121,6 +123,15 @@ impl ImageStore {
     /// Opens a folder, making it where it isn't there; puts in the images that come with the
     /// program; removes imports that were cut off and content that no name leads to.
     pub fn open(dir: &Path, builtin: &[Builtin]) -> Result<Self, ImageError> {
+        Self::open_with(dir, builtin, Registries::default())
+    }
+
+    /// The same for a node that is told how to reach registries.
+    pub fn open_with(
+        dir: &Path,
+        builtin: &[Builtin],
+        registries: Registries,
+    ) -> Result<Self, ImageError> {
         let ingest = dir.join("ingest");
         match fs::remove_dir_all(&ingest) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -137,6 +148,7 @@ impl ImageStore {
             dir: dir.to_owned(),
             state: Mutex::new(state),
             pulls: Pulls::default(),
+            registries,
         }));
         store.write(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         for image in builtin {
@@ -349,6 +361,10 @@ impl ImageStore {
 
     pub(crate) fn pulls(&self) -> &Pulls {
         &self.0.pulls
+    }
+
+    pub(crate) fn registries(&self) -> &Registries {
+        &self.0.registries
     }
 
     pub(crate) fn staging(&self) -> Result<Staging, ImageError> {

@@ -14,6 +14,7 @@ use crate::netlink::{HEADER_BYTES, NESTED, REQUEST, attribute, find, message, re
 
 const GET: u16 = 0x0101;
 const ENTRY: u16 = 0x0100;
+const ERROR: u16 = 2;
 const UDP: u8 = 17;
 /// Attributes: the two tuples of an entry, and what is in them.
 const TUPLE_ORIG: u16 = 1;
@@ -41,6 +42,17 @@ impl Conntrack {
     pub(crate) fn open() -> io::Result<Self> {
         let socket = crate::netlink::socket(Some(netlink::NETFILTER))?;
         Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Whether the kernel answers such questions: the part of it that does may be missing.
+    pub(crate) fn answers(&mut self) -> bool {
+        let nobody = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        self.sequence = self.sequence.wrapping_add(1);
+        let asked =
+            send(&self.socket, &question(self.sequence, nobody, nobody), SendFlags::empty());
+        let mut answer = [0; ANSWER_BYTES];
+        let received = asked.and_then(|_| recv(&self.socket, &mut answer[..], RecvFlags::empty()));
+        received.is_ok_and(|(length, _)| is_known(answer.get(..length).unwrap_or_default()))
     }
 
     /// Where the datagram went that `sender` sent and `receiver` got. The kernel answers at once.
@@ -83,6 +95,15 @@ fn question(sequence: u32, sender: SocketAddrV4, receiver: SocketAddrV4) -> Vec<
     message(GET, REQUEST, sequence, &body)
 }
 
+/// An entry, or the error that there is none; other errors are about the question.
+fn is_known(message: &[u8]) -> bool {
+    let code = read_u32(message, HEADER_BYTES).map(u32::cast_signed);
+    match read_u16(message, 4) {
+        Some(ERROR) => code == Some(-libc::ENOENT),
+        sort => sort == Some(ENTRY),
+    }
+}
+
 /// Where an entry's first packet was sent to; None where the message is no entry.
 fn destination(message: &[u8]) -> Option<SocketAddrV4> {
     if read_u16(message, 4)? != ENTRY {
@@ -106,6 +127,19 @@ mod tests {
         message.extend(attribute(TUPLE_REPLY | NESTED, &[1; 7]));
         message.extend(orig);
         message
+    }
+
+    #[test]
+    fn a_kernel_without_the_table_is_known_by_its_errors() {
+        let error = |code: i32| {
+            let mut message = vec![0; HEADER_BYTES];
+            message[4..6].copy_from_slice(&ERROR.to_ne_bytes());
+            message.extend(code.to_ne_bytes());
+            message
+        };
+        assert!(is_known(&error(-libc::ENOENT)) && is_known(&entry(&[])));
+        assert!(!is_known(&error(-libc::EINVAL)) && !is_known(&error(-libc::EOPNOTSUPP)));
+        assert!(!is_known(&[]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpSocket, UdpSocket},
     runtime::Handle,
     task::JoinHandle,
 };
@@ -25,7 +25,7 @@ use crate::{
     namespace::Namespace,
     podnet::{ListenError, PodNet},
     publish::Published,
-    redirect,
+    redirect, refuse,
     relay::Relay,
     rules::{self, Redirects, RulesError},
 };
@@ -33,6 +33,9 @@ use crate::{
 /// Listeners of ours inside a namespace take the first free port from here on: above what the
 /// kernel gives out by itself, so hardly ever what a container asks for.
 const OWN_PORTS: std::ops::RangeInclusive<u16> = 61_001..=61_100;
+
+const NO_DATAGRAMS: &str = "containers reach pods and services over TCP only, not over UDP (but for \
+    the cluster's DNS): the kernel doesn't tell where a datagram was sent to; load its module nf_conntrack_netlink";
 
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
@@ -58,6 +61,9 @@ pub struct JoinedPod {
     inside: Arc<Inside>,
     tasks: Vec<Task>,
     runtime: Handle,
+    lacks: Option<&'static str>,
+    /// A port inside that is taken, and on which nothing listens.
+    _closed: Option<TcpSocket>,
 }
 
 /// What serves the pod's processes; it ends when dropped.
@@ -96,9 +102,11 @@ impl PodNet {
         }
         let socket = |source| JoinError::Socket { pod: pod.clone(), source };
         let (listener, tcp_port) = own_listener(&namespace).await.map_err(socket)?;
+        let (closed, closed_port) = own_port(&namespace).await.map_err(socket)?;
         let (datagrams, udp_port) = own_udp(&namespace).await.map_err(socket)?;
         let (questions, dns_port) = own_udp(&namespace).await.map_err(socket)?;
-        let conntrack = namespace.conntrack().await.map_err(socket)?;
+        let mut conntrack = namespace.conntrack().await.map_err(socket)?;
+        let lacks = (!conntrack.answers()).then_some(NO_DATAGRAMS);
         let inside = Arc::new(Inside {
             caller,
             address,
@@ -114,11 +122,14 @@ impl PodNet {
             udp_port,
             dns: self.cluster_dns().map(|address| (address, dns_port)),
         };
+        (joined.lacks, joined._closed) = (lacks, Some(closed));
         // From here on dropping `joined` undoes what was done.
         rules::install(&inside.namespace, &redirects)
             .await
             .map_err(|source| JoinError::Rules { pod, source })?;
         let dns = Arc::new(Dns::new(self.clone(), inside.caller.clone()));
+        let refusing = refuse::follow(self.clone(), inside.namespace.clone(), closed_port);
+        joined.tasks.push(Task::Loop(tokio::spawn(refusing)));
         let serving = redirect::serve(self.clone(), inside.caller.clone(), dns.clone(), listener);
         joined.tasks.push(Task::Loop(tokio::spawn(serving)));
         joined.tasks.push(Task::Loop(tokio::spawn(dns::serve_udp(dns, questions))));
@@ -126,6 +137,30 @@ impl PodNet {
         joined.tasks.push(Task::Relay(relay));
         joined.open_existing().await;
         Ok(joined)
+    }
+
+    /// What containers of pods lack because their networks can't be joined on this machine, or not
+    /// wholly, in one sentence; None: nothing.
+    pub async fn joining_lacks(&self) -> Option<String> {
+        let reached = "containers reach no services and no WASM of their pods, and are reached at their \
+                       declared TCP ports only";
+        let entered = match Namespace::own(self.0.visitor.clone()) {
+            Ok(own) => own.enter().await.map(|()| own),
+            Err(error) => Err(error),
+        };
+        let own = match entered {
+            Ok(own) => own,
+            Err(error) => {
+                return Some(format!(
+                    "the networks of pods can't be entered ({error}), which takes root: {reached}"
+                ));
+            }
+        };
+        if !rules::can_be_set(&own).await {
+            return Some(format!("{}: {reached}", RulesError::NoProgram));
+        }
+        let answers = own.conntrack().await.is_ok_and(|mut conntrack| conntrack.answers());
+        (!answers).then(|| NO_DATAGRAMS.to_owned())
     }
 
     /// Where containers of this cluster find their DNS server.
@@ -140,11 +175,17 @@ impl PodNet {
         }
         local.joined.insert(inside.address, inside.clone());
         let runtime = Handle::current();
-        Some(JoinedPod { net: self.clone(), inside, tasks: Vec::new(), runtime })
+        let (net, tasks) = (self.clone(), Vec::new());
+        Some(JoinedPod { net, inside, tasks, runtime, lacks: None, _closed: None })
     }
 }
 
 impl JoinedPod {
+    /// What the pod's processes lack, in one sentence.
+    pub fn lacks(&self) -> Option<&'static str> {
+        self.lacks
+    }
+
     pub fn pod(&self) -> &PodRef {
         &self.inside.caller.pod
     }
@@ -234,11 +275,16 @@ impl Drop for JoinedPod {
 /// A listener for what is redirected. The kernel redirects what is sent in a namespace to its
 /// localhost.
 async fn own_listener(namespace: &Namespace) -> io::Result<(TcpListener, u16)> {
+    let (socket, port) = own_port(namespace).await?;
+    Ok((socket.listen(BACKLOG)?, port))
+}
+
+/// A port of ours on which nothing listens yet.
+async fn own_port(namespace: &Namespace) -> io::Result<(TcpSocket, u16)> {
     let mut last = io::ErrorKind::AddrInUse.into();
     for port in OWN_PORTS {
-        let socket = namespace.tcp(Some(([127, 0, 0, 1], port).into())).await;
-        match socket.and_then(|socket| socket.listen(BACKLOG)) {
-            Ok(listener) => return Ok((listener, port)),
+        match namespace.tcp(Some(([127, 0, 0, 1], port).into())).await {
+            Ok(socket) => return Ok((socket, port)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
             Err(error) => return Err(error),
         }

@@ -22,6 +22,7 @@ mod proxy;
 mod publish;
 mod reach;
 mod redirect;
+mod refuse;
 mod relay;
 mod resolve;
 mod routed;

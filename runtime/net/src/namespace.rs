@@ -84,6 +84,11 @@ impl Namespace {
         Self { fd: Arc::new(fd), visitor }
     }
 
+    /// The one of this process.
+    pub(crate) fn own(visitor: Visitor) -> io::Result<Self> {
+        Ok(Self::new(here()?, visitor))
+    }
+
     /// A bound TCP socket of the namespace.
     pub(crate) async fn tcp(&self, bind: Option<SocketAddr>) -> io::Result<TcpSocket> {
         self.run(move || tcp(bind)).await

@@ -12,10 +12,10 @@ use std::{
 };
 
 use futures::FutureExt;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use windlass_sdk_meta::Rng;
 
@@ -40,7 +40,7 @@ pub(crate) struct Inner {
     /// services'.
     pub ranges: Vec<Block>,
     pub limits: Limits,
-    pub table: RwLock<Arc<Table>>,
+    pub table: watch::Sender<Arc<Table>>,
     pub local: Mutex<Local>,
     pub rng: Rng,
     pub machine: Arc<dyn Machine>,
@@ -129,7 +129,7 @@ impl PodNet {
         Self(Arc::new(Inner {
             ranges,
             limits,
-            table: RwLock::default(),
+            table: watch::Sender::default(),
             local: Mutex::default(),
             rng,
             machine,
@@ -220,12 +220,17 @@ impl PodNet {
 
     /// The services as they are now.
     pub fn table(&self) -> Arc<Table> {
-        self.0.table.read().clone()
+        self.0.table.borrow().clone()
     }
 
     /// Replaces the services; connections made from now on see only the new ones.
     pub fn set_table(&self, table: Table) {
-        *self.0.table.write() = Arc::new(table);
+        self.0.table.send_replace(Arc::new(table));
+    }
+
+    /// Hears that the services have changed.
+    pub(crate) fn table_changes(&self) -> watch::Receiver<Arc<Table>> {
+        self.0.table.subscribe()
     }
 
     /// A place in `0..count` to begin with, so that callers spread over endpoints.

@@ -5,9 +5,10 @@
 //! otherwise come from 127.0.0.1, and be nobody's.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Command, Output},
 };
 
@@ -15,6 +16,8 @@ use crate::{blocks::Block, namespace::Namespace};
 
 /// The chain in the nat table.
 const CHAIN: &str = "WINDLASS";
+/// The chain of services that are refused.
+const REFUSED: &str = "WINDLASS-REFUSED";
 /// The first that works is taken: what a kernel has of the two sorts of tables differs.
 const PROGRAMS: [&str; 2] = ["iptables-restore", "iptables-legacy-restore"];
 /// Where they may be beside PATH, which of users often lacks them.
@@ -35,6 +38,12 @@ pub(crate) struct Redirects {
     pub dns: Option<(Ipv4Addr, u16)>,
 }
 
+/// Ports of services that lead to a port where nothing listens.
+pub(crate) struct Refused<'a> {
+    pub services: &'a BTreeSet<SocketAddr>,
+    pub closed_port: u16,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     #[error("there is no iptables program: install the package iptables on the node")]
@@ -45,6 +54,16 @@ pub enum RulesError {
     Io(#[from] io::Error),
     #[error("the kernel refuses a route: {0}")]
     Route(#[source] io::Error),
+}
+
+/// Whether there is a program for them.
+pub(crate) async fn can_be_set(namespace: &Namespace) -> bool {
+    for program in PROGRAMS {
+        if start(namespace, program, &["--version"], "").await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Sets the rules, in place of those that an earlier process may have left.
@@ -64,10 +83,18 @@ pub(crate) async fn install(
             namespace.local_range(*range, own).await.map_err(RulesError::Route)?;
         }
     }
-    let rules = text(redirects);
+    set(namespace, &text(redirects)).await
+}
+
+/// Replaces the services that are refused. Those rules are there already.
+pub(crate) async fn refuse(namespace: &Namespace, refused: &Refused<'_>) -> Result<(), RulesError> {
+    set(namespace, &refused.text()).await
+}
+
+async fn set(namespace: &Namespace, rules: &str) -> Result<(), RulesError> {
     let mut refusal = RulesError::NoProgram;
     for program in PROGRAMS {
-        match run(namespace, program, &rules).await {
+        match run(namespace, program, rules).await {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) if matches!(refusal, RulesError::NoProgram) => {
                 let said = String::from_utf8_lossy(&output.stderr);
@@ -78,6 +105,24 @@ pub(crate) async fn install(
         }
     }
     Err(refusal)
+}
+
+impl Refused<'_> {
+    /// A chain that is named anew is emptied first.
+    fn text(&self) -> String {
+        let mut rules = format!("*nat\n:{REFUSED} - [0:0]\n");
+        for service in self.services {
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                rules,
+                "-A {REFUSED} -p tcp -d {} --dport {} -j REDIRECT --to-ports {}",
+                service.ip(),
+                service.port(),
+                self.closed_port
+            );
+        }
+        rules + "COMMIT\n"
+    }
 }
 
 /// Takes the rules away, where there are any.
@@ -99,7 +144,10 @@ async fn remove_routes(namespace: &Namespace, ranges: &[Block]) -> bool {
 }
 
 async fn remove_rules(namespace: &Namespace) {
-    let rules = format!("*nat\n-D OUTPUT -j {CHAIN}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n");
+    // Those of an earlier program lacked the second chain.
+    let rules = format!(
+        "*nat\n:{REFUSED} - [0:0]\n-D OUTPUT -j {CHAIN}\n-F {CHAIN}\n-X {CHAIN}\n-X {REFUSED}\nCOMMIT\n"
+    );
     for program in PROGRAMS {
         // Refused where there are none, which is what is wanted.
         match run(namespace, program, &rules).await {
@@ -111,11 +159,15 @@ async fn remove_rules(namespace: &Namespace) {
 }
 
 fn text(redirects: &Redirects) -> String {
-    let mut rules = format!("*nat\n:{CHAIN} - [0:0]\n-A {CHAIN} -d {} -j RETURN\n", redirects.own);
+    let mut rules = format!(
+        "*nat\n:{CHAIN} - [0:0]\n:{REFUSED} - [0:0]\n-A {CHAIN} -d {} -j RETURN\n",
+        redirects.own
+    );
     if let Some((address, port)) = redirects.dns {
         rules +=
             &format!("-A {CHAIN} -p udp -d {address} --dport 53 -j REDIRECT --to-ports {port}\n");
     }
+    rules += &format!("-A {CHAIN} -p tcp -j {REFUSED}\n");
     for range in &redirects.ranges {
         for (protocol, port) in [("tcp", redirects.tcp_port), ("udp", redirects.udp_port)] {
             // Writing to a string can't fail.
@@ -129,18 +181,21 @@ fn text(redirects: &Redirects) -> String {
 }
 
 async fn run(namespace: &Namespace, program: &str, rules: &str) -> io::Result<Output> {
-    let arguments = ["--noflush", "--wait", "5"];
-    let mut command = Command::new(program);
-    command.args(arguments);
-    match namespace.program(command, rules.to_owned()).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        done => return done,
-    }
+    start(namespace, program, &["--noflush", "--wait", "5"], rules).await
+}
+
+async fn start(
+    namespace: &Namespace,
+    program: &str,
+    arguments: &[&str],
+    input: &str,
+) -> io::Result<Output> {
     let mut last = io::ErrorKind::NotFound.into();
-    for folder in FOLDERS {
-        let mut command = Command::new(format!("{folder}/{program}"));
+    let places = FOLDERS.map(|folder| format!("{folder}/{program}"));
+    for place in std::iter::once(program).chain(places.iter().map(String::as_str)) {
+        let mut command = Command::new(place);
         command.args(arguments);
-        match namespace.program(command, rules.to_owned()).await {
+        match namespace.program(command, input.to_owned()).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
             done => return done,
         }
@@ -166,13 +221,23 @@ mod tests {
         expect![[r#"
             *nat
             :WINDLASS - [0:0]
+            :WINDLASS-REFUSED - [0:0]
             -A WINDLASS -d 127.64.0.5 -j RETURN
             -A WINDLASS -p udp -d 127.96.0.10 --dport 53 -j REDIRECT --to-ports 61003
+            -A WINDLASS -p tcp -j WINDLASS-REFUSED
             -A WINDLASS -p tcp -d 127.64.0.0/10 -j REDIRECT --to-ports 61001
             -A WINDLASS -p udp -d 127.64.0.0/10 -j REDIRECT --to-ports 61002
             -A OUTPUT -j WINDLASS
             COMMIT
         "#]]
         .assert_eq(&text(&redirects));
+        let services = [([127, 96, 0, 7], 80).into()].into();
+        expect![[r#"
+            *nat
+            :WINDLASS-REFUSED - [0:0]
+            -A WINDLASS-REFUSED -p tcp -d 127.96.0.7 --dport 80 -j REDIRECT --to-ports 61004
+            COMMIT
+        "#]]
+        .assert_eq(&Refused { services: &services, closed_port: 61004 }.text());
     }
 }

@@ -3,13 +3,12 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use wasmtime::Store;
-
 use crate::{
     artifact::{Run, Runnable},
     container::Container,
     failure::Failure,
     guest::{Guest, Setup},
+    instance::Instance,
 };
 
 /// How long a command waits for a free instance slot.
@@ -26,15 +25,12 @@ pub async fn start(container: &Arc<Container>, program: &Run, weight: u32) -> Re
         container.open_mounts().await?;
     }
     let setup = Setup { module: program.is_module(), main: true, ..Setup::default() };
-    let mut store = Guest::store(container, setup)?;
-    let mut making = Box::pin(program.instantiate(&mut store));
+    let mut instance = Guest::instance(container, setup, room)?;
+    let mut making = Box::pin(program.instantiate(&mut instance));
     let command = poll_fn(|cx| container.poll(making.as_mut(), cx)).await?;
     drop(making);
     let container = container.clone();
-    tokio::spawn(async move {
-        run(&container, store, command).await;
-        drop(room);
-    });
+    tokio::spawn(async move { run(&container, instance, command).await });
     Ok(())
 }
 
@@ -47,11 +43,11 @@ pub async fn stop(container: &Container, grace: Duration) {
     }
 }
 
-async fn run(container: &Container, mut store: Store<Guest>, command: Runnable) {
+async fn run(container: &Container, mut instance: Instance, command: Runnable) {
     let mut call = Box::pin(async {
-        let ended = command.run(&mut store).await;
+        let ended = command.run(&mut instance).await;
         // What the instance wrote last is in the log before the container has ended.
-        drop(store);
+        instance.end().await;
         ended
     });
     let running = poll_fn(|cx| container.poll(call.as_mut(), cx));

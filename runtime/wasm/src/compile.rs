@@ -298,13 +298,8 @@ fn deserialize(engine: &Engine, native: &[u8]) -> wasmtime::Result<Compiled> {
 }
 
 /// Lowers the priority of the calling thread. The kernel may refuse; then it stays as it is.
-#[allow(unsafe_code, reason = "setpriority has no safe binding among the workspace's crates")]
 pub fn be_nice(level: i32) {
-    // SAFETY: plain system calls without pointers; on Linux they concern the calling thread only.
-    unsafe {
-        let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
-        libc::setpriority(libc::PRIO_PROCESS, thread, level);
-    }
+    let _ = rustix::process::setpriority_process(None, level);
 }
 
 pub fn hex(bytes: &[u8]) -> String {

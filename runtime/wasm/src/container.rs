@@ -289,7 +289,7 @@ impl Container {
         if let Failure::Trap { backtrace, .. } = failure
             && recent <= BACKTRACES_A_SECOND
         {
-            self.log.note(backtrace);
+            self.log.note(&backtrace.to_string());
         }
     }
 

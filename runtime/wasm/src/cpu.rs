@@ -3,7 +3,8 @@
 //! first for its container's `limits.cpu`, then for one of as many places as there are threads.
 //! Places go to the container that is behind in virtual time, which runs slower for a larger
 //! `requests.cpu`. So a guest that spins costs its neighbours at most a tick, and guests that
-//! answer within a tick never queue at all.
+//! answer within a tick never queue, unless their container is busy while others compute too: its
+//! requests then start one by one, so that they stand in nobody's way as a crowd.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,8 +27,10 @@ const PERIOD: Duration = Duration::from_millis(100);
 const LEAST_WEIGHT: u32 = 10;
 /// What a container that computed less than its share may catch up with, at most.
 const CREDIT_NANOS: u64 = 100_000_000;
-/// How far a container may be ahead of those that queue, and still start requests without queueing.
-const AHEAD: Duration = Duration::from_millis(20);
+/// The id of no container.
+const NOBODY: u64 = 0;
+/// What a container computes in a period, or recently, before it is a busy one.
+const BUSY_NANOS: u64 = 20_000_000;
 
 /// What one container computes and may compute.
 pub struct CpuAccount {
@@ -35,6 +38,7 @@ pub struct CpuAccount {
     used_nanos: AtomicU64,
     /// Grows by computed time divided by weight.
     virtual_nanos: AtomicU64,
+    recent: Recent,
     weight: u64,
     /// What may be computed in a period. None: no limit.
     quota: Option<Duration>,
@@ -56,6 +60,7 @@ impl CpuAccount {
             id: turns.next_id.fetch_add(1, Relaxed),
             used_nanos: AtomicU64::new(0),
             virtual_nanos: AtomicU64::new(turns.floor.load(Relaxed)),
+            recent: Recent::default(),
             weight: u64::from(weight),
             quota,
             period: Mutex::new(Period { began: Instant::now(), used: Duration::ZERO }),
@@ -80,9 +85,10 @@ impl CpuAccount {
         polled
     }
 
-    fn charge(&self, computed: Duration) {
+    pub fn charge(&self, computed: Duration) {
         let nanos = computed.as_nanos() as u64;
         self.used_nanos.fetch_add(nanos, Relaxed);
+        self.recent.add(nanos, self.turns.period());
         self.virtual_nanos.fetch_add(nanos.saturating_mul(1000) / self.weight, Relaxed);
         if self.quota.is_some() {
             self.period.lock().used += computed;
@@ -95,25 +101,25 @@ impl CpuAccount {
             self.charge(began.elapsed());
         }
         self.within_quota().await;
-        let place = self.turns.clone().place(&self).await;
+        self.turn().await;
+    }
+
+    /// For a request that is about to have an instance: a busy container's waits for its turn.
+    pub async fn admit(&self) {
+        self.within_quota().await;
+        let period = self.turns.period();
+        if self.turns.are_mixed(self.id, period) && self.recent.nanos(period) > BUSY_NANOS {
+            self.turn().await;
+        }
+    }
+
+    /// Returns with one of the places, which the guest has until it waits or its tick is over.
+    async fn turn(&self) {
+        let place = self.turns.clone().place(self).await;
         // The thread sees to short requests and to sockets. The place is kept meanwhile, so that no
         // other guest that computes for long is in front of them.
         tokio::task::yield_now().await;
         PLACE.set(Some(place));
-    }
-
-    /// For a request that is about to have an instance: waits if its container had its share.
-    pub async fn admit(&self) {
-        self.within_quota().await;
-        let turns = &self.turns;
-        let ahead = || {
-            let ahead = self.virtual_nanos.load(Relaxed).saturating_sub(turns.floor.load(Relaxed));
-            ahead > AHEAD.as_nanos() as u64 * 1000 / self.weight
-        };
-        if turns.contended.load(Relaxed) > 0 && ahead() {
-            let place = turns.clone().place(self).await;
-            PLACE.set(Some(place));
-        }
     }
 
     async fn within_quota(&self) {
@@ -138,6 +144,32 @@ impl CpuAccount {
     }
 }
 
+/// What was computed lately: each period takes half of the one before it over.
+#[derive(Debug, Default)]
+struct Recent {
+    nanos: AtomicU64,
+    period: AtomicU64,
+}
+
+impl Recent {
+    fn add(&self, nanos: u64, period: u64) {
+        self.nanos(period);
+        self.nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// Threads that come at once may count a little too much or too little.
+    fn nanos(&self, period: u64) -> u64 {
+        let passed = period.saturating_sub(self.period.fetch_max(period, Relaxed));
+        let nanos = self.nanos.load(Relaxed);
+        if passed == 0 {
+            return nanos;
+        }
+        let left = nanos.checked_shr(u32::try_from(passed).unwrap_or(u32::MAX)).unwrap_or(0);
+        self.nanos.store(left, Relaxed);
+        left
+    }
+}
+
 thread_local! {
     /// Since when the guest that this thread is polling has not been charged.
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -145,13 +177,21 @@ thread_local! {
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
 }
 
+/// Whether this thread is polling a guest.
+pub fn is_computing() -> bool {
+    BEGAN.get().is_some()
+}
+
 /// The queue of a node's guests that compute for long.
 pub struct Turns {
     next_id: AtomicU64,
+    started: Instant,
+    /// The container that started a request last.
+    last: AtomicU64,
+    /// The period from which on there is one container alone, if nothing changes.
+    mixed_until: AtomicU64,
     /// Virtual time of the last who got a place: nobody saves up what it didn't compute.
     floor: AtomicU64,
-    /// Guests that wait for a place.
-    contended: AtomicU64,
     queue: Mutex<Queue>,
 }
 
@@ -172,11 +212,27 @@ struct Place(Option<Arc<Turns>>);
 impl Turns {
     pub fn new(places: usize) -> Arc<Self> {
         Arc::new(Self {
-            next_id: AtomicU64::new(0),
+            next_id: AtomicU64::new(NOBODY + 1),
+            started: Instant::now(),
+            last: AtomicU64::new(NOBODY),
+            mixed_until: AtomicU64::new(0),
             floor: AtomicU64::new(0),
-            contended: AtomicU64::new(0),
             queue: Mutex::new(Queue { free: places.max(1), waiting: BTreeMap::new() }),
         })
+    }
+
+    /// The number of the period that it is.
+    fn period(&self) -> u64 {
+        (self.started.elapsed().as_nanos() / PERIOD.as_nanos()) as u64
+    }
+
+    /// A request of container `id` starts; whether others' did in this period or the one before.
+    fn are_mixed(&self, id: u64, period: u64) -> bool {
+        // A line of memory that all threads write at each request would cost more than the look.
+        if self.last.load(Relaxed) != id && self.last.swap(id, Relaxed) != NOBODY {
+            self.mixed_until.store(period + 2, Relaxed);
+        }
+        period < self.mixed_until.load(Relaxed)
     }
 
     async fn place(self: Arc<Self>, of: &CpuAccount) -> Place {
@@ -196,7 +252,6 @@ impl Turns {
                 waiting.or_insert_with(|| Waiting { virtual_nanos, guests: VecDeque::new() });
             waiting.virtual_nanos = virtual_nanos;
             waiting.guests.push_back(grant);
-            self.contended.fetch_add(1, Relaxed);
             granted
         };
         // Given back only now, so that who computes most is compared with all who wait.
@@ -218,7 +273,6 @@ impl Turns {
             return None;
         };
         self.floor.fetch_max(virtual_nanos, Relaxed);
-        self.contended.fetch_sub(1, Relaxed);
         let waiting = queue.waiting.get_mut(&id)?;
         let next = waiting.guests.pop_front();
         if waiting.guests.is_empty() {
@@ -298,6 +352,40 @@ mod tests {
         let counts = counts.lock().clone();
         let ratio = f64::from(counts[&300]) / f64::from(counts[&100]);
         assert!((2.5..3.5).contains(&ratio), "{counts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_computed_lately_is_forgotten() {
+        let turns = Turns::new(1);
+        let account = account(&turns, None, 100);
+        let recent = || account.recent.nanos(turns.period());
+        account.charge(Duration::from_millis(64));
+        assert_eq!(recent(), 64_000_000);
+        tokio::time::advance(PERIOD).await;
+        assert_eq!(recent(), 32_000_000);
+        tokio::time::advance(PERIOD * 4).await;
+        assert_eq!(recent(), 2_000_000);
+        tokio::time::advance(PERIOD * 100).await;
+        assert_eq!(recent(), 0);
+    }
+
+    /// Whether a request is let in at once while somebody computes in the only place.
+    #[tokio::test(start_paused = true)]
+    async fn the_requests_of_a_busy_container_queue_where_others_compute() {
+        let turns = Turns::new(1);
+        let (busy, other) = (account(&turns, None, 100), account(&turns, None, 100));
+        let _held = turns.clone().place(&busy).await;
+        let admitted = |account: Arc<CpuAccount>| async move {
+            tokio::time::timeout(Duration::from_millis(1), account.admit()).await.is_ok()
+        };
+        busy.charge(Duration::from_millis(50));
+        assert!(admitted(busy.clone()).await, "nobody else is there");
+        assert!(admitted(other.clone()).await, "it is not busy");
+        assert!(!admitted(busy.clone()).await, "it is busy, and somebody else is there");
+        tokio::time::advance(PERIOD * 2).await;
+        assert!(admitted(busy.clone()).await, "it is no longer busy");
+        busy.charge(Duration::from_millis(50));
+        assert!(admitted(busy.clone()).await, "nobody else came lately");
     }
 
     #[tokio::test(start_paused = true)]

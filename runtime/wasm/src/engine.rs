@@ -30,6 +30,7 @@ use wasmtime::{
 use crate::{
     cpu::{CpuAccount, Turns},
     guest::Guest,
+    instance::Ends,
     logs::LogWriter,
     memory::NodeMemory,
     sockets::ops::node_sockets,
@@ -37,7 +38,7 @@ use crate::{
 };
 
 /// How long a guest computes before it yields its thread.
-pub const TICK: Duration = Duration::from_millis(1);
+pub const TICK: Duration = Duration::from_micros(500);
 
 /// A guest's call stack on the wasm side; the fiber it runs on has room for the host's calls too.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -71,6 +72,7 @@ pub struct Host {
     /// Room for the sockets of all containers.
     pub sockets: Arc<Semaphore>,
     pub roots: SystemRoots,
+    pub ends: Ends,
     slots: Arc<Semaphore>,
     slot_count: u32,
 }
@@ -90,6 +92,7 @@ impl Host {
         let turns = Turns::new(threads);
         let (squeezed, wanting) = (Notify::new(), AtomicUsize::new(0));
         let (sockets, roots) = (node_sockets(), SystemRoots::default());
+        let ends = Ends::start()?;
         Ok(Self {
             engine,
             ticker,
@@ -101,6 +104,7 @@ impl Host {
             wanting,
             sockets,
             roots,
+            ends,
             slots,
             slot_count,
         })
@@ -180,7 +184,7 @@ struct Ticks {
 
 /// Ticks without a running guest after which the thread goes to sleep: waking it is a system call,
 /// so a service under load should not do that for every request.
-const LINGER_TICKS: u32 = 50;
+const LINGER_TICKS: u32 = 100;
 
 impl Ticker {
     fn start(engine: Engine) -> std::io::Result<Self> {

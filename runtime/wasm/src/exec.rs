@@ -46,7 +46,7 @@ pub async fn exec(
 ) -> Result<i32, RuntimeError> {
     let host = container.host.clone();
     let room = host.room(weight, PATIENCE).await;
-    let _room = room.ok_or_else(|| refused("all instance slots are taken"))?;
+    let room = room.ok_or_else(|| refused("all instance slots are taken"))?;
     let (streams, pumps) = Streams::new(io, exec.tty);
     let complaints = streams.stderr.0.clone();
     let setup = Setup {
@@ -60,7 +60,7 @@ pub async fn exec(
             if run.is_module() {
                 container.open_mounts().await?;
             }
-            let mut store = Guest::store(&container, setup)?;
+            let mut store = Guest::instance(&container, setup, room)?;
             let runnable = run.instantiate(&mut store).await?;
             Ok::<_, Failure>(runnable.run(&mut store).await?)
         });

@@ -1,16 +1,16 @@
 //! Why a guest ended without doing what it was asked: read from wasmtime's error once, in one
 //! place, and turned into what each reader needs (an HTTP status, an exit code, a line).
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use wasmtime_wasi::I32Exit;
 
 use crate::memory::MemoryError;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Failure {
     /// `message` fits a line; `backtrace` is what wasmtime knows, several lines.
-    Trap { message: String, backtrace: String },
+    Trap { message: String, backtrace: Backtrace },
     /// The guest called `exit` itself.
     Exit(i32),
     /// The instance grew past a limit.
@@ -19,6 +19,23 @@ pub enum Failure {
     Late(Duration),
     /// No instance could be made for now: neither the guest's nor the caller's fault.
     NoRoom(String),
+}
+
+/// The guest's calls that led to a trap, and its causes. Written out only when it is displayed: a
+/// guest may trap at every request, and its log takes a few of them a second.
+#[derive(Clone, Debug, Default)]
+pub struct Backtrace(Option<Arc<wasmtime::Error>>);
+
+/// Not by the error's own `Debug`: with RUST_BACKTRACE that adds the host's stack, which is none of
+/// the guest's business and takes milliseconds to find the names of.
+impl fmt::Display for Backtrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(error) = &self.0 else { return Ok(()) };
+        let told: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
+        let told = told.join("\n\nCaused by: ");
+        let lines: Vec<&str> = told.lines().take(BACKTRACE_LINES).collect();
+        f.write_str(lines.join("\n").trim_end())
+    }
 }
 
 /// A failure of the host amid a guest's call, carried through wasmtime.
@@ -51,11 +68,7 @@ impl From<wasmtime::Error> for Failure {
             return Self::NoRoom(error.to_string());
         }
         let message = error.chain().last().map(ToString::to_string).unwrap_or_default();
-        // With RUST_BACKTRACE the host's own stack follows, which is none of the guest's business.
-        let guests = |line: &&str| *line != "Stack backtrace:";
-        let told = format!("{error:?}");
-        let lines: Vec<&str> = told.lines().take_while(guests).take(BACKTRACE_LINES).collect();
-        let backtrace = lines.join("\n").trim_end().to_owned();
+        let backtrace = Backtrace(Some(Arc::new(error)));
         Self::Trap { message, backtrace }
     }
 }

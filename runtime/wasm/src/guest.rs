@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
     Store, StoreContextMut,
     component::{HasData, Linker},
@@ -21,7 +22,8 @@ use crate::{
     container::Container,
     engine::{Host, yield_at_ticks},
     exec::Streams,
-    failure::{Failure, HostFailure},
+    failure::{Backtrace, Failure, HostFailure},
+    instance::Instance,
     interfaces, keyvalue,
     logs::{InstanceLog, Stream},
     memory::Held,
@@ -64,8 +66,12 @@ pub struct Setup {
 }
 
 impl Guest {
-    /// A store for one instance of the container.
-    pub fn store(container: &Arc<Container>, setup: Setup) -> Result<Store<Self>, Failure> {
+    /// One instance of the container, in which nothing is instantiated yet.
+    pub fn instance(
+        container: &Arc<Container>,
+        setup: Setup,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Instance, Failure> {
         let mut builder = WasiCtxBuilder::new();
         match setup.streams {
             Some(streams) => streams.give(&mut builder),
@@ -94,7 +100,7 @@ impl Guest {
             // A component gets its folders when it asks for them.
             let folders = container.mounts.opened().map_err(|error| Failure::Trap {
                 message: format!("a volume can't be opened: {error}"),
-                backtrace: String::new(),
+                backtrace: Backtrace::default(),
             })?;
             if let Some(folders) = folders {
                 *wasi.ctx().ctx.filesystem() = folders;
@@ -117,13 +123,18 @@ impl Guest {
             tasks.set_max_capacity(MAX_HANDLES);
         }
         yield_at_ticks(&mut store, container.cpu.clone());
-        Ok(store)
+        Ok(Instance::new(store, room))
     }
 
     /// What the host functions of key-value stores and databases work on.
     pub fn view(&mut self) -> keyvalue::View<'_> {
         let container = self.outgoing.container().clone();
         keyvalue::View { table: self.wasi.ctx().table, container }
+    }
+
+    /// What the instance has of linear memory and tables.
+    pub fn memory(&mut self) -> &mut Held {
+        &mut self.memory
     }
 
     pub fn container(&self) -> &Arc<Container> {

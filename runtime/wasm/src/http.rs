@@ -102,15 +102,15 @@ impl Handler {
     /// Makes an instance and drops it: what fails now would fail at every request.
     pub async fn try_out(&self) -> Result<(), Failure> {
         let mut trial = Box::pin(async {
-            let _room = self.room().await?;
+            let room = self.room().await?;
             let setup = Setup { trial: true, ..Setup::default() };
-            let mut store = Guest::store(&self.container, setup)?;
+            let mut store = Guest::instance(&self.container, setup, room)?;
             match &self.how {
                 How::Once(component) => {
-                    component.instantiate_async(&mut store).await?;
+                    component.instantiate_async(&mut *store).await?;
                 }
                 How::Reused(pool) => {
-                    pool.component.instantiate_async(&mut store).await?;
+                    pool.component.instantiate_async(&mut *store).await?;
                 }
             }
             Ok(())

@@ -18,6 +18,7 @@ mod exec;
 mod failure;
 mod guest;
 mod http;
+mod instance;
 mod interfaces;
 mod keyvalue;
 mod log_rate;

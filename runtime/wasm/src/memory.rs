@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock, RwLockWriteGuard};
 use wasmtime::ResourceLimiterAsync;
 use windlass_runtime_api::{Limits, MemoryBudget};
 
@@ -26,6 +26,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Less than this left is too little, as it is for upstream's kubelet (`memory.available`), or a
 /// tenth where the node has less than ten times as much.
 const RESERVE_BYTES: u64 = 100 << 20;
+
+/// What ends or grows from this size on does so one at a time.
+pub const LARGE_BYTES: u64 = 4 << 20;
 
 /// Bytes of the host that one element of a table takes.
 const TABLE_ELEMENT_BYTES: usize = 8;
@@ -52,6 +55,8 @@ pub struct NodeMemory {
     freed: Notify,
     /// Instances that wait for `freed`.
     waiting: AtomicU64,
+    /// Held while the kernel takes the pages of a large instance back.
+    ends: RwLock<()>,
 }
 
 impl NodeMemory {
@@ -68,6 +73,7 @@ impl NodeMemory {
             low: Notify::new(),
             freed: Notify::new(),
             waiting: AtomicU64::new(0),
+            ends: RwLock::default(),
         })
     }
 
@@ -77,6 +83,11 @@ impl NodeMemory {
             used_bytes: self.used.load(Relaxed),
             reserve_bytes: self.reserve,
         }
+    }
+
+    /// For a thread that ends a large instance: no other one grows meanwhile.
+    pub fn end_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.ends.blocking_write()
     }
 
     /// Returns once less than the reserve is left.
@@ -156,7 +167,7 @@ impl Account {
 
     /// What a new instance holds: nothing yet.
     pub fn instance(self: &Arc<Self>) -> Held {
-        Held { account: self.clone(), bytes: 0 }
+        Held { account: self.clone(), bytes: 0, ended: false }
     }
 
     pub fn used(&self) -> u64 {
@@ -186,9 +197,23 @@ impl Account {
 pub struct Held {
     account: Arc<Account>,
     bytes: u64,
+    /// It counts for the node alone: its container's next instances needn't wait for the kernel.
+    ended: bool,
 }
 
 impl Held {
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The instance does no more; its pages are yet to be given back.
+    pub fn end(&mut self) {
+        if !self.ended {
+            self.account.give_back(self.bytes);
+            self.ended = true;
+        }
+    }
+
     async fn grow(&mut self, current: usize, wanted: u64) -> Result<(), MemoryError> {
         let limits = self.account.limits;
         let after = self.bytes.saturating_add(wanted);
@@ -212,6 +237,10 @@ impl Held {
                 .map_err(|_| MemoryError::Busy { used: self.account.used(), limit })?;
         }
         let node = &self.account.node;
+        if self.bytes >= LARGE_BYTES {
+            // The kernel would hold up the thread along with the guest.
+            drop(node.ends.read().await);
+        }
         if !node.take(wanted).await {
             self.account.give_back(wanted);
             return Err(MemoryError::NodeFull { wanted, limit: node.limit });
@@ -225,7 +254,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.account.node.give_back(self.bytes);
-            self.account.give_back(self.bytes);
+            self.end();
         }
     }
 }

@@ -14,6 +14,7 @@ use ::http::{Request, Response};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::{
     Error, WasiBody, WasiHttpView,
     p2::bindings::{
@@ -89,8 +90,8 @@ where
 {
     let _turn = handler.turn().await?;
     handler.container.cpu.admit().await;
-    let _room = handler.room().await?;
-    let called = call_instance(&handler, &component, request, slot).await;
+    let room = handler.room().await?;
+    let called = call_instance(&handler, &component, request, slot, room).await;
     if let Err(failure) = &called {
         handler.report(failure);
     }
@@ -102,21 +103,23 @@ async fn call_instance<B>(
     component: &Component,
     request: Request<B>,
     slot: Slot,
+    room: OwnedSemaphorePermit,
 ) -> Result<(), Failure>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Error>,
 {
     let trace = request.extensions().get::<trace::Context>().cloned();
-    let mut store = Guest::store(&handler.container, Setup { trace, ..Setup::default() })?;
-    let instance = component.instantiate_async(&mut store).await?;
+    let setup = Setup { trace, ..Setup::default() };
+    let mut store = Guest::instance(&handler.container, setup, room)?;
+    let instance = component.instantiate_async(&mut *store).await?;
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request)?;
     let answer = http.new_response_outparam_from_callback(move |head| {
         *slot.lock() = Some(head);
     })?;
     let handling = instance.wasi_http_incoming_handler();
-    Ok(handling.call_handle(&mut store, request, answer).await?)
+    Ok(handling.call_handle(&mut *store, request, answer).await?)
 }
 
 /// The body of an answer, as the guest writes it.

@@ -1,13 +1,15 @@
-//! Answers with WASI 0.3: an instance has several requests, at once and one after the other. Each
-//! instance has a task of its own, in which all its guest's work is done; requests wait in one queue
-//! of the container, and whichever instance has room takes the next. An instance that computes has
-//! no room, so requests that compute spread over instances, and those that wait share one.
+//! Answers with WASI 0.3: an instance has several requests, at once and one after the other. Requests
+//! wait in one queue of the container, and whichever instance has room takes the next. An instance
+//! that computes has no room, so requests that compute spread over instances, and those that wait
+//! share one. Each instance has a task of its own; who brings a request advances an instance that has
+//! room for it there and then.
 //!
 //! An instance ends when it has answered its number of requests, when it was idle for a moment, or
 //! when a request in it fails: wasmtime can't end one call alone. Its other requests fail with it
 //! when it traps; they get a while to finish when one only ran over its time or lost its client.
 
 mod lease;
+mod work;
 mod written;
 
 use std::{
@@ -19,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::{Poll, Waker},
+    task::Poll,
     time::Duration,
 };
 
@@ -43,11 +45,14 @@ use wasmtime_wasi_http::{
 };
 
 use self::lease::{Ending, Lease, Shared, ended};
+use self::work::Work;
 pub use self::written::Written;
 use crate::{
+    cpu,
     failure::Failure,
     guest::{Guest, Setup},
     http::{AFTERWARDS, Answer, Deadline, Handler, PATIENCE, Unanswered, busy},
+    instance::Instance,
     trace,
 };
 
@@ -71,7 +76,7 @@ struct State {
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
     /// Instances that would take a job now, the oldest first: under little load the others idle.
-    ready: BTreeMap<u64, Waker>,
+    ready: BTreeMap<u64, Arc<Work>>,
     next_instance: u64,
     /// Instances being made.
     starting: usize,
@@ -181,12 +186,23 @@ impl Pool {
 
     /// Puts a job in the queue, and sees to it that somebody looks there.
     fn push<'a>(self: &'a Arc<Self>, handler: &Arc<Handler>, job: Job) -> InQueue<'a> {
-        let (id, lacking) = {
+        let (id, ready) = {
             let mut state = self.state.lock();
             let id = state.next_job;
             state.next_job += 1;
             state.jobs.insert(id, job);
-            (id, self.dispatch(handler, &mut state))
+            (id, state.ready.values().next().cloned())
+        };
+        // Not from within a guest: one inside the other, they would need a stack without a bound.
+        if let Some(work) = ready.filter(|_| !cpu::is_computing()) {
+            work.advance();
+        }
+        let lacking = {
+            let mut state = self.state.lock();
+            match state.jobs.contains_key(&id) {
+                true => self.dispatch(handler, &mut state),
+                false => 0..0,
+            }
         };
         self.start(handler, lacking);
         InQueue { pool: self, id }
@@ -195,8 +211,8 @@ impl Pool {
     /// Wakes instances for the jobs that wait. Returns the numbers of those that must be started
     /// because there are too few: no more than can be made at once.
     fn dispatch(&self, handler: &Handler, state: &mut State) -> Range<u64> {
-        for waker in state.ready.values().take(state.jobs.len()) {
-            waker.wake_by_ref();
+        for work in state.ready.values().take(state.jobs.len()) {
+            work.wake();
         }
         let lacking = state.jobs.len().saturating_sub(state.ready.len() + state.starting);
         let threads = handler.container.host.threads;
@@ -213,10 +229,11 @@ impl Pool {
     /// Not under the lock: a runtime that is being shut down drops what it is given.
     fn start(self: &Arc<Self>, handler: &Arc<Handler>, instances: Range<u64>) {
         for id in instances {
-            let member = Member { handler: handler.clone(), pool: self.clone(), id, making: true };
-            let ending = &handler.container.ending;
+            let (handler, pool) = (handler.clone(), self.clone());
+            let ending = handler.container.ending.clone();
+            let task = Work::new(|work| live(Member { handler, pool, work, id, making: true }));
             let abort = ending.abort.clone();
-            ending.tasks.spawn(async move { abort.run_until_cancelled_owned(live(member)).await });
+            ending.tasks.spawn(async move { abort.run_until_cancelled_owned(task).await });
         }
     }
 }
@@ -237,6 +254,7 @@ impl Drop for InQueue<'_> {
 struct Member {
     handler: Arc<Handler>,
     pool: Arc<Pool>,
+    work: Arc<Work>,
     id: u64,
     /// The instance is not there yet.
     making: bool,
@@ -244,14 +262,11 @@ struct Member {
 
 impl Member {
     /// The next job, or a note that this instance wants one.
-    fn take(&self, waker: &Waker) -> Option<Job> {
+    fn take(&self) -> Option<Job> {
         let (job, lacking) = {
             let mut state = self.pool.state.lock();
             let Some((_, job)) = state.jobs.pop_first() else {
-                let known = state.ready.entry(self.id).or_insert_with(|| waker.clone());
-                if !known.will_wake(waker) {
-                    known.clone_from(waker);
-                }
+                state.ready.entry(self.id).or_insert_with(|| self.work.clone());
                 return None;
             };
             (job, self.leave_ready(&mut state))
@@ -335,14 +350,14 @@ async fn live(mut member: Member) {
         let mut making = pin!(make(&handler, &member.pool));
         poll_fn(|cx| handler.container.poll(making.as_mut(), cx)).await
     };
-    let (_room, mut store, service) = match made {
+    let (mut instance, service) = match made {
         Ok(made) => made,
         Err(failure) => return member.not_made(&failure),
     };
     member.made();
     let shared = Arc::new(Shared::default());
     let ending = Ending(&shared);
-    if let Err(failure) = run(&member, &shared, &mut store, &service).await {
+    if let Err(failure) = run(&member, &shared, &mut instance, &service).await {
         ending.by(failure.clone());
         if !matches!(failure, Failure::NoRoom(_)) {
             handler.report(&failure);
@@ -350,13 +365,13 @@ async fn live(mut member: Member) {
     }
 }
 
-type Made = (OwnedSemaphorePermit, Store<Guest>, Service);
+type Made = (Instance, Service);
 
 async fn make(handler: &Handler, pool: &Pool) -> Result<Made, Failure> {
     let room = handler.room().await?;
-    let mut store = Guest::store(&handler.container, Setup::default())?;
-    let service = pool.component.instantiate_async(&mut store).await?;
-    Ok((room, store, service))
+    let mut instance = Guest::instance(&handler.container, Setup::default(), room)?;
+    let service = pool.component.instantiate_async(&mut *instance).await?;
+    Ok((instance, service))
 }
 
 /// What an instance does, and since when.
@@ -450,7 +465,7 @@ async fn serve(
             let more = taken < IN_ALL && !shared.is_doomed();
             let quiet = calls.is_empty() || status.waits.load(SeqCst);
             if more && open && quiet && shared.leases() < AT_ONCE {
-                if let Some(job) = member.take(cx.waker()) {
+                if let Some(job) = member.take() {
                     taken += 1;
                     status.waits.store(false, SeqCst);
                     *status.doing.lock() = Doing::Requests;

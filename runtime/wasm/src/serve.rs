@@ -138,7 +138,7 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
         let handler = handler.clone();
         async move {
             let response = answer(&handler, request).await;
-            Ok::<_, Infallible>(response.map(|body| Told { body, _active: active }))
+            Ok::<_, Infallible>(response.map(|body| Told::new(body, active)))
         }
     });
     let mut builder = auto::Builder::new(Streams(container.clone()));

@@ -10,7 +10,7 @@ use crate::{artifact::CREATE_ERROR, compile::be_nice};
 /// Bound of tokio's threads for calls that block.
 const BLOCKING_THREADS: usize = 16;
 /// Guests' threads are a little less important than the control plane's.
-const GUEST_NICENESS: i32 = 1;
+pub const GUEST_NICENESS: i32 = 1;
 /// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
 const EVENT_INTERVAL: u32 = 4;
 

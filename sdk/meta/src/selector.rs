@@ -210,7 +210,7 @@ fn field_term(term: &str) -> Result<(String, bool, String), SelectorError> {
             return Ok((path.to_owned(), equal, value));
         }
     }
-    Err(SelectorError(format!("invalid selector: {term:?}; can't understand {term:?}")))
+    Err(SelectorError(format!("invalid selector: '{term}'; can't understand '{term}'")))
 }
 
 fn split_escaped(text: &str) -> Vec<String> {

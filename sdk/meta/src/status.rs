@@ -139,10 +139,14 @@ impl Status {
     }
 
     pub fn method_not_allowed() -> Self {
-        Self::new(
-            Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        )
+        let why = "the server does not allow this method on the requested resource";
+        Self { details: Some(Box::default()), ..Self::new(Reason::MethodNotAllowed, why) }
+    }
+
+    /// 422 in the words in which upstream hides what a JSON patch could not do.
+    pub fn rejected() -> Self {
+        let why = "the server rejected our request due to an error in our request";
+        Self { details: Some(Box::default()), ..Self::new(Reason::Invalid, why) }
     }
 
     /// 422 with one cause a field; the message lists them as upstream's aggregate does.

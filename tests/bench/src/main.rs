@@ -4,6 +4,7 @@
 
 mod client;
 mod containers;
+mod etcd;
 mod pods;
 mod redirect;
 mod report;
@@ -29,8 +30,10 @@ struct Cli {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Name {
-    /// Start, pod create to Ready, memory
+    /// Start, pod create to Ready, memory, creates beside etcd
     Main,
+    /// Durable creates beside etcd's transactions: a part of `main`
+    Etcd,
     /// A container's pod against `docker run`
     Containers,
     /// Requests/s against `wasmtime serve`, restarts, cold starts, calls between pods, density
@@ -58,7 +61,9 @@ fn main() -> anyhow::Result<()> {
             Name::Main => {
                 start::measure(&mut report)?;
                 pods::measure(&mut report)?;
+                etcd::measure(&mut report)?;
             }
+            Name::Etcd => etcd::measure(&mut report)?,
             Name::Containers => containers::measure(&mut report)?,
             Name::Wasm => wasm::measure(&mut report)?,
             Name::Attacks => wasm::attacks(&mut report)?,

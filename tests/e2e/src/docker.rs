@@ -1,9 +1,12 @@
 //! The Docker engine of the tests, and the image that they run.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use anyhow::{Context, bail, ensure};
@@ -52,7 +55,17 @@ fn build(host: &str) -> anyhow::Result<()> {
 
 /// What `docker ARGUMENTS` prints on an engine.
 pub fn docker(host: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("/usr/bin/docker").args(arguments).env("DOCKER_HOST", host).output();
+    run(Command::new("/usr/bin/docker").args(arguments).env("DOCKER_HOST", host))
+}
+
+/// The same with the configuration in a folder.
+pub fn docker_as(host: &str, config: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut docker = Command::new("/usr/bin/docker");
+    run(docker.arg("--config").arg(config).args(arguments).env("DOCKER_HOST", host))
+}
+
+fn run(docker: &mut Command) -> anyhow::Result<String> {
+    let output = docker.output();
     let output = output.context("the Debian package docker.io")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
@@ -68,7 +81,8 @@ pub struct Engine {
 impl Engine {
     /// Makes the place; nothing answers there yet.
     pub fn new() -> anyhow::Result<Self> {
-        let number = std::process::id() % 200;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = (std::process::id() + NEXT.fetch_add(1, Relaxed)) % 200;
         let bridge = format!("wltest{number}");
         let engine = Self { folder: tempfile::tempdir()?, bridge, child: None };
         ip(&["link", "add", &engine.bridge, "type", "bridge"])?;

@@ -5,6 +5,8 @@
 mod cluster;
 pub mod docker;
 mod kubectl;
+pub mod proxy;
+pub mod registry;
 
 pub use cluster::{Cluster, Options};
 pub use kubectl::{Kubectl, Output};
@@ -66,7 +68,7 @@ pub fn guest(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A program that `cargo xtask` told through the environment.
-pub(crate) fn tool(variable: &str) -> anyhow::Result<PathBuf> {
+pub fn tool(variable: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     path.with_context(|| format!("{variable} is not set: run the tests by `cargo xtask test`"))
 }

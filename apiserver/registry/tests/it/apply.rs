@@ -142,8 +142,8 @@ fn what_others_own_is_a_conflict_unless_forced() {
         &[&first, &format!("two: {map}data: {{x: '1'}}")],
         expect![[r#"
             {"metadata":{},"data":{"x":"1","y":"2"}}
+            two Apply  {"f:data":{"f:x":{}}}
             one Apply 00 {"f:data":{"f:x":{},"f:y":{}}}
-            two Apply 01 {"f:data":{"f:x":{}}}
         "#]],
     );
 }

@@ -163,7 +163,7 @@ fn propagation_becomes_finalizers() {
         &map,
         json!({"propagationPolicy": "Sideways"}),
         expect![[
-            r#"422 DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Sideways": supported values: "Background", "Foreground", "Orphan""#
+            r#"422 DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Sideways": supported values: "Foreground", "Background", "Orphan", "nil""#
         ]],
     );
     let mut free = marked.clone();
@@ -209,14 +209,14 @@ fn preconditions_hold() {
         &map,
         json!({"preconditions": {"uid": "x"}}),
         expect![[
-            r#"409 Operation cannot be fulfilled on configmaps "a": the UID in the precondition (x) does not match the UID in record (u). The object might have been deleted and then recreated"#
+            r#"409 Operation cannot be fulfilled on ConfigMap "a": the UID in the precondition (x) does not match the UID in record (u). The object might have been deleted and then recreated"#
         ]],
     );
     check(
         &map,
         json!({"preconditions": {"resourceVersion": "1"}}),
         expect![[
-            r#"409 Operation cannot be fulfilled on configmaps "a": the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (5). The object might have been modified"#
+            r#"409 Operation cannot be fulfilled on ConfigMap "a": the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (5). The object might have been modified"#
         ]],
     );
     check(

@@ -84,17 +84,12 @@ pub fn create(text: &str) -> Result<Value, Status> {
     let served = kind.storage().clone();
     kind.identify(&mut object, &served, namespace, None)?;
     kind.default(&mut object);
+    let by = Manager { name: "test", subresource: "", applies: false };
+    record_manager(&kind, &mut object, None, by, now());
     kind.prepare_create(&mut object, &cx)?;
     kind.allocate(&mut object, None, &OneAddress)?;
     kind.validate_create(&object)?;
     object["metadata"]["uid"] = Value::from("u");
-    record_manager(
-        &kind,
-        &mut object,
-        None,
-        Manager { name: "test", subresource: "", applies: false },
-        now(),
-    );
     Ok(object)
 }
 

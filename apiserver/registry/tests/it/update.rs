@@ -432,17 +432,18 @@ fn patches_apply_or_say_why() {
         Ok(json!({"a": {"b": 2}, "c": [1, 2]}))
     );
     expect![[r#"
-        422 the server rejected our request due to an error in our request: operation '/0' failed at path '/a/b': value did not match
-    "#]].assert_eq(&refusal(json(json!([{"op": "test", "path": "/a/b", "value": 2}]))));
+        422 the server rejected our request due to an error in our request
+    "#]]
+    .assert_eq(&refusal(json(json!([{"op": "test", "path": "/a/b", "value": 2}]))));
     expect![[r#"
-        400 error decoding patch: invalid type: map, expected a sequence
+        400 error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp
     "#]]
     .assert_eq(&refusal(json(json!({"a": 1}))));
     let mut target = json!({"a": {"b": 1, "c": 2}});
     merge_patch(&mut target, &json!({"a": {"b": null, "d": [1]}})).expect("applies");
     assert_eq!(target, json!({"a": {"c": 2, "d": [1]}}));
     expect![[r#"
-        400 error decoding patch: a merge patch must be an object
+        400 error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}
     "#]]
     .assert_eq(&refusal(merge_patch(&mut target, &json!([])).map(|()| Value::Null)));
 }

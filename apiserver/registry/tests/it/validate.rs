@@ -75,7 +75,7 @@ fn names_of_pods() {
     check(
         &pod("dnsConfig: {nameservers: [a], searches: [a.b., ., -], options: [{value: x}]}"),
         expect![[r#"
-            422 Pod "p" is invalid: [spec.dnsConfig.nameservers[0]: Invalid value: "a": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), spec.dnsConfig.searches[2]: Invalid value: "-": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*'), spec.dnsConfig.options[0]: Required value: must not be empty]
+            422 Pod "p" is invalid: [spec.dnsConfig.nameservers[0]: Invalid value: "a": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), spec.dnsConfig.searches[2]: Invalid value: "-": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*'), spec.dnsConfig.options[0]: Required value: must not be empty]
               FieldValueInvalid spec.dnsConfig.nameservers[0]
               FieldValueInvalid spec.dnsConfig.searches[2]
               FieldValueRequired spec.dnsConfig.options[0]
@@ -250,17 +250,23 @@ spec:
         "#]],
     );
     check(
-        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: Nope, sessionAffinity: Sticky, clusterIP: x, ports: [{port: 80}, {port: 80, targetPort: UP, nodePort: 30000, protocol: ICMP}]}}",
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: Nope, sessionAffinity: Sticky, ports: [{port: 80}, {port: 80, targetPort: UP, nodePort: 30000, protocol: ICMP}]}}",
         expect![[r#"
-            422 Service "a" is invalid: [spec.ports[0].name: Required value, spec.ports[1].name: Required value, spec.ports[1].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP", spec.ports[1].targetPort: Invalid value: "UP": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-), spec.ports[1].targetPort: Invalid value: "UP": must contain at least one letter (a-z), spec.sessionAffinity: Unsupported value: "Sticky": supported values: "ClientIP", "None", spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), spec.type: Unsupported value: "Nope": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
+            422 Service "a" is invalid: [spec.ports[0].name: Required value, spec.ports[1].name: Required value, spec.ports[1].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP", spec.ports[1].targetPort: Invalid value: "UP": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-), spec.ports[1].targetPort: Invalid value: "UP": must contain at least one letter (a-z), spec.sessionAffinity: Unsupported value: "Sticky": supported values: "ClientIP", "None", spec.type: Unsupported value: "Nope": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]
               FieldValueRequired spec.ports[0].name
               FieldValueRequired spec.ports[1].name
               FieldValueNotSupported spec.ports[1].protocol
               FieldValueInvalid spec.ports[1].targetPort
               FieldValueInvalid spec.ports[1].targetPort
               FieldValueNotSupported spec.sessionAffinity
-              FieldValueInvalid spec.clusterIPs[0]
               FieldValueNotSupported spec.type
+        "#]],
+    );
+    check(
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: Nope, clusterIP: x}}",
+        expect![[r#"
+            422 Service "a" is invalid: spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+              FieldValueInvalid spec.clusterIPs[0]
         "#]],
     );
     check(

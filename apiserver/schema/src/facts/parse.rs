@@ -121,6 +121,7 @@ impl Parser {
             map_type: words.next().and_then(|w| w.strip_prefix("mt=")),
             fields: Vec::new(),
             properties: Vec::new(),
+            wire: Vec::new(),
         });
         Some(())
     }
@@ -203,7 +204,12 @@ impl Parser {
             // The first wins, as the field of the outer struct hides the embedded one's.
             properties.sort_by_key(|(name, _)| *name);
             properties.dedup_by_key(|(name, _)| *name);
-            self.schema.types[at].properties = properties;
+            let ty = &mut self.schema.types[at];
+            ty.properties = properties;
+            let numbered = ty.fields.iter().enumerate().filter(|(_, field)| field.number > 0);
+            ty.wire = numbered.map(|(index, _)| index as u16).collect();
+            let fields = &ty.fields;
+            ty.wire.sort_by_key(|index| fields[usize::from(*index)].number);
         }
     }
 

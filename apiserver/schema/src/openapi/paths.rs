@@ -1,14 +1,14 @@
 //! The paths of a document and their operations, in upstream's names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Descriptions, ResourcePath, gvk, innermost, is_special, reference, special_name,
-    special_schema, type_schema,
+    Descriptions, OwnSchema, Pieces, ResourcePath, gvk, innermost, is_special, reference,
+    special_name, special_schema, type_schema,
 };
-use crate::facts::{Schema, Shape};
+use crate::facts::{Schema, Shape, Type};
 
 const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -35,9 +35,11 @@ pub(super) struct Document<'a> {
     version: &'a str,
     prefix: String,
     descriptions: &'a dyn Descriptions,
-    paths: Map<String, Value>,
+    paths: BTreeMap<String, Value>,
     /// Names of the schemas that operations refer to.
     needed: BTreeSet<String>,
+    /// Schemas that the type table doesn't have.
+    own: BTreeMap<String, Value>,
 }
 
 /// One operation of a path.
@@ -107,15 +109,21 @@ impl<'a> Document<'a> {
         } else {
             format!("/apis/{group}/{version}")
         };
-        let (paths, needed) = (Map::new(), BTreeSet::new());
-        Document { group, version, prefix, descriptions, paths, needed }
+        let (paths, needed, own) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Document { group, version, prefix, descriptions, paths, needed, own }
     }
 
     pub(super) fn add(&mut self, path: &ResourcePath<'_>) {
         let schema = Schema::builtin();
         let named = |kind: &str| schema.kind(path.kind_group, path.kind_version, kind);
-        let object = named(path.kind).map(|ty| ty.name);
+        let own_list = path.own.map(|own| format!("{}List", own.name));
+        let object = path.own.map(|own| own.name).or(named(path.kind).map(|ty| ty.name));
         let list = named(&format!("{}List", path.kind)).map(|ty| ty.name);
+        let list = own_list.as_deref().or(list);
+        if let (Some(own), Some(list)) = (path.own, &own_list) {
+            self.own.insert(own.name.into(), own.schema.clone());
+            self.own.insert(list.clone(), list_of(&own, path));
+        }
         let scope = if path.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("{}{scope}/{}", self.prefix, path.plural);
         let item = format!("{collection}/{{name}}");
@@ -242,7 +250,7 @@ impl<'a> Document<'a> {
 
     fn put(&mut self, at: &str, path: &ResourcePath<'_>, operations: Vec<Operation<'_>>) {
         for operation in operations {
-            let entry = self.paths.entry(at).or_insert_with(|| {
+            let entry = self.paths.entry(at.to_owned()).or_insert_with(|| {
                 let mut parameters = Vec::new();
                 for name in ["name", "namespace"] {
                     if at.contains(&format!("{{{name}}}")) {
@@ -262,45 +270,90 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The document, with every schema that its operations reach.
-    pub(super) fn finish(self) -> Value {
-        let mut schemas = Map::new();
-        schemas.insert(PATCH.into(), json!({"type": "object"}));
+    /// Hands over the paths, then every schema that their operations reach.
+    pub(super) fn finish(self, pieces: &mut dyn Pieces) {
+        for (path, item) in self.paths {
+            pieces.path(&path, item);
+        }
         let mut waiting: Vec<String> = self.needed.into_iter().collect();
-        let mut specials: Vec<Shape> = Vec::new();
+        let mut found: BTreeMap<String, Found<'_>> = BTreeMap::new();
+        found.insert(PATCH.into(), Found::Patch);
         while let Some(name) = waiting.pop() {
-            if schemas.contains_key(&name) {
+            if found.contains_key(&name) {
+                continue;
+            }
+            if let Some(own) = self.own.get(&name) {
+                references(own, &mut waiting);
+                found.insert(name, Found::Own(own));
                 continue;
             }
             let Some(ty) = Schema::builtin().type_named(&name) else { continue };
             for field in ty.properties() {
                 match innermost(&field.shape) {
                     Shape::Struct(id) => waiting.push(id.get().name.into()),
-                    special => specials.push(special.clone()),
+                    special if is_special(special) => {
+                        let at = special_name(special).to_owned();
+                        found.entry(at).or_insert_with(|| Found::Special(special.clone()));
+                    }
+                    _ => {}
                 }
             }
-            schemas.insert(name, type_schema(ty, self.descriptions));
+            found.insert(name, Found::Type(ty));
         }
-        for special in specials.into_iter().filter(is_special) {
-            let name = special_name(&special);
-            if schemas.contains_key(name) {
-                continue;
-            }
-            let mut schema = special_schema(&special);
-            if let Some(text) = self.descriptions.type_description(name) {
-                schema["description"] = text.into();
-            }
-            schemas.insert(name.into(), schema);
+        for (name, found) in found {
+            let schema = match found {
+                Found::Patch => json!({"type": "object"}),
+                Found::Own(schema) => schema.clone(),
+                Found::Type(ty) => type_schema(ty, self.descriptions),
+                Found::Special(shape) => {
+                    let mut schema = special_schema(&shape);
+                    if let Some(text) = self.descriptions.type_description(&name) {
+                        schema["description"] = text.into();
+                    }
+                    schema
+                }
+            };
+            pieces.schema(&name, schema);
         }
-        schemas.sort_keys();
-        let mut paths = self.paths;
-        paths.sort_keys();
-        json!({
-            "openapi": "3.0.0",
-            "info": {"title": "Kubernetes", "version": Schema::builtin().version()},
-            "paths": paths,
-            "components": {"schemas": schemas},
-        })
+    }
+}
+
+/// Where a schema comes from.
+enum Found<'a> {
+    /// Anything may stand in a patch.
+    Patch,
+    Type(&'static Type),
+    /// A type that writes its own JSON.
+    Special(Shape),
+    Own(&'a Value),
+}
+
+/// The schema of the list of a kind that describes itself.
+fn list_of(own: &OwnSchema<'_>, path: &ResourcePath<'_>) -> Value {
+    let kind = format!("{}List", path.kind);
+    json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
+            "items": {"type": "array", "items": {"$ref": reference(own.name)}},
+        },
+        "x-kubernetes-group-version-kind": [gvk(path.kind_group, path.kind_version, &kind)],
+    })
+}
+
+/// The names of the schemas that a schema refers to.
+fn references(schema: &Value, names: &mut Vec<String>) {
+    match schema {
+        Value::Object(members) => {
+            let to = members.get("$ref").and_then(Value::as_str);
+            names.extend(to.and_then(|to| to.strip_prefix(&reference(""))).map(str::to_owned));
+            members.values().for_each(|value| references(value, names));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, names)),
+        _ => {}
     }
 }
 

@@ -301,7 +301,7 @@ async fn bind_with(
             })
         })
         .await?;
-    Ok(finish(success(StatusCode::CREATED, None), written, source.warnings))
+    Ok(finish(success(call, StatusCode::CREATED, None), written, source.warnings))
 }
 
 pub(super) async fn read_tree(

@@ -42,7 +42,7 @@ pub(super) async fn create(
     admit(call, target, &mut review, options.dry_run).await?;
     let evicting = Evicting { call, target, name, options: wanted };
     evicting.run().await?;
-    let mut response = success(StatusCode::CREATED, None);
+    let mut response = success(call, StatusCode::CREATED, None);
     content::add_warnings(&mut response, &warnings);
     Ok(response)
 }

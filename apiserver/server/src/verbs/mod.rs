@@ -19,8 +19,8 @@ use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
 use windlass_sdk_meta::Status;
 
 use crate::{
-    ApiServer, chain, computed,
-    content::{self, Accepted},
+    ApiServer, chain, computed, content,
+    negotiate::{Accepted, Offer},
     options::ListOptions,
     read,
     render::Renderer,
@@ -125,7 +125,11 @@ impl Target {
     }
 
     pub fn renderer(&self, call: &Call, shapes: bool) -> Result<Renderer, Status> {
-        let accepted = Accepted::negotiate(&call.parts.headers, shapes)?;
+        let gvk = self.kind.gvk_in(&self.at);
+        let facts = windlass_apiserver_schema::Target::new(&gvk.group, &gvk.version, &gvk.kind);
+        let stream = call.info.verb == "watch";
+        let offer = Offer { protobuf: facts.has_protobuf(), shapes, stream };
+        let accepted = Accepted::negotiate(&call.parts, offer)?;
         let (kind, at, clock) = (self.kind.clone(), self.at.clone(), call.server.clock().clone());
         Renderer::new(kind, at, accepted, &call.info.query, clock)
     }
@@ -216,12 +220,12 @@ fn finish(
     response
 }
 
-fn success(code: StatusCode, details: Option<Value>) -> Response<Body> {
+fn success(call: &Call, code: StatusCode, details: Option<Value>) -> Response<Body> {
     let mut status =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
     match details {
         Some(details) => status["details"] = details,
         None => status["code"] = json!(code.as_u16()),
     }
-    content::respond_value(code, &status)
+    content::respond_tree(code, &status, &Accepted::of_status(&call.parts))
 }

@@ -35,7 +35,7 @@ pub(super) async fn one(
     let written = delete(call, target, &call.info.name, &options).await?;
     let response = match written.outcome {
         Outcome::Removed if !target.kind.returns_deleted => {
-            success(StatusCode::OK, Some(details(target, &written)))
+            success(call, StatusCode::OK, Some(details(target, &written)))
         }
         _ => renderer.one(StatusCode::OK, &written.object),
     };

@@ -10,7 +10,8 @@ use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
 use super::{Call, Target, change};
 use crate::{
     body::WriteOptions,
-    content::{self, Accepted},
+    content,
+    negotiate::{Accepted, Offer},
     server::store_status,
 };
 
@@ -20,7 +21,7 @@ pub(super) async fn create(
     target: &Target,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    let accepted = Accepted::negotiate(&call.parts.headers, false)?;
+    let accepted = Accepted::negotiate(&call.parts, Offer::TREE)?;
     let options = WriteOptions::parse(&call.info.query, "CreateOptions")?;
     let gvk = target.kind.gvk_in(&target.at);
     let (mut review, warnings) =
@@ -44,8 +45,7 @@ pub(super) async fn create(
         _ => return Err(Status::method_not_allowed()),
     };
     review["status"] = status;
-    let bytes = serde_json::to_vec(&review).unwrap_or_default();
-    let mut response = content::respond(StatusCode::CREATED, bytes, &accepted);
+    let mut response = content::respond_tree(StatusCode::CREATED, &review, &accepted);
     content::add_warnings(&mut response, &warnings);
     Ok(response)
 }

@@ -11,13 +11,14 @@ use windlass_sdk_meta::{GroupVersionKind, Status};
 use super::{Call, Target, change, finish};
 use crate::{
     body::WriteOptions,
-    content::{self, Accepted},
+    content,
+    negotiate::{Accepted, Offer},
     read,
     write::Proposal,
 };
 
 pub(super) async fn get(call: &Call, target: &Target) -> Result<Response<Body>, Status> {
-    let accepted = Accepted::negotiate(&call.parts.headers, false)?;
+    let accepted = Accepted::negotiate(&call.parts, Offer::TREE)?;
     let version = call.info.query.get("resourceVersion").unwrap_or_default();
     let at = (target.namespace.as_str(), call.info.name.as_str());
     let object = read::get(&call.server, &target.kind, at, version).await?;
@@ -36,7 +37,7 @@ pub(super) async fn change(
     target: &Target,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    let accepted = Accepted::negotiate(&call.parts.headers, false)?;
+    let accepted = Accepted::negotiate(&call.parts, Offer::TREE)?;
     let patching = call.info.verb == "patch";
     let kind = if patching { "PatchOptions" } else { "UpdateOptions" };
     let options = WriteOptions::parse(&call.info.query, kind)?;
@@ -92,6 +93,5 @@ fn scale_kind() -> GroupVersionKind {
 
 fn respond(target: &Target, object: &Value, accepted: &Accepted) -> Result<Response<Body>, Status> {
     let scale = read_scale(&target.kind, object).ok_or_else(Status::unknown_path)?;
-    let bytes = serde_json::to_vec(&scale).unwrap_or_default();
-    Ok(content::respond(StatusCode::OK, bytes, accepted))
+    Ok(content::respond_tree(StatusCode::OK, &scale, accepted))
 }

@@ -10,7 +10,8 @@ use windlass_sdk_meta::Status;
 use super::{Call, Target, change};
 use crate::{
     body::WriteOptions,
-    content::{self, Accepted},
+    content,
+    negotiate::{Accepted, Offer},
     read,
     server::store_status,
 };
@@ -23,7 +24,7 @@ pub(super) async fn create(
 ) -> Result<Response<Body>, Status> {
     let (server, kind) = (&call.server, token_request_kind());
     let tokens = server.authenticator().tokens().ok_or_else(Status::unknown_path)?;
-    let accepted = Accepted::negotiate(&call.parts.headers, false)?;
+    let accepted = Accepted::negotiate(&call.parts, Offer::TREE)?;
     let options = WriteOptions::parse(&call.info.query, "CreateOptions")?;
     let (mut request, mut warnings) =
         change::read_tree(call, body, kind.clone(), options.validation).await?;
@@ -67,8 +68,7 @@ pub(super) async fn create(
 }
 
 fn respond(request: &Value, accepted: &Accepted, warnings: &[String]) -> Response<Body> {
-    let bytes = serde_json::to_vec(request).unwrap_or_default();
-    let mut response = content::respond(StatusCode::CREATED, bytes, accepted);
+    let mut response = content::respond_tree(StatusCode::CREATED, request, accepted);
     content::add_warnings(&mut response, warnings);
     response
 }

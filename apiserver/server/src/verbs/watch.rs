@@ -1,5 +1,5 @@
-//! Watches: what is there, then what happens, one JSON line an event, until the client goes, the
-//! time is up or the watcher lags too far behind.
+//! Watches: what is there, then what happens, one JSON line or protobuf frame an event, until the
+//! client goes, the time is up or the watcher lags too far behind.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -7,7 +7,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
 use tokio::time::Instant;
 use windlass_sdk_meta::{Object, Reason, Status};
 
@@ -15,10 +14,11 @@ use super::Call;
 use crate::{
     ApiServer,
     cache::{Change, Delivery, EventType, Filter, Form, Start, Subscription},
-    content::{self, Shape},
+    content,
+    negotiate::Shape,
     options::{ListOptions, WatchStart},
     read,
-    render::{Renderer, to_json},
+    render::Renderer,
     server::store_status,
 };
 
@@ -75,8 +75,9 @@ pub(crate) async fn serve(
     let Some(subscription) = resource.subscribe(filter.clone(), from, cache.reached()) else {
         let old = from.unwrap_or_default();
         let why = format!("too old resource version: {old} ({})", cache.oldest_exact());
-        return Ok(stream_of_error(&Status::new(Reason::Expired, why)));
+        return Ok(stream_of_error(&renderer, &Status::new(Reason::Expired, why)));
     };
+    let media = renderer.stream_media();
     let mut watch = Watch::new(call, renderer, filter, subscription, options);
     watch.after = from.unwrap_or(0);
     watch.last = watch.after;
@@ -84,16 +85,15 @@ pub(crate) async fn serve(
     let stream = futures::stream::unfold(watch, |mut watch| async move {
         watch.next().await.map(|piece| (Ok::<_, axum::Error>(piece), watch))
     });
-    let mut response = content::plain(StatusCode::OK, "application/json", Bytes::new());
+    let mut response = content::plain(StatusCode::OK, media, Bytes::new());
     *response.body_mut() = Body::from_stream(stream.fuse());
     Ok(response)
 }
 
-fn stream_of_error(status: &Status) -> Response<Body> {
-    let mut line = Vec::new();
-    to_json(&json!({"type": "ERROR", "object": status.to_json()}), &mut line);
-    line.push(b'\n');
-    content::plain(StatusCode::OK, "application/json", line)
+fn stream_of_error(renderer: &Renderer, status: &Status) -> Response<Body> {
+    let mut frame = Vec::new();
+    renderer.error(status, &mut frame);
+    content::plain(StatusCode::OK, renderer.stream_media(), frame)
 }
 
 impl Watch {
@@ -184,7 +184,7 @@ impl Watch {
             if let Some(object) = self.initial.next() {
                 self.line(EventType::Added, &object, object.revision, &mut out);
             } else if let Some(revision) = self.initial_end.take() {
-                self.bookmark_line(revision, true, &mut out);
+                self.renderer.bookmark(revision, true, &mut out);
             } else if let Some(change) = self.missed.pop_front() {
                 if let Some(event) = self.filter.event(&change)
                     && let Some(object) = change.object(event)
@@ -216,7 +216,7 @@ impl Watch {
         }
         Some(delivery.frame(&self.form, event, || {
             let mut out = Vec::new();
-            write_line(&self.renderer, event, object, change.revision, false, &mut out);
+            self.renderer.event(event, object, change.revision, false, &mut out);
             out.into()
         }))
     }
@@ -251,34 +251,13 @@ impl Watch {
         }
         if self.bookmarks {
             self.last = self.last.max(reached);
-            self.bookmark_line(self.last, false, &mut out);
+            self.renderer.bookmark(self.last, false, &mut out);
         }
         (!out.is_empty()).then(|| out.into())
     }
 
     fn line(&mut self, event: EventType, object: &Object, revision: u64, out: &mut Vec<u8>) {
         let headers = !std::mem::replace(&mut self.sent_any, true);
-        write_line(&self.renderer, event, object, revision, headers, out);
+        self.renderer.event(event, object, revision, headers, out);
     }
-
-    fn bookmark_line(&self, revision: u64, initial_end: bool, out: &mut Vec<u8>) {
-        let object: Value = self.renderer.bookmark(revision, initial_end);
-        to_json(&json!({"type": "BOOKMARK", "object": object}), out);
-        out.push(b'\n');
-    }
-}
-
-fn write_line(
-    renderer: &Renderer,
-    event: EventType,
-    object: &Object,
-    revision: u64,
-    headers: bool,
-    out: &mut Vec<u8>,
-) {
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(event.name().as_bytes());
-    out.extend_from_slice(b"\",\"object\":");
-    renderer.write(object, revision, headers, out);
-    out.extend_from_slice(b"}\n");
 }

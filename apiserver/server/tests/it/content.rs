@@ -38,7 +38,7 @@ async fn bodies_in_yaml_and_protobuf() {
     let answer =
         post(&cluster, media, "application/vnd.kubernetes.protobuf,application/json", bytes).await;
     assert_eq!(
-        (answer.code, &answer.json()["data"]["k"]),
+        (answer.code, &answer.protobuf("ConfigMap")["data"]["k"]),
         (201, &json!("v")),
         "{}",
         answer.summary()
@@ -69,6 +69,112 @@ async fn what_does_not_fit_is_refused() {
         400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string
         400 BadRequest: the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: EOF while parsing a value at line 1 column 0 (<empty>)
     "#]].assert_eq(&out);
+}
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf,application/json";
+
+async fn read(cluster: &Cluster, accept: &str, url: &str) -> crate::Answer {
+    let request = Request::get(url).header(header::ACCEPT, accept).body(Body::empty());
+    cluster.read(request.expect("a request")).await
+}
+
+/// Whatever is answered in protobuf is what JSON says.
+#[tokio::test(start_paused = true)]
+async fn protobuf_for_who_prefers_it() {
+    let cluster = Cluster::new().await;
+    for number in 0..3 {
+        let body = json!({"metadata": {"name": format!("m{number}"), "labels": {"n": "x"}},
+            "data": {"k": "v".repeat(40_000)}});
+        assert_eq!(cluster.run(&format!("POST {MAPS} {body}")).await.code, 201);
+    }
+    let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+    for (accept, url, kind) in [
+        (PROTOBUF, format!("{MAPS}/m1"), "ConfigMap"),
+        (PROTOBUF, MAPS.to_owned(), "ConfigMapList"),
+        (PROTOBUF, format!("{MAPS}?limit=1"), "ConfigMapList"),
+        (PROTOBUF, "/api/v1/namespaces".to_owned(), "NamespaceList"),
+        (PROTOBUF, format!("{MAPS}/none"), "Status"),
+        (metadata, MAPS.to_owned(), "PartialObjectMetadataList"),
+        (PROTOBUF, "/api/v1".to_owned(), "APIResourceList"),
+    ] {
+        let json = read(&cluster, &accept.replace("vnd.kubernetes.protobuf", "json"), &url).await;
+        let answer = read(&cluster, accept, &url).await;
+        assert_eq!(answer.code, json.code, "{url}");
+        let media = &answer.headers[header::CONTENT_TYPE];
+        assert_eq!(media, "application/vnd.kubernetes.protobuf", "{url}");
+        let (mut found, mut json) = (answer.protobuf(kind), json.json());
+        for list in [&mut found, &mut json] {
+            for item in list["items"].as_array_mut().into_iter().flatten() {
+                // Protobuf names the kind of a list, not that of its items.
+                item.as_object_mut().map(|item| [item.remove("kind"), item.remove("apiVersion")]);
+            }
+        }
+        for part in ["metadata", "items", "data", "message", "details", "code", "resources"] {
+            assert_eq!(found[part], json[part], "{url} {part}");
+        }
+    }
+    // A Table has no form in protobuf: the next that the client lists is taken.
+    let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io";
+    assert_eq!(read(&cluster, table, MAPS).await.json()["kind"], "Table");
+    let request = Request::delete(format!("{MAPS}/m0")).header(header::ACCEPT, PROTOBUF);
+    let answer = cluster.read(request.body(Body::empty()).expect("a request")).await;
+    assert_eq!(answer.protobuf("Status")["status"], "Success");
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_in_protobuf() {
+    let cluster = Cluster::new().await;
+    for verb in ["POST", "DELETE"] {
+        let body = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+        let url = if verb == "POST" { MAPS.to_owned() } else { format!("{MAPS}/a") };
+        let body = if verb == "POST" { body.to_string() } else { String::new() };
+        assert!(cluster.run(&format!("{verb} {url} {body}")).await.code < 300);
+        let from = cluster.get("/api/v1/namespaces").await["metadata"]["resourceVersion"].clone();
+        let from: u64 = from.as_str().and_then(|text| text.parse().ok()).expect("a revision");
+        let metadata =
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        for (accept, kind) in [(PROTOBUF, "ConfigMap"), (metadata, "PartialObjectMetadata")] {
+            let url = format!(
+                "{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={}",
+                from - 1
+            );
+            let answer = read(&cluster, accept, &url).await;
+            let media = "application/vnd.kubernetes.protobuf;stream=watch";
+            assert_eq!(answer.headers[header::CONTENT_TYPE], media);
+            let events = answer.frames(kind);
+            let event = if verb == "POST" { "ADDED" } else { "DELETED" };
+            assert_eq!(events[0].0, event);
+            assert_eq!(events[0].1["metadata"]["name"], "a");
+            assert_eq!(events[0].1["metadata"]["resourceVersion"], from.to_string());
+            assert_eq!(events.last().map(|(event, _)| event.as_str()), Some("BOOKMARK"));
+        }
+    }
+    let url = format!("{MAPS}?watch=1&resourceVersion=1");
+    for _ in 0..10 {
+        cluster.clock.advance(600);
+        tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    }
+    let events = read(&cluster, PROTOBUF, &url).await.frames("Status");
+    assert_eq!((events[0].0.as_str(), &events[0].1["code"]), ("ERROR", &json!(410)));
+    let yaml = read(&cluster, "application/yaml", &format!("{MAPS}?watch=1")).await;
+    expect![[r#"
+        406 kind: Status
+        apiVersion: v1
+        metadata: {}
+        status: Failure
+        message: 'only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch'
+        reason: NotAcceptable
+        code: 406"#]].assert_eq(&yaml.summary());
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_get_line_breaks() {
+    let cluster = Cluster::new().await;
+    let curl = Request::get("/api/v1/namespaces/default").header(header::USER_AGENT, "curl/8.0");
+    let answer = cluster.read(curl.body(Body::empty()).expect("a request")).await;
+    assert!(answer.bytes.starts_with(b"{\n  \"apiVersion\": \"v1\",\n"));
+    let list = read(&cluster, "application/json", "/api/v1/namespaces?pretty=true").await;
+    assert!(list.bytes.starts_with(b"{\n  \"kind\": \"NamespaceList\",\n"));
 }
 
 #[tokio::test(start_paused = true)]

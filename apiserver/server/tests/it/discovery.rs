@@ -256,6 +256,58 @@ async fn openapi_has_an_index_and_documents() {
     let patch = &document["paths"][path]["patch"]["requestBody"]["content"];
     assert!(patch["application/strategic-merge-patch+json"].is_object(), "{patch}");
     assert_eq!(cluster.run("GET /openapi/v3/apis/nope/v1").await.code, 404);
+    let answer = cluster.run(&format!("GET {url}")).await;
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "public, immutable");
+    assert_eq!(answer.headers[header::EXPIRES], "Tue, 23 Nov 2027 17:20:00 GMT");
+    let hash = url.split_once("hash=").expect("a hash").1;
+    assert_eq!(answer.headers[header::ETAG], format!("\"{hash}\""));
+    let plain = cluster.run("GET /openapi/v3/apis/apps/v1").await;
+    assert_eq!(plain.headers[header::CACHE_CONTROL], "no-cache, private");
+    let old = cluster.run("GET /openapi/v3/apis/apps/v1?hash=0123").await;
+    assert_eq!((old.code, &old.headers[header::LOCATION]), (301, &url.parse().expect("a header")));
+    for url in ["/openapi/v3", url, "/openapi/v2"] {
+        let etag = cluster.run(&format!("GET {url}")).await.headers[header::ETAG].clone();
+        let again = Request::get(url).header(header::IF_NONE_MATCH, etag).body(Body::empty());
+        assert_eq!(cluster.read(again.expect("a request")).await.code, 304, "{url}");
+    }
     let binary = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
     assert_eq!(accepting(&cluster, "/openapi/v3", binary).await.code, 406);
+}
+
+#[tokio::test(start_paused = true)]
+async fn openapi_version_2_describes_everything() {
+    let cluster = Cluster::new().await;
+    let document = cluster.get("/openapi/v2").await;
+    let paths = document["paths"].as_object().expect("paths");
+    for list in ["/api/v1", "/apis/apps/v1", "/apis/windlass.dev/v1"] {
+        for resource in cluster.get(list).await["resources"].as_array().expect("resources") {
+            let name = resource["name"].as_str().expect("a name");
+            let scope = match (resource["namespaced"] == true, name.split_once('/')) {
+                (false, None) => format!("{list}/{name}"),
+                (true, None) => format!("{list}/namespaces/{{namespace}}/{name}"),
+                (false, Some((plural, sub))) => format!("{list}/{plural}/{{name}}/{sub}"),
+                (true, Some((plural, sub))) => {
+                    format!("{list}/namespaces/{{namespace}}/{plural}/{{name}}/{sub}")
+                }
+            };
+            assert!(paths.contains_key(&scope), "{scope}");
+        }
+    }
+    let definitions = document["definitions"].as_object().expect("definitions");
+    for to in document.to_string().split("\"#/definitions/").skip(1) {
+        let name = to.split('"').next().unwrap_or_default();
+        assert!(definitions.contains_key(name), "{name}");
+    }
+    let asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let request = Request::get("/openapi/v2")
+        .header(header::ACCEPT, asked)
+        .header(header::ACCEPT_ENCODING, "gzip")
+        .body(Body::empty());
+    let binary = cluster.read(request.expect("a request")).await;
+    assert_eq!(binary.headers[header::CONTENT_ENCODING], "gzip");
+    assert_eq!(
+        binary.headers[header::CONTENT_TYPE],
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    );
+    assert_eq!(accepting(&cluster, "/openapi/v2", "text/html").await.code, 406);
 }

@@ -80,7 +80,7 @@ async fn a_budget_holds_evictions_back() {
         GET /api/v1/namespaces/default/pods/p
             200 Pod p +11
         POST /api/v1/namespaces/default/pods/p/eviction {"apiVersion":"policy/v1","kind":"Eviction
-            409 Conflict: Operation cannot be fulfilled on pods "p": the UID in the precondition (other) does not match the UID in record (UID). The object might have been deleted and then recreated
+            409 Conflict: Operation cannot be fulfilled on Pod "p": the UID in the precondition (other) does not match the UID in record (UID). The object might have been deleted and then recreated
     "#]]).await;
     let pod = cluster.get(&format!("{PODS}/p")).await;
     expect![[r#"30 {"type":"DisruptionTarget","status":"True","reason":"EvictionByEvictionAPI","message":"Eviction API: evicting","lastTransitionTime":"2026-11-23T17:20:00Z"}"#]].assert_eq(&format!(

@@ -52,7 +52,7 @@ async fn selectors_and_revisions() {
                 GET /api/v1/configmaps?fieldSelector=metadata.namespace!%3Ddefault
                     200 ConfigMapList []
                 GET /api/v1/configmaps?fieldSelector=data.k%3Dv
-                    400 BadRequest: field label not supported: data.k
+                    400 BadRequest: "data.k" is not a known field selector: only "metadata.name", "metadata.namespace"
                 GET /api/v1/configmaps?limit=2&labelSelector=even%3Dyes
                     200 ConfigMapList [m0 m2] continues
                 GET /api/v1/configmaps?resourceVersion=0

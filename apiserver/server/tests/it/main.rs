@@ -5,6 +5,7 @@ mod content;
 mod discovery;
 mod evictions;
 mod faults;
+mod fuzz;
 mod lists;
 mod metrics;
 mod network;
@@ -72,6 +73,33 @@ impl Answer {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
 
+    /// An answer in protobuf, which is of that kind of the core group.
+    pub fn protobuf(&self, kind: &str) -> Value {
+        let target = windlass_apiserver_schema::Target::new("", "v1", kind);
+        windlass_apiserver_schema::decode_protobuf(&self.bytes, &target)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.bytes)))
+    }
+
+    /// The events of a watch in protobuf; bookmarks and errors with their type alone.
+    pub fn frames(&self, kind: &str) -> Vec<(String, Value)> {
+        let (mut rest, mut events) = (self.bytes.as_slice(), Vec::new());
+        while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+            let (frame, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
+            rest = tail;
+            // WatchEvent: field 1 is the type, field 2 a RawExtension whose field 1 is the object.
+            let (event, frame) = field(frame, 0x0a);
+            let (extension, frame) = field(frame, 0x12);
+            assert!(frame.is_empty());
+            let (object, extension) = field(extension, 0x0a);
+            assert!(extension.is_empty());
+            let group = if kind == "PartialObjectMetadata" { "meta.k8s.io" } else { "" };
+            let target = windlass_apiserver_schema::Target::new(group, "v1", kind);
+            let object = windlass_apiserver_schema::decode_protobuf(object, &target);
+            events.push((String::from_utf8_lossy(event).into_owned(), object.expect("an object")));
+        }
+        events
+    }
+
     /// One line: what kind of thing it is and which.
     pub fn summary(&self) -> String {
         self.summary_from(0)
@@ -111,6 +139,20 @@ impl Answer {
             line += &format!(" | {}", warning.to_str().unwrap_or_default());
         }
         mask_uids(&line)
+    }
+}
+
+/// A length-delimited field of a protobuf message, and what stands behind it.
+fn field(message: &[u8], tag: u8) -> (&[u8], &[u8]) {
+    assert_eq!(message[0], tag);
+    let (mut at, mut length, mut shift) = (1, 0, 0);
+    loop {
+        length |= usize::from(message[at] & 0x7f) << shift;
+        at += 1;
+        if message[at - 1] & 0x80 == 0 {
+            return message[at..].split_at(length);
+        }
+        shift += 7;
     }
 }
 

@@ -111,7 +111,7 @@ async fn metrics_are_what_nodes_measure() {
                 GET /apis/metrics.k8s.io/v1beta1/namespaces/default/pods/new
                     404 NotFound: pods.metrics.k8s.io "new" not found
                 GET /apis/metrics.k8s.io/v1beta1/namespaces/default/pods?fieldSelector=spec.nodeName%3Dgoo
-                    400 BadRequest: field label not supported: spec.nodeName
+                    400 BadRequest: "spec.nodeName" is not a known field selector: only "metadata.name", "metadata.namespace"
                 POST /apis/metrics.k8s.io/v1beta1/namespaces/default/pods {}
                     405 MethodNotAllowed: the server does not allow this method on the requested resource
                 GET /apis/metrics.k8s.io/v1beta1/pods?watch=1

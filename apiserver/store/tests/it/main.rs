@@ -5,6 +5,7 @@ mod common;
 mod crash;
 mod damage;
 mod disk_full;
+mod etcd;
 mod latency;
 mod property;
 

@@ -15,9 +15,9 @@ use crate::node::{IMAGE, Node, docker};
 /// bcrypt of "secret", in `htpasswd`'s format.
 const HTPASSWD: &str = "user:$2b$05$HaoRVqMm4pbaoEH5TRWH7OZKBAf1LjzIfbcx3frVN/nFlpholB50C\n";
 
-struct Registry {
+pub struct Registry {
     child: Child,
-    address: String,
+    pub address: String,
     _folder: TempDir,
 }
 
@@ -29,7 +29,7 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -59,7 +59,20 @@ impl Registry {
         registry
     }
 
-    fn auth(password: &str) -> RegistryAuth {
+    /// Gives it an image of the engine, which then hasn't got it under this name any more.
+    pub fn push(&self, image: &str, repository: &str) -> String {
+        let name = format!("{}/{repository}", self.address);
+        docker(&["tag", image, &name]);
+        let folder = tempfile::tempdir().expect("folder");
+        let config = folder.path().display().to_string();
+        let login = ["--config", &config, "login", "-u", "user", "-p", "secret", &self.address];
+        docker(&login);
+        docker(&["--config", &config, "push", &name]);
+        docker(&["rmi", &name]);
+        name
+    }
+
+    pub fn auth(password: &str) -> RegistryAuth {
         RegistryAuth::Basic { username: "user".into(), password: password.into() }
     }
 }
@@ -68,14 +81,7 @@ impl Registry {
 async fn the_engine_pulls_with_the_pod_s_credentials() {
     let node = Node::start().await;
     let registry = Registry::start().await;
-    let name = format!("{}/shop/cart:v1", registry.address);
-    docker(&["tag", IMAGE, &name]);
-    let folder = tempfile::tempdir().expect("folder");
-    let config = folder.path().display().to_string();
-    let login = ["--config", &config, "login", "-u", "user", "-p", "secret", &registry.address];
-    docker(&login);
-    docker(&["--config", &config, "push", &name]);
-    docker(&["rmi", &name]);
+    let name = registry.push(IMAGE, "shop/cart:v1");
     assert_eq!(node.runtime.find_image(&name).await.expect("asked"), None);
 
     let nobody = node.runtime.pull_image(&name, vec![]).await.expect_err("refused");

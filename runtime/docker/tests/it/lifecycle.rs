@@ -130,7 +130,7 @@ async fn containers_of_a_pod_share_volumes_hosts_and_localhost() {
         node.spec("pair", "echo hello > /data/x; httpd -f -p 127.0.0.1:8000 -h /data").await;
     server.mounts = vec![mount(false)];
     node.run(&server).await.expect("it starts");
-    let script = "until wget -qO- http://localhost:8000/x; do sleep 0.1; done; cat /data/x; \
+    let script = "until wget -qO- http://localhost:8000/x 2>/dev/null; do sleep 0.1; done; cat /data/x; \
                   touch /data/y 2>/dev/null || echo fixed; grep -c Kubernetes /etc/hosts";
     let mut client = node.spec("pair", script).await;
     client.pod = server.pod.clone();

@@ -2,6 +2,7 @@
 //! WINDLASS_DOCKER_HOST.
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
+mod disk;
 mod images;
 mod lifecycle;
 mod node;

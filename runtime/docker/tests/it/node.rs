@@ -44,17 +44,23 @@ pub struct Node {
 
 impl Node {
     pub async fn start() -> Self {
+        let node = Self::start_on(&host()).await;
+        build();
+        node
+    }
+
+    /// On another engine, which may lack the image.
+    pub async fn start_on(host: &str) -> Self {
         let id = Rng::from_system().uid();
         let folder = tempfile::tempdir().expect("folder");
-        let runtime = begin(&id, folder.path().join("pods"));
+        let runtime = begin(host, &id, folder.path().join("pods"));
         ready(&runtime).await;
-        build();
         Self { id, runtime, folder }
     }
 
     /// As after the process was killed: everything that was in memory is lost.
     pub async fn restart(&mut self) {
-        self.runtime = begin(&self.id, self.folder.path().join("pods"));
+        self.runtime = begin(&host(), &self.id, self.folder.path().join("pods"));
         ready(&self.runtime).await;
     }
 
@@ -175,8 +181,11 @@ impl Drop for Node {
 }
 
 pub fn docker(arguments: &[&str]) -> String {
-    let output =
-        Command::new("/usr/bin/docker").args(arguments).env("DOCKER_HOST", host()).output();
+    docker_on(&host(), arguments)
+}
+
+pub fn docker_on(host: &str, arguments: &[&str]) -> String {
+    let output = Command::new("/usr/bin/docker").args(arguments).env("DOCKER_HOST", host).output();
     let output = output.expect("the Debian package docker.io: run the tests by `cargo xtask test`");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
@@ -187,8 +196,8 @@ fn host() -> String {
         .expect("WINDLASS_DOCKER_HOST is not set: run the tests by `cargo xtask test`")
 }
 
-fn begin(id: &str, dir: PathBuf) -> Arc<DockerRuntime> {
-    let host: DockerHost = host().parse().expect("an engine of this machine");
+fn begin(host: &str, id: &str, dir: PathBuf) -> Arc<DockerRuntime> {
+    let host: DockerHost = host.parse().expect("an engine of this machine");
     let net = PodNet::loopback(vec![Block::PODS], Default::default(), Rng::from_system());
     let clock = Arc::new(SystemClock);
     DockerRuntime::start(DockerConfig { host, node: id.to_owned(), dir, clock, net })

@@ -130,3 +130,35 @@ async fn who_attaches_talks_with_the_container_s_own_program() {
     assert_eq!(node.log("attach"), "up\ngot this\n");
     node.remove(&spec).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_line_of_a_terminal_is_one_line() {
+    let mut node = Node::start().await;
+    let long = 40_000;
+    let script =
+        format!("head -c {long} /dev/zero | tr '\\0' x; echo; echo short; printf 'no end'");
+    let mut spec = node.spec("long", &script).await;
+    spec.console = ConsoleSpec { tty: true, ..ConsoleSpec::default() };
+    node.run(&spec).await.expect("it starts");
+    node.ended(&spec).await;
+    let lines = |node: &Node| {
+        let text = std::fs::read_to_string(node.log_path("long")).expect("a log");
+        let mut lines = vec![String::new()];
+        for part in text.lines() {
+            let mut words = part.splitn(4, ' ').skip(2);
+            let (tag, text) = (words.next().expect("a tag"), words.next().unwrap_or_default());
+            lines.last_mut().expect("a line").push_str(text.trim_end_matches('\r'));
+            if tag == "F" {
+                lines.push(String::new());
+            }
+        }
+        lines
+    };
+    let expected = vec!["x".repeat(long), "short".into(), "no end".into(), String::new()];
+    assert_eq!(lines(&node), expected);
+    // Read again it is neither doubled nor cut.
+    node.restart().await;
+    node.ended(&spec).await;
+    assert_eq!(lines(&node), expected);
+    node.remove(&spec).await;
+}

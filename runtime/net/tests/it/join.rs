@@ -149,7 +149,26 @@ async fn containers_reach_services_and_services_reach_containers() {
     let said = tokio::task::spawn_blocking(move || call(db, "h")).await.expect("called");
     // The host is nobody that a process which trusts its localhost would trust.
     assert_eq!(said.expect("the host's proxy"), format!("container {} h", pod_ip(4)));
-    namespace.call(idle, "i").await.expect_err("no endpoint");
+    // Nobody serves it: who calls is refused, as everywhere.
+    let refused = async |to| {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let called = namespace.call(to, "i").await.expect_err("no endpoint");
+            if called.kind() == std::io::ErrorKind::ConnectionRefused {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{called}");
+        }
+    };
+    refused(idle).await;
+    let endpoints = |idle_to: &[SocketAddr]| {
+        let ports = [(web, [].into()), (idle, idle_to.into())].into();
+        Table { ports, ..Table::default() }
+    };
+    proxy.apply(endpoints(&[at])).await;
+    refused(web).await;
+    let said = namespace.call(idle, "l").await.expect("it is served now");
+    assert_eq!(said, format!("guest {} l", pod_ip(4)));
     // What the host has on all its addresses is behind no address of the cluster.
     let host = TcpListener::bind("0.0.0.0:0").await.expect("a process of the host");
     let port = host.local_addr().expect("bound").port();

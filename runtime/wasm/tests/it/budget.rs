@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use windlass_runtime_api::Runtime;
 
-use crate::node::{Node, committed, guest};
+use crate::node::{Node, committed, guest, until};
 
 const BUDGET: u64 = 64 << 20;
 
@@ -31,5 +31,6 @@ async fn guests_are_refused_what_the_node_does_not_have() {
     assert_eq!(node.get(&greedy, "/grow?mib=200").await.expect("answers").status, 500);
     assert_eq!(node.get(&hello, "/").await.expect("answers").status, 200);
     assert_eq!(node.get(&greedy, "/grow?mib=8").await.expect("answers").status, 200);
-    assert_eq!(budget().used_bytes, 0, "nothing runs");
+    // Large instances end after their answers.
+    until("an end of all instances", || (budget().used_bytes == 0).then_some(())).await;
 }

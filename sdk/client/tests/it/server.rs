@@ -69,7 +69,9 @@ async fn get_events(api: &Api) -> Vec<Event> {
 async fn writes_and_preconditions() {
     let cluster = cluster().await;
     let api = cluster.api("test");
-    let first = api.create(&map("a")).await.unwrap();
+    let mut first = map("a");
+    first.data = Some([("key".into(), "w".into())].into());
+    let first = api.create(&first).await.unwrap();
     assert!(api.create(&map("a")).await.unwrap_err().is_already_exists());
     let data = |text: &str| Patch::Merge(json!({ "data": { "key": text } }));
     let fresh = data("x").only_uid(first.uid());

@@ -40,7 +40,7 @@ fn until(kubectl: &Kubectl, what: &str, path: &str, wanted: &str) {
     });
 }
 
-fn namespace(name: &str) -> anyhow::Result<Kubectl> {
+pub fn namespace(name: &str) -> anyhow::Result<Kubectl> {
     busybox()?;
     shared().kubectl(37)?.in_new_namespace(name)
 }
@@ -125,6 +125,19 @@ fn how_containers_end_is_told_as_kubernetes_tells_it() -> anyhow::Result<()> {
     let waiting = "{.status.containerStatuses[0].state.waiting.reason}";
     until(&kubectl, "pod again", waiting, "CrashLoopBackOff");
     assert_eq!(kubectl.sh("logs again --previous")?, "attempt\n");
+    Ok(())
+}
+
+#[test]
+fn what_a_container_writes_counts_for_its_storage() -> anyhow::Result<()> {
+    let kubectl = namespace("written")?;
+    let limits = "    resources: {limits: {ephemeral-storage: 1Mi}}\n";
+    kubectl.apply(&pod("writer", "head -c 8m /dev/zero > /grown; exec sleep 1000", limits))?;
+    kubectl.apply(&pod("modest", "head -c 8k /dev/zero > /small; exec sleep 1000", limits))?;
+    until(&kubectl, "pod writer", "{.status.reason}", "Evicted");
+    let message = kubectl.jsonpath("pod writer", "{.status.message}")?;
+    assert!(message.contains("ephemeral"), "{message}");
+    assert_eq!(kubectl.jsonpath("pod modest", "{.status.phase}")?, "Running");
     Ok(())
 }
 

@@ -1,138 +1,24 @@
 //! Images as people have them: files, layouts, and a registry (Debian's docker-registry) with a
 //! password.
 
-use std::{
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::{Value, json};
-use windlass_tests_e2e::{Kubectl, guest, wait_for};
+use windlass_tests_e2e::{
+    Kubectl, guest,
+    registry::{Access, Registry, digest},
+    wait_for,
+};
 
 use crate::shared;
 
-/// bcrypt of "secret", in `htpasswd`'s format.
-const HTPASSWD: &str = "user:$2b$05$HaoRVqMm4pbaoEH5TRWH7OZKBAf1LjzIfbcx3frVN/nFlpholB50C\n";
-/// `user:secret` in base64.
-const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
-
-struct Registry {
-    child: Child,
-    address: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Registry {
-    fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        std::fs::write(path("htpasswd"), HTPASSWD)?;
-        let config = json!({
-            "version": 0.1, "log": {"level": "error"},
-            "storage": {"filesystem": {"rootdirectory": path("data")}},
-            "http": {"addr": address},
-            "auth": {"htpasswd": {"realm": "test", "path": path("htpasswd")}},
-        });
-        std::fs::write(path("config.yml"), config.to_string())?;
-        let mut command = Command::new("docker-registry");
-        command.args(["serve", &path("config.yml")]).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .context("docker-registry (a Debian package): run the tests by `cargo xtask test`")?;
-        let registry = Self { child, address, _folder: folder };
-        wait_for("the registry", 20, || TcpStream::connect(&registry.address).ok());
-        Ok(registry)
-    }
-
-    /// Pushes a wasm file as an artifact; returns the image's name.
-    fn push(&self, repository: &str, wasm: &Path) -> anyhow::Result<String> {
-        let wasm = std::fs::read(wasm)?;
-        let config = br#"{"architecture":"wasm","os":"wasip2"}"#.to_vec();
-        let mut parts = Vec::new();
-        for bytes in [&config, &wasm] {
-            let (_, head, _) =
-                self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", &[])?;
-            let location = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(": ")?;
-                name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
-            });
-            let location = location.context("where to upload to")?;
-            let path = location.split_once(&self.address).map_or(&*location, |(_, path)| path);
-            let digest = windlass_digest(bytes)?;
-            let sign = if path.contains('?') { '&' } else { '?' };
-            let path = format!("{path}{sign}digest={digest}");
-            let (status, _, said) = self.send("PUT", &path, "application/octet-stream", bytes)?;
-            ensure!(status == 201, "{said}");
-            parts.push(json!({"digest": digest, "size": bytes.len()}));
-        }
-        parts[0]["mediaType"] = "application/vnd.wasm.config.v0+json".into();
-        parts[1]["mediaType"] = "application/wasm".into();
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let manifest = json!({"schemaVersion": 2, "mediaType": media_type,
-            "config": parts[0], "layers": [parts[1]]});
-        let path = format!("/v2/{repository}/manifests/v1");
-        let (status, _, said) =
-            self.send("PUT", &path, media_type, manifest.to_string().as_bytes())?;
-        ensure!(status == 201, "{said}");
-        Ok(format!("{}/{repository}:v1", self.address))
-    }
-
-    /// Status, head and body of one request with the password.
-    fn send(
-        &self,
-        method: &str,
-        path: &str,
-        content_type: &str,
-        body: &[u8],
-    ) -> anyhow::Result<(u16, String, String)> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: {BASIC}\r\nconnection: close\r\n\
-             content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        )?;
-        stream.write_all(body)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
-        let status = head.split(' ').nth(1).context("a status")?.parse()?;
-        Ok((status, head.to_owned(), body.to_owned()))
-    }
-}
-
-/// By coreutils: the tests' own idea of a digest.
-pub fn windlass_digest(bytes: &[u8]) -> anyhow::Result<String> {
-    let mut child =
-        Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    child.stdin.take().context("stdin is piped")?.write_all(bytes)?;
-    let output = child.wait_with_output()?;
-    let text = String::from_utf8(output.stdout)?;
-    Ok(format!("sha256:{}", text.split(' ').next().context("a digest")?))
-}
-
-fn pod(name: &str, image: &str, more: &str) -> String {
+pub fn pod(name: &str, image: &str, more: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {more}\n  containers:\n  \
          - {{name: main, image: \"{image}\"}}\n"
     )
 }
 
-fn ready(kubectl: &Kubectl, name: &str) {
+pub fn ready(kubectl: &Kubectl, name: &str) {
     wait_for(&format!("pod {name} Ready"), 60, || {
         let ready = kubectl
             .jsonpath(&format!("pod {name}"), "{.status.containerStatuses[0].ready}")
@@ -142,7 +28,7 @@ fn ready(kubectl: &Kubectl, name: &str) {
 }
 
 /// The Events of a pod, as "Reason: message" lines.
-fn events(kubectl: &Kubectl, pod: &str) -> String {
+pub fn events(kubectl: &Kubectl, pod: &str) -> String {
     let query = format!("get events --field-selector involvedObject.name={pod} -o json");
     let text = kubectl.sh(&query).unwrap_or_default();
     let tree: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -155,7 +41,7 @@ fn events(kubectl: &Kubectl, pod: &str) -> String {
 
 #[test]
 fn a_registry_with_a_password() -> anyhow::Result<()> {
-    let registry = Registry::start()?;
+    let registry = Registry::start(Access::Password, false)?;
     let image = registry.push("acme/echo", &guest("http-echo")?)?;
     let kubectl = shared().kubectl(37)?.in_new_namespace("registry")?;
     // Nobody may pull.
@@ -207,7 +93,7 @@ fn a_layout_folder_is_imported_and_inspected() -> anyhow::Result<()> {
     let blobs = folder.path().join("blobs/sha256");
     std::fs::create_dir_all(&blobs)?;
     let put = |bytes: &[u8], media_type: &str| -> anyhow::Result<Value> {
-        let digest = windlass_digest(bytes)?;
+        let digest = digest(bytes)?;
         std::fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes)?;
         Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
     };

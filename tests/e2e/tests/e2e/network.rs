@@ -3,9 +3,15 @@
 
 use std::{fs::File, net::UdpSocket, os::fd::AsRawFd, process::Command, time::Duration};
 
-use windlass_tests_e2e::{Cluster, Kubectl, Options, first_answer, http_get, wait_for};
+use windlass_tests_e2e::{
+    Cluster, Kubectl, Options, docker::Engine, first_answer, http_get, wait_for,
+};
 
-use crate::shared;
+use crate::{
+    containers::{pod, ready},
+    pods::import,
+    shared,
+};
 
 fn expose(kubectl: &Kubectl) -> anyhow::Result<()> {
     kubectl.sh("create deployment hello --image=windlass.dev/hello:v1")?;
@@ -54,8 +60,8 @@ struct Machine(String);
 impl Machine {
     /// Makes it, and moves this thread and what it starts there.
     #[allow(unsafe_code, reason = "setns has no safe binding among the workspace's crates")]
-    fn enter() -> anyhow::Result<Self> {
-        let machine = Self(format!("windlass-e2e-{}", std::process::id()));
+    fn enter(name: &str) -> anyhow::Result<Self> {
+        let machine = Self(format!("windlass-e2e-{}-{name}", std::process::id()));
         ip(&["netns", "add", &machine.0])?;
         ip(&["-n", &machine.0, "link", "set", "lo", "up"])?;
         let file = File::open(machine.path())?;
@@ -108,7 +114,7 @@ fn ip(arguments: &[&str]) -> anyhow::Result<String> {
 
 #[test]
 fn routed_mode_gives_addresses_of_the_network() -> anyhow::Result<()> {
-    let machine = Machine::enter()?;
+    let machine = Machine::enter("routed")?;
     let mut cluster = Cluster::start_with(Options {
         within: vec!["nsenter".into(), format!("--net={}", machine.path())],
         arguments: vec!["--network".into(), "routed".into()],
@@ -138,5 +144,77 @@ fn routed_mode_gives_addresses_of_the_network() -> anyhow::Result<()> {
     first_answer(&format!("http://{service}:8080/"));
     assert_eq!(cluster.stop()?, Some(0));
     assert_eq!(machine.routes()?, 0);
+    Ok(())
+}
+
+#[test]
+fn routed_mode_gives_containers_addresses_of_the_network() -> anyhow::Result<()> {
+    let machine = Machine::enter("containers")?;
+    // An engine of that machine.
+    let mut engine = Engine::new()?;
+    engine.start()?;
+    let cluster = Cluster::start_with(Options {
+        within: vec!["nsenter".into(), format!("--net={}", machine.path())],
+        arguments: ["--network", "routed", "--docker-host", &engine.host()]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Options::default()
+    })?;
+    let kubectl = cluster.kubectl(37)?;
+    import(&cluster, "windlass.dev/test/http-caller:1", "http-caller")?;
+    let script = "hostname -i > /www/index.html; exec httpd -f -p 8080 -h /www";
+    kubectl.apply(&pod("server", script, "    ports: [{containerPort: 8080}]\n"))?;
+    kubectl.sh("expose pod server --port=80 --target-port=8080")?;
+    kubectl.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: caller}, spec: {containers: [{name: main, \
+         image: 'windlass.dev/test/http-caller:1', ports: [{containerPort: 8080}]}]}}",
+    )?;
+    expose(&kubectl)?;
+    ready(&kubectl, "server")?;
+    ready(&kubectl, "caller")?;
+    let address = |what: &str| kubectl.jsonpath(what, "{.status.podIP}");
+    let (server, caller) = (address("pod server")?, address("pod caller")?);
+    let block = |address: &str| address.rsplit_once('.').map(|(block, _)| block.to_owned());
+    assert!(server.starts_with("10.") && block(&server) == block(&caller), "{server} {caller}");
+    // The container knows the address for its own.
+    let seen = first_answer(&format!("http://{server}:8080/"));
+    assert_eq!(seen, (200, format!("{server}\n")));
+    // WASM calls it, by address and by name; it calls WASM and services.
+    for to in [format!("{server}:8080"), "server".to_owned()] {
+        let url = format!("http://{caller}:8080/?url=http://{to}/");
+        assert_eq!(first_answer(&url), (200, format!("{server}\n")), "{url}");
+    }
+    let hello = kubectl.jsonpath("pods -l app=hello", "{.items[0].status.podIP}")?;
+    for to in [format!("{hello}:8080"), "hello:8080".to_owned()] {
+        let script = format!("wget -qO- http://{to}/");
+        let said = kubectl.run(&["exec", "server", "--", "sh", "-c", &script])?;
+        assert!(said.contains("Hello from Windlass"), "{to}: {said}");
+    }
+    kubectl.sh("delete pod server")?;
+    Ok(())
+}
+
+/// Node ports and services need no root.
+#[test]
+fn node_ports_and_services_of_an_unprivileged_user() -> anyhow::Result<()> {
+    let cluster = Cluster::start_with(Options { uid: Some(65534), ..Options::default() })?;
+    let kubectl = cluster.kubectl(37)?;
+    expose(&kubectl)?;
+    let service = kubectl.jsonpath("service hello", "{.spec.clusterIP}")?;
+    for url in [node_port(&kubectl)?, format!("http://{service}:8080/")] {
+        let (status, body) = first_answer(&url);
+        assert!(status == 200 && body.contains("Hello from Windlass"), "{url}: {body}");
+    }
+    // Routes take root: that is said at once.
+    let folder = tempfile::tempdir()?;
+    std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534))?;
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(std::env::var("WINDLASS_BIN")?)
+        .args(["up", "--network", "routed", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path().join("data"))
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("takes root (CAP_NET_ADMIN)"), "{said}");
     Ok(())
 }

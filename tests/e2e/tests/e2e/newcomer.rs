@@ -39,9 +39,9 @@ fn strangers_see_health_and_version_only() -> anyhow::Result<()> {
     assert!(as_stranger("/version", "")?.contains("\"minor\":\"37\""));
     assert_eq!(as_stranger("/readyz", "")?, "ok");
     let pods = as_stranger("/api/v1/pods", "")?;
-    assert!(pods.contains("\"code\":403") && pods.contains("system:anonymous"), "{pods}");
+    assert!(pods.contains("\"code\": 403") && pods.contains("system:anonymous"), "{pods}");
     let wrong = as_stranger("/api/v1/pods", "Authorization: Bearer wrong")?;
-    assert!(wrong.contains("\"code\":401") && wrong.contains("Unauthorized"), "{wrong}");
+    assert!(wrong.contains("\"code\": 401") && wrong.contains("Unauthorized"), "{wrong}");
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use std::{path::Path, process::Command, thread};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use windlass_tests_e2e::{Kubectl, first_answer, guest, http_get, wait_for};
+use windlass_tests_e2e::{Kubectl, first_answer, guest, http_get, registry::digest, wait_for};
 
-use crate::{images::windlass_digest, shared};
+use crate::shared;
 
 /// Writes an OCI layout with the parts that `spin registry push` makes, and packs it.
 fn spin_archive(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
@@ -14,7 +14,7 @@ fn spin_archive(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs)?;
     let put = |bytes: &[u8], media_type: &str| -> anyhow::Result<Value> {
-        let digest = windlass_digest(bytes)?;
+        let digest = digest(bytes)?;
         std::fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes)?;
         Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
     };

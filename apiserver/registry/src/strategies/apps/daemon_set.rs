@@ -84,6 +84,10 @@ impl Strategy for DaemonSet {
         self.validate(new, causes);
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(sub, new, old, false)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let status = |key: &str| json!(tree::number(&object["status"], key).unwrap_or(0));
         let nodes = workload::labels_cell(&object["spec"]["template"]["spec"]["nodeSelector"]);

@@ -74,6 +74,10 @@ impl Strategy for Deployment {
         workload::selector_kept(new, old, causes);
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(sub, new, old, true)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let status = |key: &str| tree::number(&object["status"], key).unwrap_or(0);
         let desired = tree::number(&object["spec"], "replicas").unwrap_or(0);

@@ -43,6 +43,10 @@ impl Strategy for ReplicaSet {
         workload::selector_kept(new, old, causes);
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(sub, new, old, true)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let status = |key: &str| json!(tree::number(&object["status"], key).unwrap_or(0));
         let desired = json!(tree::number(&object["spec"], "replicas").unwrap_or(0));

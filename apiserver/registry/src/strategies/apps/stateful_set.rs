@@ -7,6 +7,7 @@ use super::workload;
 use crate::{
     cause::{Causes, Path},
     names::{self, NameRule},
+    strategies::core::pod::claim_warnings,
     strategies::core::{pod, volume_claim},
     strategy::{Context, ScalePaths, Separation, Strategy},
     table::{Cells, age, name},
@@ -79,6 +80,25 @@ impl Strategy for StatefulSet {
                 causes.immutable(spec.child(key), &new["spec"][key]);
             }
         }
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if !sub.is_empty() {
+            return Vec::new();
+        }
+        let mut all = workload::warnings(sub, new, old, false);
+        let spec = Path::Root.child("spec");
+        let path = spec.child("volumeClaimTemplates");
+        for (at, claim) in tree::list(&new["spec"], "volumeClaimTemplates").iter().enumerate() {
+            let item = path.index(at);
+            // Upstream's two paths differ in a letter.
+            let field = if old.is_some() { item.child("Spec") } else { item };
+            claim_warnings(&claim["spec"], field, &mut all);
+        }
+        if tree::number(&new["spec"], "revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+            all.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

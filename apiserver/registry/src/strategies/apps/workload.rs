@@ -7,7 +7,7 @@ use crate::{
     cause::{Causes, Path},
     metadata::validate_labels,
     names,
-    strategies::core::pod,
+    strategies::core::pod::{self, name_warning, pod_warnings},
     table::selector_text,
     tree,
 };
@@ -70,6 +70,36 @@ pub fn runs_always(template: &Value, path: Path<'_>, kind: &str, causes: &mut Ca
         let why = format!("activeDeadlineSeconds in {kind} is not Supported");
         causes.forbidden(path.child("activeDeadlineSeconds"), why);
     }
+}
+
+/// What its template says and most likely doesn't mean; `named`: its name becomes that of its pods.
+pub fn warnings(sub: &str, new: &Value, old: Option<&Value>, named: bool) -> Vec<String> {
+    if !sub.is_empty() || !template_changed(new, old) {
+        return Vec::new();
+    }
+    let named = named && old.is_none();
+    let name = named.then(|| name_warning(new, "Pod names and hostnames")).flatten();
+    let spec = Path::Root.child("spec");
+    let template = pod_warnings(&new["spec"]["template"], spec.child("template"));
+    name.into_iter().chain(template).collect()
+}
+
+/// As `warnings`, where the template is that of an object inside (`spec.jobTemplate.spec`).
+pub fn warnings_at(sub: &str, new: &Value, old: Option<&Value>, inside: &str) -> Vec<String> {
+    if !sub.is_empty() || !template_changed(new, old) {
+        return Vec::new();
+    }
+    let named = old.is_none();
+    let name = named.then(|| name_warning(new, "Pod names and hostnames")).flatten();
+    let spec = Path::Root.child("spec");
+    let inner = spec.child(inside);
+    let inner = inner.child("spec");
+    let template = pod_warnings(&new["spec"][inside]["spec"]["template"], inner.child("template"));
+    name.into_iter().chain(template).collect()
+}
+
+fn template_changed(new: &Value, old: Option<&Value>) -> bool {
+    old.is_none_or(|old| old["metadata"]["generation"] != new["metadata"]["generation"])
 }
 
 /// Rules of a `metav1.LabelSelector`.

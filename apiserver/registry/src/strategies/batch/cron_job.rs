@@ -64,6 +64,14 @@ impl Strategy for CronJob {
         rules(new, Some(old), causes);
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut all = workload::warnings_at(sub, new, old, "jobTemplate");
+        if sub.is_empty() && old.is_some() && tree::text(&new["spec"], "schedule").contains("TZ") {
+            all.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".into());
+        }
+        all
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let (spec, status) = (&object["spec"], &object["status"]);
         let last = match tree::has(status, "lastScheduleTime") {

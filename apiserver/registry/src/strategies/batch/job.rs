@@ -90,6 +90,10 @@ impl Strategy for Job {
         true
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(sub, new, old, true)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let (spec, status) = (&object["spec"], &object["status"]);
         let succeeded = tree::number(status, "succeeded").unwrap_or(0);

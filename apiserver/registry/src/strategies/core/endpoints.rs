@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
-use super::service_rules::{PROTOCOLS, is_address, is_endpoint, port_number};
+use super::service_rules::{PROTOCOLS, is_endpoint, port_number};
 use crate::{
+    addresses,
     cause::{Causes, Path},
     names,
     strategy::Strategy,
@@ -35,6 +36,22 @@ impl Strategy for Endpoints {
         }
     }
 
+    fn warnings(&self, _sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut all = Vec::new();
+        let path = Path::Root.child("subsets");
+        for (at, subset) in tree::list(new, "subsets").iter().enumerate() {
+            let item = path.index(at);
+            for key in ["addresses", "notReadyAddresses"] {
+                let list = item.child(key);
+                for (at, address) in tree::list(subset, key).iter().enumerate() {
+                    let field = list.index(at);
+                    all.extend(addresses::warning(tree::text(address, "ip"), field.child("ip")));
+                }
+            }
+        }
+        all
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         vec![name(object), shown(tree::list(object, "subsets")).into(), age(object, now)]
     }
@@ -58,7 +75,7 @@ fn subset_rules(subset: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 fn address_rules(address: &Value, path: Path<'_>, causes: &mut Causes) {
-    is_address(&address["ip"], path.child("ip"), causes);
+    addresses::validate(&address["ip"], path.child("ip"), causes);
     let hostname = tree::text(address, "hostname");
     if !hostname.is_empty() {
         causes.complaints(path.child("hostname"), hostname, names::label(hostname));

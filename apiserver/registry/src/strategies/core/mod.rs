@@ -16,6 +16,7 @@ mod service;
 mod service_account;
 pub mod service_ports;
 pub mod service_rules;
+mod service_update;
 mod volume;
 pub mod volume_claim;
 mod volume_sources;

@@ -1,11 +1,14 @@
 //! Node: a machine as its agent describes it. It may be created with its status.
 
 use serde_json::{Value, json};
-use windlass_sdk_meta::{Quantity, Timestamp};
+use windlass_sdk_meta::Timestamp;
+
+use super::resource_names;
 
 use crate::{
+    addresses,
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategy::{Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -36,24 +39,31 @@ impl Strategy for Node {
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
-        let metadata = Path::Root.child("metadata");
-        taints(tree::list(&object["spec"], "taints"), metadata.child("taints"), causes);
-        let status = Path::Root.child("status");
-        for key in ["capacity", "allocatable"] {
-            let path = status.child(key);
-            for (resource, amount) in tree::entries(&object["status"], key) {
-                let parsed = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
-                if parsed.is_some_and(|amount| amount.is_negative()) {
-                    let why = "must be greater than or equal to 0";
-                    causes.invalid(path.child(resource), amount, why);
-                }
-            }
+        self.rules(object, causes);
+        let spec = Path::Root.child("spec");
+        let path = spec.child("podCIDRs");
+        let ranges = tree::list(&object["spec"], "podCIDRs");
+        for (at, range) in ranges.iter().enumerate() {
+            addresses::validate_range(range, path.index(at), causes);
+        }
+        let families = |v6: bool| {
+            ranges
+                .iter()
+                .filter(|one| one.as_str().is_some_and(|one| one.contains(':') == v6))
+                .count()
+        };
+        if ranges.len() > 1 && (families(true), families(false)) != (1, 1) {
+            let why = "may specify no more than one CIDR for each IP family";
+            causes.invalid(path, &object["spec"]["podCIDRs"], why);
         }
     }
 
     fn validate_update(&self, sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
-        self.validate(new, causes);
+        self.rules(new, causes);
         let spec = Path::Root.child("spec");
+        if new["spec"]["externalID"] != old["spec"]["externalID"] {
+            causes.forbidden(spec.child("externalID"), "may not be updated");
+        }
         if sub.is_empty() {
             let before = tree::text(&old["spec"], "providerID");
             let after = tree::text(&new["spec"], "providerID");
@@ -77,9 +87,32 @@ impl Strategy for Node {
         let path = status.child("addresses");
         for (at, address) in addresses.iter().enumerate() {
             if addresses[..at].contains(address) {
-                causes.duplicate(path.index(at), address);
+                let shown = shown::internal(address, "core.v1.NodeAddress");
+                causes.duplicate(path.index(at), &shown);
             }
         }
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut all = Vec::new();
+        if !sub.is_empty() {
+            return all;
+        }
+        if tree::has(&new["spec"], "configSource") {
+            all.push("spec.configSource: the feature is removed".into());
+        }
+        if !tree::text(&new["spec"], "externalID").is_empty() {
+            all.push(
+                "spec.externalID: this field is deprecated, and is unused by Kubernetes".into(),
+            );
+        }
+        let spec = Path::Root.child("spec");
+        let path = spec.child("podCIDRs");
+        for (at, range) in tree::list(&new["spec"], "podCIDRs").iter().enumerate() {
+            let range = range.as_str().unwrap_or_default();
+            all.extend(addresses::range_warning(range, path.index(at)));
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
@@ -104,6 +137,57 @@ impl Strategy for Node {
             Value::from(kernel),
             Value::from(or_unknown("containerRuntimeVersion")),
         ]
+    }
+}
+
+impl Node {
+    /// Rules that hold at creation and later.
+    fn rules(&self, object: &Value, causes: &mut Causes) {
+        let metadata = Path::Root.child("metadata");
+        taints(tree::list(&object["spec"], "taints"), metadata.child("taints"), causes);
+        let status = Path::Root.child("status");
+        for key in ["capacity", "allocatable"] {
+            let path = status.child(key);
+            for (resource, amount) in tree::entries(&object["status"], key) {
+                resource_names::amount(resource, amount, path.child(resource), causes);
+            }
+        }
+        let swap = &object["status"]["nodeInfo"]["swap"]["capacity"];
+        if swap.as_i64().is_some_and(|capacity| capacity <= 0) {
+            let here = metadata.child("nodeSwapStatus");
+            causes.invalid(here.child("capacity"), swap, "must be greater than zero");
+        }
+        features(tree::list(&object["status"], "declaredFeatures"), status, causes);
+    }
+}
+
+/// Names of what the node's agent can do, in order.
+fn features(all: &[Value], status: Path<'_>, causes: &mut Causes) {
+    let path = status.child("declaredFeatures");
+    for (at, name) in all.iter().filter_map(Value::as_str).enumerate() {
+        let mut segments = name.split('/');
+        let camel = |text: &str, first: fn(&u8) -> bool| {
+            let bytes = text.as_bytes();
+            bytes.first().is_some_and(first) && bytes.iter().all(u8::is_ascii_alphanumeric)
+        };
+        let fits = segments.next().is_some_and(|one| camel(one, u8::is_ascii_uppercase))
+            && segments.all(|one| camel(one, u8::is_ascii_alphabetic));
+        if name.len() > 253 {
+            let why = format!("invalid feature name {name:?}: must be no more than 253 characters");
+            causes.invalid_text(path.index(at), name, why);
+        } else if !fits {
+            let why = format!(
+                "invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            );
+            causes.invalid_text(path.index(at), name, why);
+        }
+        match at.checked_sub(1).and_then(|before| all[before].as_str()) {
+            Some(before) if before == name => causes.duplicate(path.index(at), &all[at]),
+            Some(before) if before > name => {
+                causes.invalid_text(path.index(at), name, "list must be sorted alphabetically");
+            }
+            _ => {}
+        }
     }
 }
 

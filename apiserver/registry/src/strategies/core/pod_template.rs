@@ -7,6 +7,7 @@ use super::pod;
 use crate::{
     cause::{Causes, Path},
     strategies::apps::workload,
+    strategies::core::pod::pod_warnings,
     strategy::{Separation, Strategy},
     table::{Cells, name},
     tree,
@@ -26,6 +27,14 @@ impl Strategy for PodTemplate {
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
         pod::validate_template(&object["template"], Path::Root.child("template"), causes);
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let changed = old.is_none_or(|old| !tree::same(&old["template"], &new["template"]));
+        if !sub.is_empty() || !changed {
+            return Vec::new();
+        }
+        pod_warnings(&new["template"], Path::Root.child("template"))
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Cells {

@@ -78,6 +78,10 @@ impl Strategy for ReplicationController {
         true
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(sub, new, old, true)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let status = |key: &str| json!(tree::number(&object["status"], key).unwrap_or(0));
         let [names, images] = workload::container_cells(&object["spec"]["template"]);

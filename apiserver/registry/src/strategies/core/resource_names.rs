@@ -42,8 +42,36 @@ pub fn is_standard_quota(name: &str) -> bool {
 
 /// Rules of the name of a resource that a container asks for.
 pub fn of_container(name: &str, path: Path<'_>, causes: &mut Causes) {
-    if well_formed(name, path, causes) && !CONTAINER.contains(&name) && !is_huge_page(name) {
+    any(name, path, causes);
+    if name.contains('/') {
+        let extended = names::qualified(&format!("requests.{name}")).is_empty();
+        if !is_native(name) && !(is_extended(name) && extended) {
+            causes.invalid_text(path, name, "doesn't follow extended resource name standard");
+        }
+    } else if !CONTAINER.contains(&name) && !is_huge_page(name) {
         causes.invalid_text(path, name, "must be a standard resource for containers");
+    }
+}
+
+/// Rules of the name of a resource that a pod as a whole asks for.
+pub fn of_pod(name: &str, path: Path<'_>, causes: &mut Causes) {
+    let mut own = Causes::default();
+    any(name, path, &mut own);
+    let fine = own.is_empty();
+    causes.extend(own);
+    if fine && !["cpu", "memory"].contains(&name) && !is_huge_page(name) {
+        causes.not_supported(path, &name.into(), &["cpu", "hugepages-", "memory"]);
+    }
+}
+
+/// Rules of an amount: never below zero, and whole where things are counted.
+pub fn amount(name: &str, amount: &Value, path: Path<'_>, causes: &mut Causes) {
+    let Some(parsed) = quantity(amount) else { return };
+    if parsed.is_negative() {
+        causes.invalid(path, amount, "must be greater than or equal to 0");
+    }
+    if (COUNTED.contains(&name) || is_extended(name)) && parsed.millis() % 1000 != 0 {
+        causes.invalid(path, amount, "must be an integer");
     }
 }
 
@@ -64,14 +92,7 @@ pub fn quota(of: &Value, key: &str, path: Path<'_>, causes: &mut Causes) {
         if !name.contains('/') && !is_standard_quota(name) {
             causes.invalid_text(here, name, "must be a standard resource for quota");
         }
-        let Some(parsed) = quantity(amount) else { continue };
-        if parsed.is_negative() {
-            causes.invalid(here, amount, "must be greater than or equal to 0");
-        }
-        let whole = COUNTED.contains(&name.as_str()) || is_extended(name);
-        if whole && parsed.millis() % 1000 != 0 {
-            causes.invalid(here, amount, "must be an integer");
-        }
+        self::amount(name, amount, here, causes);
     }
 }
 
@@ -102,7 +123,7 @@ fn is_standard(name: &str) -> bool {
         || name.starts_with("requests.hugepages-")
 }
 
-fn is_huge_page(name: &str) -> bool {
+pub fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 

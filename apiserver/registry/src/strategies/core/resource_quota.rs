@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use super::resource_names::{self, is_standard_quota};
 use crate::{
     cause::{Causes, Path},
+    shown,
     strategy::{Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -63,11 +64,36 @@ impl Strategy for ResourceQuota {
         }
     }
 
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if !sub.is_empty() || old.is_some() {
+            return Vec::new();
+        }
+        let hard = &new["spec"]["hard"];
+        let mut all = Vec::new();
+        for name in ["cpu", "memory", "ephemeral-storage"] {
+            let (request, limit) = (format!("requests.{name}"), format!("limits.{name}"));
+            let bare = name != "ephemeral-storage" && !tree::has(hard, &request);
+            let request = if bare { name.to_owned() } else { request };
+            let of = |key: &str| resource_names::quantity(&hard[key]);
+            if let (Some(asked), Some(most)) = (of(&request), of(&limit))
+                && asked > most
+            {
+                let shown = |key: &str| hard[key].as_str().unwrap_or_default().to_owned();
+                all.push(format!(
+                    "ResourceQuota {request} ({}) should be less than {limit} ({})",
+                    shown(&request),
+                    shown(&limit)
+                ));
+            }
+        }
+        all
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let status = &object["status"];
         let mut names: Vec<&String> = tree::entries(status, "hard").map(|(name, _)| name).collect();
         names.sort_unstable();
-        let shown = |limits: bool| {
+        let cell = |limits: bool| {
             let some = names.iter().filter(|name| name.starts_with("limits.") == limits);
             let each = some.map(|name| {
                 let used = status["used"][name.as_str()].as_str().unwrap_or("0");
@@ -76,7 +102,7 @@ impl Strategy for ResourceQuota {
             });
             Value::from(each.collect::<Vec<_>>().join(", "))
         };
-        vec![name(object), shown(false), shown(true), age(object, now)]
+        vec![name(object), cell(false), cell(true), age(object, now)]
     }
 }
 
@@ -107,7 +133,8 @@ fn scope_selector(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.invalid_text(path.child("scopeName"), scope, "unsupported scope");
         }
         for _ in bounded(spec).filter(|name| !fits(scope, name)) {
-            causes.invalid(path, &spec["scopeSelector"], "unsupported scope applied to resource");
+            let shown = shown::internal(&spec["scopeSelector"], "core.v1.ScopeSelector");
+            causes.invalid(path, &shown, "unsupported scope applied to resource");
         }
         let valued = scope == "PriorityClass" || scope == "VolumeAttributesClass";
         if SCOPES.contains(&scope) && !valued && operator != "Exists" {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
 
-use super::{service_ports as ports, service_rules as rules};
+use super::{service_ports as ports, service_rules as rules, service_update as change};
 use crate::{
     cause::{Causes, Path},
     names::NameRule,
@@ -34,7 +34,7 @@ impl Strategy for Service {
         }
         let kind = tree::text(spec, "type").to_owned();
         let external = kind == "NodePort" || kind == "LoadBalancer";
-        if external || !tree::list(spec, "externalIPs").is_empty() {
+        if change::is_external(spec) {
             tree::default_text(spec, "externalTrafficPolicy", "Cluster");
         }
         if external || kind == "ClusterIP" {
@@ -42,6 +42,12 @@ impl Strategy for Service {
         }
         if kind == "LoadBalancer" {
             tree::default(spec, "allocateLoadBalancerNodePorts", true);
+            let balancer = &mut object["status"]["loadBalancer"];
+            for ingress in tree::list_mut(balancer, "ingress") {
+                if !tree::text(ingress, "ip").is_empty() {
+                    tree::default(ingress, "ipMode", "VIP");
+                }
+            }
         }
     }
 
@@ -56,7 +62,7 @@ impl Strategy for Service {
 
     fn prepare_for_update(&self, sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
         if sub.is_empty() {
-            keep_allocated(tree::child(new, "spec"), &old["spec"]);
+            change::fill_in(tree::child(new, "spec"), &old["spec"]);
         }
     }
 
@@ -73,10 +79,16 @@ impl Strategy for Service {
     }
 
     fn validate_update(&self, sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
-        if sub.is_empty() {
-            rules::validate_addresses_kept(&new["spec"], &old["spec"], causes);
+        if sub == "status" {
+            rules::validate_status(new, causes);
+        } else {
+            change::validate(new, old, causes);
             rules::validate(new, causes);
         }
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        if sub.is_empty() { rules::warnings(new) } else { Vec::new() }
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
@@ -109,34 +121,47 @@ impl Strategy for Service {
         causes: &mut Causes,
     ) {
         let spec = tree::child(object, "spec");
-        if tree::text(spec, "type") == "ExternalName" {
-            return;
-        }
-        families(spec, causes);
-        ports::allocate(spec, old.map(|old| &old["spec"]), allocator, causes);
-        let address = tree::text(spec, "clusterIP").to_owned();
-        let kept = old.is_some_and(|old| tree::text(&old["spec"], "clusterIP") == address);
-        let path = Path::Root.child("spec");
-        if address.is_empty() {
-            match allocator.next_free() {
-                Ok(address) => {
-                    tree::set(spec, "clusterIP", address.to_string());
-                    tree::set(spec, "clusterIPs", vec![address.to_string()]);
-                }
-                Err(why) => {
-                    let detail = format!("failed to allocate a serviceIP: {why}");
-                    causes.invalid(path.child("clusterIPs"), &json!([]), detail);
-                }
+        let before = old.map(|old| &old["spec"]);
+        if !change::is_external_name(spec) {
+            families(spec, before, causes);
+            if causes.is_empty() {
+                address(spec, before, allocator, causes);
+                ports::allocate(spec, before, allocator, causes);
             }
-        } else if let (false, Ok(wanted)) = (kept, address.parse::<IpAddr>())
-            && !allocator.in_range(wanted)
-        {
-            let detail = format!(
-                "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
-                allocator.range()
-            );
-            causes.invalid(path.child("clusterIPs"), &json!([address]), detail);
         }
+        if let Some(before) = before {
+            change::drop_unused(spec, before);
+        }
+    }
+}
+
+/// Gives the Service its address, or takes the one that it asks for.
+fn address(spec: &mut Value, old: Option<&Value>, allocator: &dyn Allocator, causes: &mut Causes) {
+    let had = old.is_some_and(|old| !change::is_external_name(old));
+    let asked = tree::list(spec, "clusterIPs").first().and_then(Value::as_str).unwrap_or_default();
+    let path = Path::Root.child("spec");
+    if had || asked == "None" {
+        return;
+    }
+    if asked.is_empty() {
+        match allocator.next_free() {
+            Ok(address) => {
+                tree::set(spec, "clusterIP", address.to_string());
+                tree::set(spec, "clusterIPs", vec![address.to_string()]);
+            }
+            Err(why) => {
+                let detail = format!("failed to allocate a serviceIP: {why}");
+                causes.invalid(path.child("clusterIPs"), &json!([]), detail);
+            }
+        }
+    } else if let Ok(wanted) = asked.parse::<IpAddr>()
+        && !allocator.in_range(wanted)
+    {
+        let detail = format!(
+            "failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {}",
+            allocator.range()
+        );
+        causes.invalid(path.child("clusterIPs"), &json!([asked]), detail);
     }
 }
 
@@ -153,99 +178,88 @@ fn affinity(spec: &mut Value) {
     }
 }
 
-/// What the cluster gave stays where the update leaves it out or no longer needs it.
-fn keep_allocated(spec: &mut Value, before: &Value) {
-    let is_external_name = |spec: &Value| tree::text(spec, "type") == "ExternalName";
-    let (was, is) =
-        (tree::text(before, "clusterIP").to_owned(), tree::text(spec, "clusterIP").to_owned());
-    let lists_same = tree::same(&spec["clusterIPs"], &before["clusterIPs"]);
-    if tree::list(spec, "clusterIPs").is_empty() && was == is {
-        tree::keep(spec, before, "clusterIPs");
-    } else if was != is && lists_same && !is.is_empty() {
-        tree::set(spec, "clusterIPs", vec![is.clone()]);
-    }
-    match (is_external_name(before), is_external_name(spec)) {
-        (false, false) => {
-            if is.is_empty() {
-                tree::keep(spec, before, "clusterIP");
-            }
-            for key in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if tree::is_empty(&spec[key]) {
-                    tree::keep(spec, before, key);
-                }
-            }
-        }
-        (false, true) => {
-            for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                let left_out = key == "clusterIPs" && is.is_empty();
-                if left_out || tree::same(&spec[key], &before[key]) {
-                    tree::remove(spec, key);
-                }
-            }
-        }
-        _ => {}
-    }
-    for key in ["externalTrafficPolicy", "allocateLoadBalancerNodePorts"] {
-        let used = ["NodePort", "LoadBalancer"].contains(&tree::text(spec, "type"));
-        if !used
-            && tree::list(spec, "externalIPs").is_empty()
-            && tree::same(&spec[key], &before[key])
-        {
-            tree::remove(spec, key);
-        }
-    }
-    node_ports(spec, before);
-}
-
-fn node_ports(spec: &mut Value, before: &Value) {
-    let uses = ["NodePort", "LoadBalancer"];
-    let used_before = uses.contains(&tree::text(before, "type"));
-    if !used_before {
-        return;
-    }
-    let uses_now = uses.contains(&tree::text(spec, "type"));
-    let old_ports = tree::list(before, "ports");
-    for port in tree::list_mut(spec, "ports") {
-        let old = old_ports.iter().find(|old| tree::text(old, "name") == tree::text(port, "name"));
-        let Some(given) = old.and_then(|old| tree::number(old, "nodePort")) else { continue };
-        if uses_now && tree::number(port, "nodePort").unwrap_or(0) == 0 {
-            tree::set(port, "nodePort", given);
-        } else if !uses_now && tree::number(port, "nodePort") == Some(given) {
-            tree::remove(port, "nodePort");
-        }
-    }
-}
-
 /// Clusters are IPv4 only: a wish for both families is refused, and what is open is filled in.
-fn families(spec: &mut Value, causes: &mut Causes) {
+fn families(spec: &mut Value, old: Option<&Value>, causes: &mut Causes) {
     let path = Path::Root.child("spec");
+    let policy_path = path.child("ipFamilyPolicy");
     let headless = tree::text(spec, "clusterIP") == "None";
     let selectorless = tree::is_empty(&spec["selector"]);
-    if headless && selectorless && !tree::has(spec, "ipFamilyPolicy") {
-        // Its endpoints are the user's own, so it may hold both.
-        tree::set(spec, "ipFamilyPolicy", "RequireDualStack");
-        if tree::list(spec, "ipFamilies").is_empty() {
-            tree::set(spec, "ipFamilies", vec!["IPv4", "IPv6"]);
-        }
+    if !tree::has(spec, "ipFamilyPolicy") {
+        let before = old.map_or("", |old| tree::text(old, "ipFamilyPolicy"));
+        let policy = match (before, headless && selectorless) {
+            // Its endpoints are the user's own, so it may hold both.
+            ("", true) => "RequireDualStack",
+            ("", false) => "SingleStack",
+            (before, _) => before,
+        };
+        tree::set(spec, "ipFamilyPolicy", policy);
+    }
+    rules::cluster_addresses(spec, path, causes);
+    if !causes.is_empty() {
         return;
     }
-    tree::default(spec, "ipFamilyPolicy", "SingleStack");
+    let single = tree::text(spec, "ipFamilyPolicy") == "SingleStack";
+    for (key, what) in [("clusterIPs", "cluster IPs"), ("ipFamilies", "IP families")] {
+        let count = tree::list(spec, key).len();
+        let kept = old.is_some_and(|old| tree::same(&old[key], &spec[key]));
+        if single && kept && count > 1 {
+            let first = tree::list(spec, key)[..1].to_vec();
+            tree::set(spec, key, first);
+        } else if single && count == 2 {
+            let why = format!(
+                "must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
+            );
+            causes.invalid(policy_path, &spec["ipFamilyPolicy"], why);
+        }
+    }
+    families_of_addresses(spec, path, causes);
+    if !causes.is_empty() {
+        return;
+    }
     if tree::list(spec, "ipFamilies").is_empty() {
         tree::set(spec, "ipFamilies", vec!["IPv4"]);
     }
     if headless && selectorless {
+        let families = tree::list(spec, "ipFamilies");
+        if families.len() < 2 && !single {
+            let other = if families[0] == "IPv4" { "IPv6" } else { "IPv4" };
+            let both = vec![families[0].clone(), other.into()];
+            tree::set(spec, "ipFamilies", both);
+        }
         return;
     }
     if tree::text(spec, "ipFamilyPolicy") == "RequireDualStack" {
         let why = "this cluster is not configured for dual-stack services";
-        causes.invalid(path.child("ipFamilyPolicy"), &spec["ipFamilyPolicy"], why);
+        causes.invalid(policy_path, &spec["ipFamilyPolicy"], why);
     }
     let families = path.child("ipFamilies");
     for (at, family) in tree::list(spec, "ipFamilies").iter().enumerate() {
         if family == "IPv6" {
-            let why = "not configured on this cluster";
-            causes.invalid(families.index(at), family, why);
+            causes.invalid(families.index(at), family, "not configured on this cluster");
         }
+    }
+}
+
+/// An address tells its family where the Service doesn't.
+fn families_of_addresses(spec: &mut Value, path: Path<'_>, causes: &mut Causes) {
+    let mut families = tree::list(spec, "ipFamilies").to_vec();
+    let addresses = path.child("clusterIPs");
+    for (at, address) in tree::list(spec, "clusterIPs").iter().enumerate() {
+        let address = address.as_str().unwrap_or_default();
+        if address == "None" {
+            break;
+        }
+        if at >= families.len() {
+            if address.contains(':') {
+                let why = "IPv6 is not configured on this cluster";
+                causes.invalid(addresses.index(at), &spec["clusterIPs"], why);
+            } else {
+                families.push("IPv4".into());
+            }
+        }
+    }
+    if !families.is_empty() {
+        tree::set(spec, "ipFamilies", families);
     }
 }
 

@@ -6,12 +6,24 @@ use windlass_sdk_meta::Timestamp;
 use crate::{
     strategy::Strategy,
     table::{Cells, age, name},
+    tree,
 };
 
 #[derive(Debug)]
 pub struct ServiceAccount;
 
 impl Strategy for ServiceAccount {
+    fn warnings(&self, _sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let key = "kubernetes.io/enforce-mountable-secrets";
+        let has = |object: &Value| tree::has(&object["metadata"]["annotations"], key);
+        if has(new) && !old.is_some_and(has) {
+            return vec![format!(
+                "metadata.annotations[{key}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+            )];
+        }
+        Vec::new()
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         vec![name(object), age(object, now)]
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::service_update::{gets_node_ports, needs_health_port};
 use crate::{
     cause::{Causes, Path},
     strategy::{Allocator, NODE_PORTS},
@@ -13,6 +14,7 @@ use crate::{
 };
 
 const CLAIM: &str = "nodeport/";
+const HEALTH: &str = "healthCheckNodePort";
 
 /// The ports that a Service holds, as claims. A number counts once.
 pub fn claims(spec: &Value) -> Vec<String> {
@@ -37,31 +39,58 @@ pub fn taken(spec: &Value, number: i64, causes: &mut Causes) {
     causes.invalid(ports.index(at).child("nodePort"), &json!(number), detail);
 }
 
-/// Gives out what the Service needs and doesn't name. Ports of one number share a node port: they
-/// differ in their protocol.
+/// Gives out what the Service needs and doesn't name. On create, ports of one number share a node
+/// port: they differ in their protocol.
 pub fn allocate(
     spec: &mut Value,
     old: Option<&Value>,
     allocator: &dyn Allocator,
     causes: &mut Causes,
 ) {
+    if !["NodePort", "LoadBalancer"].contains(&tree::text(spec, "type")) {
+        return;
+    }
     let path = Path::Root.child("spec");
     let path = path.child("ports");
-    let kept = old.map(node_ports).unwrap_or_default();
+    let kept = old.map(|old| asked(old)).unwrap_or_default();
     let mut taken = node_ports(spec);
     for (at, number) in asked(spec) {
-        if !kept.contains(&number) && !NODE_PORTS.contains(&number) {
+        let known = kept.iter().any(|(_, kept)| *kept == number);
+        if !known && !NODE_PORTS.contains(&number) {
             let detail = format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
                 NODE_PORTS.start(),
                 NODE_PORTS.end()
             );
-            causes.invalid(path.index(at).child("nodePort"), &json!(number), detail);
+            return causes.invalid(path.index(at).child("nodePort"), &json!(number), detail);
         }
     }
-    if !needs_all(spec) {
-        return;
+    if gets_node_ports(spec) {
+        give_out(spec, old.is_none(), &mut taken, allocator, causes);
     }
+    let had = old.is_some_and(needs_health_port);
+    let number = tree::number(spec, HEALTH).unwrap_or(0);
+    if needs_health_port(spec) && !had && number == 0 {
+        match allocator.next_node_port(&taken) {
+            Ok(number) => tree::set(spec, HEALTH, number),
+            Err(why) => {
+                let spec = Path::Root.child("spec");
+                let detail = format!("failed to allocate a HealthCheck NodePort: {why}");
+                causes.invalid(spec.child(HEALTH), &json!(0), detail);
+            }
+        }
+    }
+}
+
+fn give_out(
+    spec: &mut Value,
+    share: bool,
+    taken: &mut Vec<i64>,
+    allocator: &dyn Allocator,
+    causes: &mut Causes,
+) {
+    let path = Path::Root.child("spec");
+    let path = path.child("ports");
     let ports = tree::list(spec, "ports").iter();
     let mut by_port: BTreeMap<Option<i64>, i64> =
         ports.filter_map(|port| Some((tree::number(port, "port"), named(port)?))).collect();
@@ -70,9 +99,9 @@ pub fn allocate(
             continue;
         }
         let number = tree::number(port, "port");
-        let given = match by_port.get(&number) {
+        let given = match by_port.get(&number).filter(|_| share) {
             Some(same) => Ok(*same),
-            None => allocator.next_node_port(&taken),
+            None => allocator.next_node_port(taken),
         };
         match given {
             Ok(node_port) => {
@@ -102,18 +131,14 @@ pub fn validate(spec: &Value, causes: &mut Causes) {
     }
 }
 
-fn needs_all(spec: &Value) -> bool {
-    match tree::text(spec, "type") {
-        "NodePort" => true,
-        "LoadBalancer" => spec["allocateLoadBalancerNodePorts"] != false,
-        _ => false,
-    }
-}
-
 /// The node ports of a Service that has any.
 fn node_ports(spec: &Value) -> Vec<i64> {
     match tree::text(spec, "type") {
-        "NodePort" | "LoadBalancer" => asked(spec).into_iter().map(|(_, number)| number).collect(),
+        "NodePort" | "LoadBalancer" => {
+            let health = tree::number(spec, HEALTH).filter(|_| needs_health_port(spec));
+            let health = health.filter(|number| *number != 0);
+            asked(spec).into_iter().map(|(_, number)| number).chain(health).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::service_update as change;
 use crate::{
+    addresses,
     cause::{Causes, Path},
     metadata::validate_labels,
     names, tree,
@@ -18,7 +20,7 @@ pub fn validate(object: &Value, causes: &mut Causes) {
     let spec = &object["spec"];
     let path = Path::Root.child("spec");
     let kind = tree::text(spec, "type");
-    let headless = tree::text(spec, "clusterIP") == "None";
+    let headless = change::is_headless(spec);
     let ports = tree::list(spec, "ports");
     if ports.is_empty() && !headless && kind != "ExternalName" {
         causes.required(path.child("ports"), "");
@@ -31,16 +33,15 @@ pub fn validate(object: &Value, causes: &mut Causes) {
     validate_labels(&spec["selector"], path.child("selector"), causes);
     affinity(spec, path, causes);
     if kind != "ExternalName" {
-        addresses(spec, path, causes);
+        cluster_addresses(spec, path, causes);
     }
     let external = path.child("externalIPs");
     for (at, address) in tree::list(spec, "externalIPs").iter().enumerate() {
-        is_address(address, external.index(at), causes);
+        // Of what is no address there is no more to say.
+        addresses::validate(address, external.index(at), causes);
         is_endpoint(address, external.index(at), causes);
     }
-    if !TYPES.contains(&kind) {
-        causes.not_supported(path.child("type"), &spec["type"], &TYPES);
-    }
+    known_or_required(spec, "type", &TYPES, path, causes);
     for (at, port) in ports.iter().enumerate() {
         let node_port = tree::number(port, "nodePort").unwrap_or(0);
         if kind == "ClusterIP" && node_port != 0 {
@@ -62,21 +63,100 @@ pub fn validate(object: &Value, causes: &mut Causes) {
     traffic(spec, kind, path, causes);
 }
 
-/// Once given, an address stays (but for changes from and to ExternalName).
-pub fn validate_addresses_kept(new: &Value, old: &Value, causes: &mut Causes) {
-    let external_name = |spec: &Value| tree::text(spec, "type") == "ExternalName";
-    if external_name(new) || external_name(old) {
-        return;
+/// What is said and has no effect, or will go.
+pub fn warnings(object: &Value) -> Vec<String> {
+    let (spec, kind) = (&object["spec"], tree::text(&object["spec"], "type"));
+    let has = |key: &str| !tree::is_empty(&spec[key]);
+    let headless = kind == "ClusterIP" && tree::text(spec, "clusterIP") == "None";
+    let outside = kind == "ExternalName";
+    let old = "service.kubernetes.io/topology-aware-hints";
+    let mut all = Vec::new();
+    if tree::has(&object["metadata"]["annotations"], old) {
+        all.push(format!(
+            "annotation {old} is deprecated, please use service.kubernetes.io/topology-mode instead"
+        ));
     }
-    let (before, after) = (tree::list(old, "clusterIPs"), tree::list(new, "clusterIPs"));
-    let spec = Path::Root.child("spec");
-    let path = spec.child("clusterIPs");
-    let (Some(first), primary) = (before.first(), after.first()) else { return };
-    match primary {
-        None => causes.invalid(path.index(0), &json!([]), "primary clusterIP can not be unset"),
-        Some(primary) if primary != first => {
-            causes.invalid(path.index(0), &new["clusterIPs"], "may not change once set");
+    let path = Path::Root.child("spec");
+    for key in ["clusterIPs", "externalIPs"] {
+        let here = path.child(key);
+        for (at, address) in tree::list(spec, key).iter().enumerate() {
+            let address = address.as_str().unwrap_or_default();
+            all.extend(addresses::warning(address, here.index(at)));
         }
+    }
+    for (said, text) in [
+        (headless && has("loadBalancerIP"), "spec.loadBalancerIP is ignored for headless services"),
+        (headless && has("externalIPs"), "spec.externalIPs is ignored for headless services"),
+        (
+            headless && tree::text(spec, "sessionAffinity") != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            !headless && !outside && has("externalIPs"),
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (
+            outside && has("externalIPs"),
+            "spec.externalIPs is ignored when spec.type is \"ExternalName\"",
+        ),
+        (
+            !outside && has("externalName"),
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ),
+        (
+            spec["trafficDistribution"] == "PreferClose",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ),
+    ] {
+        all.extend(said.then(|| text.to_owned()));
+    }
+    let ranges = path.child("loadBalancerSourceRanges");
+    for (at, range) in tree::list(spec, "loadBalancerSourceRanges").iter().enumerate() {
+        let range = range.as_str().unwrap_or_default();
+        all.extend(addresses::range_warning(range, ranges.index(at)));
+    }
+    all
+}
+
+/// Rules of `/status`.
+pub fn validate_status(object: &Value, causes: &mut Causes) {
+    let status = Path::Root.child("status");
+    let balancer = status.child("loadBalancer");
+    let all = balancer.child("ingress");
+    let list = tree::list(&object["status"]["loadBalancer"], "ingress");
+    if tree::text(&object["spec"], "type") != "LoadBalancer" && !list.is_empty() {
+        return causes.forbidden(all, "may only be used when `spec.type` is 'LoadBalancer'");
+    }
+    for (at, ingress) in list.iter().enumerate() {
+        let item = all.index(at);
+        let has_address = !tree::text(ingress, "ip").is_empty();
+        if has_address {
+            addresses::validate(&ingress["ip"], item.child("ip"), causes);
+        }
+        let mode = item.child("ipMode");
+        match (tree::has(ingress, "ipMode"), has_address) {
+            (false, true) => causes.required(mode, "must be specified when `ip` is set"),
+            (true, false) => causes.forbidden(mode, "may not be specified when `ip` is not set"),
+            (true, true) if !["Proxy", "VIP"].contains(&tree::text(ingress, "ipMode")) => {
+                causes.not_supported(mode, &ingress["ipMode"], &["Proxy", "VIP"]);
+            }
+            _ => {}
+        }
+        let host = tree::text(ingress, "hostname");
+        if !host.is_empty() {
+            causes.complaints(item.child("hostname"), host, names::subdomain(host));
+            if host.parse::<IpAddr>().is_ok() {
+                let why = "must be a DNS name, not an IP address";
+                causes.invalid_text(item.child("hostname"), host, why);
+            }
+        }
+    }
+}
+
+fn known_or_required(of: &Value, key: &str, known: &[&str], path: Path<'_>, causes: &mut Causes) {
+    match tree::text(of, key) {
+        "" => causes.required(path.child(key), ""),
+        value if !known.contains(&value) => causes.not_supported(path.child(key), &of[key], known),
         _ => {}
     }
 }
@@ -121,13 +201,10 @@ fn port_rules(
         }
     }
     port_number(&port["port"], path.child("port"), causes);
-    let protocol = tree::text(port, "protocol");
-    if !PROTOCOLS.contains(&protocol) {
-        causes.not_supported(path.child("protocol"), &port["protocol"], &PROTOCOLS);
-    }
+    known_or_required(port, "protocol", &PROTOCOLS, path, causes);
     port_number_or_name(&port["targetPort"], path.child("targetPort"), causes);
     let app = tree::text(port, "appProtocol");
-    if !app.is_empty() {
+    if tree::has(port, "appProtocol") {
         causes.complaints(path.child("appProtocol"), app, names::qualified(app));
     }
 }
@@ -148,24 +225,29 @@ pub fn port_number_or_name(port: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 fn affinity(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+    known_or_required(spec, "sessionAffinity", &["ClientIP", "None"], path, causes);
+    let (config, here) = (&spec["sessionAffinityConfig"], path.child("sessionAffinityConfig"));
     match tree::text(spec, "sessionAffinity") {
-        "None" => {}
+        "None" if !config.is_null() => {
+            causes.forbidden(here, "must not be set when session affinity is None");
+        }
         "ClientIP" => {
-            let seconds = &spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"];
-            if !seconds.as_i64().is_some_and(|seconds| (1..=86_400).contains(&seconds)) {
-                let config = path.child("sessionAffinityConfig");
+            let seconds = &config["clientIP"]["timeoutSeconds"];
+            let here = here.child("clientIP");
+            if seconds.is_null() {
+                let why = "when session affinity type is ClientIP";
+                causes.required(here.child("timeoutSeconds"), why);
+            } else if !seconds.as_i64().is_some_and(|seconds| (1..=86_400).contains(&seconds)) {
                 let why = "must be greater than 0 and less than 86400";
-                causes.invalid(config.child("clientIP").child("timeoutSeconds"), seconds, why);
+                causes.invalid(here.child("timeoutSeconds"), seconds, why);
             }
         }
-        _ => {
-            let field = path.child("sessionAffinity");
-            causes.not_supported(field, &spec["sessionAffinity"], &["ClientIP", "None"]);
-        }
+        _ => {}
     }
 }
 
-fn addresses(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+/// Rules of addresses and their families, which hold already before any is given out.
+pub fn cluster_addresses(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     let (one, all) = (tree::text(spec, "clusterIP"), tree::list(spec, "clusterIPs"));
     let field = path.child("clusterIPs");
     match (one, all.first()) {
@@ -194,11 +276,12 @@ fn addresses(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             }
             continue;
         }
-        is_address(address, field.index(at), causes);
+        addresses::validate(address, field.index(at), causes);
     }
     if all.len() > 2 {
         causes.invalid(field, &spec["clusterIPs"], "may only hold up to 2 values");
     }
+    families_agree(spec, field, causes);
     let families = path.child("ipFamilies");
     for (at, family) in tree::list(spec, "ipFamilies").iter().enumerate() {
         if family != "IPv4" && family != "IPv6" {
@@ -215,6 +298,33 @@ fn addresses(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
+/// At most one address of each family, in the order of the families.
+fn families_agree(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+    let all = tree::list(spec, "clusterIPs");
+    let parsed: Vec<IpAddr> = all.iter().filter_map(|one| one.as_str()?.parse().ok()).collect();
+    if parsed.len() != all.len() {
+        return;
+    }
+    let of = |family: fn(&IpAddr) -> bool| parsed.iter().filter(|one| family(one)).count();
+    if parsed.len() > 1 && (of(IpAddr::is_ipv4) == 0 || of(IpAddr::is_ipv6) == 0) {
+        let why = "may specify no more than one IP for each IP family";
+        causes.invalid(path, &spec["clusterIPs"], why);
+    }
+    let families = tree::list(spec, "ipFamilies");
+    for (at, (address, family)) in parsed.iter().zip(families).enumerate() {
+        let fits = match family.as_str() {
+            Some("IPv4") => address.is_ipv4(),
+            Some("IPv6") => address.is_ipv6(),
+            _ => true,
+        };
+        if !fits {
+            let family = family.as_str().unwrap_or_default();
+            let why = format!("expected an {family} value as indicated by `ipFamilies[{at}]`");
+            causes.invalid(path.index(at), &all[at], why);
+        }
+    }
+}
+
 fn traffic(spec: &Value, kind: &str, path: Path<'_>, causes: &mut Causes) {
     let only_balancer = "may only be used when `type` is 'LoadBalancer'";
     for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
@@ -227,34 +337,47 @@ fn traffic(spec: &Value, kind: &str, path: Path<'_>, causes: &mut Causes) {
     }
     let ranges = path.child("LoadBalancerSourceRanges");
     for (at, range) in tree::list(spec, "loadBalancerSourceRanges").iter().enumerate() {
-        if !is_cidr(range.as_str().unwrap_or_default().trim()) {
-            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            causes.invalid(ranges.index(at), range, why);
-        }
+        let range = range.as_str().unwrap_or_default().trim();
+        addresses::validate_range(&range.into(), ranges.index(at), causes);
     }
-    for key in ["internalTrafficPolicy", "externalTrafficPolicy"] {
-        if !tree::text(spec, key).is_empty()
-            && !["Cluster", "Local"].contains(&tree::text(spec, key))
-        {
-            causes.not_supported(path.child(key), &spec[key], &["Cluster", "Local"]);
-        }
+    let class = tree::text(spec, "loadBalancerClass");
+    if tree::has(spec, "loadBalancerClass") && kind == "LoadBalancer" {
+        causes.complaints(path.child("loadBalancerClass"), class, names::qualified(class));
     }
-    let reachable =
-        kind == "NodePort" || kind == "LoadBalancer" || !tree::is_empty(&spec["externalIPs"]);
-    if !tree::text(spec, "externalTrafficPolicy").is_empty() && !reachable {
+    let policies = ["Cluster", "Local"];
+    let (key, known) = ("internalTrafficPolicy", kind != "ExternalName");
+    if tree::has(spec, key) && !policies.contains(&tree::text(spec, key)) {
+        causes.not_supported(path.child(key), &spec[key], &policies);
+    } else if !tree::has(spec, key) && known && TYPES.contains(&kind) {
+        causes.required(path.child(key), "");
+    }
+    let key = "externalTrafficPolicy";
+    if change::is_external(spec) {
+        known_or_required(spec, key, &policies, path, causes);
+    } else if !tree::text(spec, key).is_empty() {
         let why = "may only be set for externally-accessible services";
-        causes.invalid(path.child("externalTrafficPolicy"), &spec["externalTrafficPolicy"], why);
+        causes.invalid(path.child(key), &spec[key], why);
+    }
+    health_port(spec, path.child("healthCheckNodePort"), causes);
+    let key = "trafficDistribution";
+    let known = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    if tree::has(spec, key) && !known.contains(&tree::text(spec, key)) {
+        causes.not_supported(path.child(key), &spec[key], &known);
     }
 }
 
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let most = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+fn health_port(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+    let port = &spec["healthCheckNodePort"];
+    let is_set = port.as_i64().unwrap_or(0) != 0;
+    match (change::needs_health_port(spec), is_set) {
+        (false, true) => {
+            let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            causes.invalid(path, port, why);
+        }
+        (true, false) => causes.required(path, ""),
+        (true, true) => port_number(port, path, causes),
+        (false, false) => {}
+    }
 }
 
 /// An address that traffic may be sent to: not unspecified, and not of a range that means the
@@ -287,17 +410,5 @@ pub fn is_endpoint(address: &Value, path: Path<'_>, causes: &mut Causes) {
     if multicast {
         let why = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
         causes.invalid(path, address, why);
-    }
-}
-
-/// An IP address in its usual form.
-pub fn is_address(address: &Value, path: Path<'_>, causes: &mut Causes) {
-    let text = address.as_str().unwrap_or_default();
-    if text.parse::<IpAddr>().is_err() {
-        causes.invalid(
-            path,
-            address,
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        );
     }
 }

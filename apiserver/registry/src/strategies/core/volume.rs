@@ -230,7 +230,7 @@ fn node_affinity(spec: &Value, inline: bool, path: Path<'_>, causes: &mut Causes
         causes.required(all, "must have at least one node selector term");
     }
     for (at, term) in terms.iter().enumerate() {
-        validate_node_term(term, all.index(at), causes);
+        validate_node_term(term, true, all.index(at), causes);
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     cause::{Causes, Path},
     names,
     strategies::apps::workload::validate_selector,
+    strategies::core::pod::claim_warnings,
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -59,6 +60,18 @@ impl Strategy for VolumeClaim {
         }
         self.validate(new, causes);
         kept(new, old, causes);
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut all = Vec::new();
+        let key = "volume.beta.kubernetes.io/storage-class";
+        if sub.is_empty() && tree::has(&new["metadata"]["annotations"], key) {
+            all.push(format!("metadata.annotations[{key}]: deprecated since v1.8; use \"storageClassName\" attribute instead"));
+        }
+        if sub.is_empty() {
+            claim_warnings(&new["spec"], Path::Root.child("spec"), &mut all);
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

@@ -6,9 +6,10 @@ use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
+    addresses,
     cause::{Causes, Path},
     names,
-    strategies::core::service_rules::{PROTOCOLS, is_address, is_endpoint},
+    strategies::core::service_rules::{PROTOCOLS, is_endpoint},
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -53,6 +54,23 @@ impl Strategy for EndpointSlice {
         if !tree::same(&new["addressType"], &old["addressType"]) {
             causes.immutable(Path::Root.child("addressType"), &new["addressType"]);
         }
+    }
+
+    fn warnings(&self, _sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut all = Vec::new();
+        if old.is_none() && tree::text(new, "addressType") == "FQDN" {
+            all.push("spec.addressType: FQDN endpoints are deprecated".into());
+        }
+        let path = Path::Root.child("endpoints");
+        for (at, endpoint) in tree::list(new, "endpoints").iter().enumerate() {
+            let item = path.index(at);
+            let list = item.child("addresses");
+            for (at, address) in tree::list(endpoint, "addresses").iter().enumerate() {
+                let address = address.as_str().unwrap_or_default();
+                all.extend(addresses::warning(address, list.index(at)));
+            }
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
@@ -131,7 +149,7 @@ fn endpoints(object: &Value, kind: &str, causes: &mut Causes) {
 fn address_rules(address: &Value, kind: &str, list: Path<'_>, at: usize, causes: &mut Causes) {
     let text = address.as_str().unwrap_or_default();
     match (kind, text.parse::<IpAddr>()) {
-        ("IPv4" | "IPv6", Err(_)) => is_address(address, list.index(at), causes),
+        ("IPv4" | "IPv6", Err(_)) => addresses::validate(address, list.index(at), causes),
         ("IPv4" | "IPv6", Ok(parsed)) => {
             if parsed.is_ipv4() != (kind == "IPv4") {
                 let which = if kind == "IPv4" { "an IPv4" } else { "an IPv6" };

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
+    addresses,
     cause::{Causes, Path},
     names,
-    strategies::core::service_rules::is_address,
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -52,6 +52,21 @@ impl Strategy for Ingress {
         } else {
             spec_rules(&new["spec"], causes);
         }
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let class = "kubernetes.io/ingress.class";
+        let annotated = tree::has(&new["metadata"]["annotations"], class);
+        if sub.is_empty()
+            && old.is_none()
+            && annotated
+            && !tree::has(&new["spec"], "ingressClassName")
+        {
+            return vec![format!(
+                "annotation {class:?} is deprecated, please use 'spec.ingressClassName' instead"
+            )];
+        }
+        Vec::new()
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
@@ -202,7 +217,7 @@ fn status_rules(balancer: &Value, causes: &mut Causes) {
     for (at, point) in tree::list(balancer, "ingress").iter().enumerate() {
         let item = list.index(at);
         if !tree::text(point, "ip").is_empty() {
-            is_address(&point["ip"], item.child("ip"), causes);
+            addresses::validate(&point["ip"], item.child("ip"), causes);
         }
         let (host, field) = (tree::text(point, "hostname"), item.child("hostname"));
         if !host.is_empty() {

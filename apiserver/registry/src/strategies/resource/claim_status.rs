@@ -112,7 +112,7 @@ fn allocated(of: &Value, devices: &Value, path: Path<'_>, causes: &mut Causes) {
     let selector = path.child("nodeSelector");
     let all = selector.child("nodeSelectorTerms");
     for (at, term) in tree::list(&of["nodeSelector"], "nodeSelectorTerms").iter().enumerate() {
-        validate_node_term(term, all.index(at), causes);
+        validate_node_term(term, true, all.index(at), causes);
     }
 }
 

@@ -275,7 +275,7 @@ fn nodes(device: &Value, per_device: bool, path: Path<'_>, causes: &mut Causes) 
         for (at, term) in
             tree::list(&device["nodeSelector"], "nodeSelectorTerms").iter().enumerate()
         {
-            validate_node_term(term, all.index(at), causes);
+            validate_node_term(term, true, all.index(at), causes);
         }
     }
     match device["allNodes"].as_bool() {

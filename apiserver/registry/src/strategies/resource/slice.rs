@@ -136,7 +136,7 @@ fn nodes(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.required(all, "must have at least one node selector term");
         }
         for (at, term) in terms.iter().enumerate() {
-            validate_node_term(term, all.index(at), causes);
+            validate_node_term(term, true, all.index(at), causes);
         }
         if terms.len() != 1 {
             let shown = &spec["nodeSelector"]["nodeSelectorTerms"];

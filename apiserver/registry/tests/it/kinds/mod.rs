@@ -9,8 +9,10 @@ mod core;
 mod evictions;
 mod job_status;
 mod networking;
+mod pod;
 mod policy;
 mod rest;
+mod service;
 mod storage;
 
 use expect_test::Expect;

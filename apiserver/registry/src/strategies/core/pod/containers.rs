@@ -1,13 +1,15 @@
 //! Rules of containers, with upstream's words for what is wrong.
 
 use serde_json::{Value, json};
-use windlass_sdk_meta::Quantity;
 
-use super::volumes::validate_mounts;
+use super::{mounts::validate_mounts, resources, restart, security, volumes::no_backsteps};
 use crate::{
     cause::{Causes, Path},
-    names,
-    strategies::core::service_rules::{PROTOCOLS, port_number, port_number_or_name},
+    names::{self, NameRule},
+    strategies::core::{
+        resource_names::quantity,
+        service_rules::{PROTOCOLS, port_number, port_number_or_name},
+    },
     tree,
 };
 
@@ -43,32 +45,32 @@ const RESOURCES: [&str; 6] = [
 ];
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
-/// Rules of `containers`.
-pub fn validate(spec: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
+/// Rules of `containers`. `volumes` are those of the pod that are fine.
+pub fn validate(spec: &Value, volumes: &[&Value], path: Path<'_>, causes: &mut Causes) {
     let containers = tree::list(spec, "containers");
     if containers.is_empty() {
         return causes.required(path, "");
     }
     for (at, container) in containers.iter().enumerate() {
         let item = path.index(at);
-        common(container, volumes, item, causes);
+        common(container, spec, volumes, item, causes);
         unique_name(container, &containers[..at], item, causes);
-        probes(container, item, causes);
-        restart_policy(container, item, causes);
+        probes(container, spec, item, causes);
+        restart::validate(container, item, causes);
     }
     host_ports(containers, path, causes);
 }
 
 /// Rules of `initContainers`; only those that run on may have probes and hooks.
-pub fn validate_init(spec: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
+pub fn validate_init(spec: &Value, volumes: &[&Value], path: Path<'_>, causes: &mut Causes) {
     let containers = tree::list(spec, "initContainers");
     for (at, container) in containers.iter().enumerate() {
         let item = path.index(at);
-        common(container, volumes, item, causes);
+        common(container, spec, volumes, item, causes);
         unique_name(container, tree::list(spec, "containers"), item, causes);
         unique_name(container, &containers[..at], item, causes);
         if tree::text(container, "restartPolicy") == "Always" {
-            probes(container, item, causes);
+            probes(container, spec, item, causes);
         } else {
             for key in PROBES.iter().chain(&["lifecycle"]) {
                 if tree::has(container, key) {
@@ -76,8 +78,18 @@ pub fn validate_init(spec: &Value, volumes: &[&str], path: Path<'_>, causes: &mu
                     causes.forbidden(item.child(key), why);
                 }
             }
+            let all = item.child("resizePolicy");
+            for (at, policy) in tree::list(container, "resizePolicy").iter().enumerate() {
+                if tree::text(policy, "restartPolicy") == "RestartContainer" {
+                    let why =
+                        "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                    let here = all.index(at);
+                    causes.invalid_text(here.child("restartPolicy"), "RestartContainer", why);
+                }
+            }
         }
-        restart_policy(container, item, causes);
+        restart::validate(container, item, causes);
+        host_ports(std::slice::from_ref(container), path, causes);
     }
 }
 
@@ -93,13 +105,18 @@ pub(super) fn unique_name(
     }
 }
 
-pub(super) fn common(container: &Value, volumes: &[&str], path: Path<'_>, causes: &mut Causes) {
+pub(super) fn common(
+    container: &Value,
+    spec: &Value,
+    volumes: &[&Value],
+    path: Path<'_>,
+    causes: &mut Causes,
+) {
     match tree::text(container, "name") {
         "" => causes.required(path.child("name"), ""),
         name => causes.complaints(path.child("name"), name, names::label(name)),
     }
-    let image = tree::text(container, "image");
-    if image.is_empty() {
+    if tree::text(container, "image").is_empty() {
         causes.required(path.child("image"), "");
     }
     for (key, known) in [
@@ -117,8 +134,14 @@ pub(super) fn common(container: &Value, volumes: &[&str], path: Path<'_>, causes
     }
     ports(container, path.child("ports"), causes);
     environment(container, path, causes);
-    validate_mounts(container, volumes, path.child("volumeMounts"), causes);
-    resources(&container["resources"], path.child("resources"), causes);
+    validate_mounts(container, volumes, path, causes);
+    let claims = tree::list(spec, "resourceClaims").iter().map(|claim| tree::text(claim, "name"));
+    let claims: Vec<&str> = claims.filter(|name| !name.is_empty()).collect();
+    resources::validate(&container["resources"], &claims, path.child("resources"), causes);
+    restart::resize(container, spec, path.child("resizePolicy"), causes);
+    let host_users = spec["hostUsers"] != false;
+    let here = path.child("securityContext");
+    security::validate_container(&container["securityContext"], host_users, here, causes);
 }
 
 fn ports(container: &Value, path: Path<'_>, causes: &mut Causes) {
@@ -141,9 +164,12 @@ fn ports(container: &Value, path: Path<'_>, causes: &mut Causes) {
         if tree::number(port, "hostPort").unwrap_or(0) != 0 {
             port_number(&port["hostPort"], item.child("hostPort"), causes);
         }
-        let protocol = tree::text(port, "protocol");
-        if !PROTOCOLS.contains(&protocol) {
-            causes.not_supported(item.child("protocol"), &port["protocol"], &PROTOCOLS);
+        match tree::text(port, "protocol") {
+            "" => causes.required(item.child("protocol"), ""),
+            protocol if !PROTOCOLS.contains(&protocol) => {
+                causes.not_supported(item.child("protocol"), &port["protocol"], &PROTOCOLS);
+            }
+            _ => {}
         }
     }
 }
@@ -190,24 +216,28 @@ fn environment(container: &Value, path: Path<'_>, causes: &mut Causes) {
         if !prefix.is_empty() {
             causes.complaints(item.child("prefix"), prefix, names::env_name(prefix));
         }
-        let given: Vec<&str> = ["configMapRef", "secretRef"]
-            .into_iter()
-            .filter(|key| tree::has(source, key))
-            .collect();
-        match given.as_slice() {
-            [] => {
+        let known = ["configMapRef", "secretRef"];
+        let given: Vec<&str> = known.into_iter().filter(|key| tree::has(source, key)).collect();
+        for key in &given {
+            let here = item.child(key);
+            match tree::text(&source[*key], "name") {
+                "" => causes.required(here.child("name"), ""),
+                // Upstream judges these names as if something could follow them.
+                name => {
+                    let complaints = NameRule::Subdomain.complaints(name, true);
+                    causes.complaints(here.child("name"), name, complaints);
+                }
+            }
+        }
+        match given.len() {
+            0 => {
                 let why = "must specify one of: `configMapRef` or `secretRef`";
                 causes.invalid_text(all, "", why);
             }
-            [one] if tree::text(&source[*one], "name").is_empty() => {
-                causes.required(item.child(one).child("name"), "");
+            1 => {}
+            _ => {
+                causes.invalid_text(all, "", "may not have more than one field specified at a time")
             }
-            [_] => {}
-            _ => causes.invalid_text(
-                item,
-                "",
-                "may not have more than one field specified at a time",
-            ),
         }
     }
 }
@@ -217,22 +247,19 @@ fn value_from(variable: &Value, path: Path<'_>, causes: &mut Causes) {
     let known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
     let given: Vec<&str> = known.into_iter().filter(|key| tree::has(source, key)).collect();
     for key in &given {
-        let reference = &source[*key];
+        let (reference, here) = (&source[*key], path.child(key));
         match *key {
-            "fieldRef" => field_ref(reference, path.child(key), causes),
-            "resourceFieldRef" => resource_ref(reference, path.child(key), causes),
+            "fieldRef" => field_ref(reference, &FIELD_PATHS, here, causes),
+            "resourceFieldRef" => resource_ref(reference, false, here, causes),
             "configMapKeyRef" | "secretKeyRef" => {
-                for part in ["name", "key"] {
-                    if tree::text(reference, part).is_empty() {
-                        causes.required(path.child(key).child(part), "");
-                    }
-                }
-                let name = tree::text(reference, "key");
-                if !name.is_empty() {
-                    causes.complaints(path.child(key).child("key"), name, names::config_key(name));
+                let name = tree::text(reference, "name");
+                causes.complaints(here.child("name"), name, names::subdomain(name));
+                match tree::text(reference, "key") {
+                    "" => causes.required(here.child("key"), ""),
+                    name => causes.complaints(here.child("key"), name, names::config_key(name)),
                 }
             }
-            _ => {}
+            _ => file_key(reference, here, causes),
         }
     }
     if given.is_empty() {
@@ -245,88 +272,99 @@ fn value_from(variable: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn field_ref(reference: &Value, path: Path<'_>, causes: &mut Causes) {
-    let field = tree::text(reference, "fieldPath");
-    let subscript = |of: &str| {
-        field.strip_prefix(of)?.strip_prefix("['")?.strip_suffix("']").map(str::to_owned)
-    };
-    if field.is_empty() {
-        causes.required(path.child("fieldPath"), "");
-    } else if let Some(key) = subscript("metadata.annotations") {
-        causes.complaints(path, &key, names::qualified(&key.to_ascii_lowercase()));
-    } else if let Some(key) = subscript("metadata.labels") {
-        causes.complaints(path, &key, names::qualified(&key));
-    } else if !FIELD_PATHS.contains(&field) && !OTHER_FIELD_PATHS.contains(&field) {
-        let why = format!("error converting fieldPath: field label not supported: {field}");
-        causes.invalid_text(path.child("fieldPath"), field, why);
-    } else if !FIELD_PATHS.contains(&field) {
-        causes.not_supported(path.child("fieldPath"), &reference["fieldPath"], &FIELD_PATHS);
+fn file_key(reference: &Value, path: Path<'_>, causes: &mut Causes) {
+    match tree::text(reference, "key") {
+        "" => causes.required(path.child("key"), ""),
+        key => causes.complaints(path.child("key"), key, names::env_name(key)),
+    }
+    match tree::text(reference, "volumeName") {
+        "" => causes.required(path.child("volumeName"), ""),
+        name => causes.complaints(path.child("volumeName"), name, names::label(name)),
+    }
+    match tree::text(reference, "path") {
+        "" => causes.required(path.child("path"), ""),
+        file => no_backsteps(file, path.child("path"), causes),
     }
 }
 
-fn resource_ref(reference: &Value, path: Path<'_>, causes: &mut Causes) {
+/// A field of the pod; `known` are those that may be read at this place.
+pub(super) fn field_ref(reference: &Value, known: &[&str], path: Path<'_>, causes: &mut Causes) {
+    let (version, field) =
+        (tree::text(reference, "apiVersion"), tree::text(reference, "fieldPath"));
+    let subscript = field.strip_suffix("']").and_then(|field| field.split_once("['"));
+    let refused = if version.is_empty() {
+        return causes.required(path.child("apiVersion"), "");
+    } else if field.is_empty() {
+        return causes.required(path.child("fieldPath"), "");
+    } else if version != "v1" {
+        format!("unsupported pod version: {version}")
+    } else if let Some((of, key)) = subscript {
+        match of {
+            "metadata.annotations" => {
+                let key = key.to_ascii_lowercase();
+                return causes.complaints(path, &key, names::qualified(&key));
+            }
+            "metadata.labels" => return causes.complaints(path, key, names::qualified(key)),
+            _ => format!("field label does not support subscript: {field}"),
+        }
+    } else if !FIELD_PATHS.contains(&field) && !OTHER_FIELD_PATHS.contains(&field) {
+        format!("field label not supported: {field}")
+    } else {
+        if !known.contains(&field) {
+            causes.not_supported(path.child("fieldPath"), &reference["fieldPath"], known);
+        }
+        return;
+    };
+    let why = format!("error converting fieldPath: {refused}");
+    causes.invalid_text(path.child("fieldPath"), field, why);
+}
+
+/// An amount of a container's resources; in a volume the container must be named.
+pub(super) fn resource_ref(
+    reference: &Value,
+    in_volume: bool,
+    path: Path<'_>,
+    causes: &mut Causes,
+) {
     let resource = tree::text(reference, "resource");
     let huge = ["requests.hugepages-", "limits.hugepages-"];
-    if resource.is_empty() {
+    let is_huge = huge.iter().any(|one| resource.starts_with(one));
+    if in_volume && tree::text(reference, "containerName").is_empty() {
+        causes.required(path.child("containerName"), "");
+    } else if resource.is_empty() {
         causes.required(path.child("resource"), "");
-    } else if !RESOURCES.contains(&resource) && !huge.iter().any(|one| resource.starts_with(one)) {
+    } else if !RESOURCES.contains(&resource) && !is_huge {
         causes.not_supported(path.child("resource"), &reference["resource"], &RESOURCES);
     }
-}
-
-fn resources(resources: &Value, path: Path<'_>, causes: &mut Causes) {
-    let parse = |amount: &Value| amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
-    for of in ["limits", "requests"] {
-        let list = path.child(of);
-        for (name, amount) in tree::entries(resources, of) {
-            causes.complaints(list.key(name), name, names::qualified(name));
-            match parse(amount) {
-                Some(parsed) if parsed.is_negative() => {
-                    causes.invalid(list.key(name), amount, NOT_NEGATIVE);
-                }
-                Some(_) => {}
-                None => causes.invalid(list.key(name), amount, "must be a quantity"),
-            }
+    let divisor = tree::text(reference, "divisor");
+    if quantity(&reference["divisor"]).is_none_or(|divisor| divisor.millis() == 0) {
+        return;
+    }
+    let units = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
+    let (what, known) = match resource {
+        "limits.cpu" | "requests.cpu" => ("cpu", "1m, 1"),
+        "limits.memory" | "requests.memory" => ("memory", units),
+        "limits.ephemeral-storage" | "requests.ephemeral-storage" => {
+            ("local ephemeral storage", units)
         }
-    }
-    let requests = path.child("requests");
-    let mut unlimited = false;
-    for (name, request) in tree::entries(resources, "requests") {
-        let limit = &resources["limits"][name];
-        let shared = may_overcommit(name);
-        let (Some(asked), Some(most)) = (parse(request), parse(limit)) else {
-            unlimited |= limit.is_null() && !shared;
-            continue;
-        };
-        let most_text = limit.as_str().unwrap_or_default();
-        if asked != most && !shared {
-            let why = format!("must be equal to {name} limit of {most_text}");
-            causes.invalid(requests, request, why);
-        } else if asked > most {
-            let why = format!("must be less than or equal to {name} limit of {most_text}");
-            causes.invalid(requests, request, why);
-        }
-    }
-    if unlimited {
-        let why = "Limit must be set for non overcommitable resources";
-        causes.required(path.child("limits"), why);
+        _ if is_huge => ("hugepages", units),
+        _ => return,
+    };
+    if !known.split(", ").any(|one| one == divisor) {
+        let shown = if what == "cpu" { "1m and 1" } else { units };
+        let why = format!("only divisor's values {shown} are supported with the {what} resource");
+        causes.invalid_text(path.child("divisor"), resource, why);
     }
 }
 
-/// Only what the system itself can take back may be promised twice.
-fn may_overcommit(resource: &str) -> bool {
-    let native = !resource.contains('/') || resource.contains("kubernetes.io/");
-    native && !resource.starts_with("hugepages-")
-}
-
-fn probes(container: &Value, path: Path<'_>, causes: &mut Causes) {
+fn probes(container: &Value, spec: &Value, path: Path<'_>, causes: &mut Causes) {
     for key in PROBES {
         let probe = &container[key];
         if probe.is_null() {
             continue;
         }
         let here = path.child(key);
-        handler(probe, &HANDLERS, here, causes);
+        handler(probe, spec, &HANDLERS, here, causes);
         for number in [
             "initialDelaySeconds",
             "timeoutSeconds",
@@ -338,16 +376,15 @@ fn probes(container: &Value, path: Path<'_>, causes: &mut Causes) {
                 causes.invalid(here.child(number), &probe[number], NOT_NEGATIVE);
             }
         }
-        if key != "readinessProbe"
-            && tree::number(probe, "successThreshold").is_some_and(|count| count != 1)
-        {
+        if key != "readinessProbe" && tree::number(probe, "successThreshold") != Some(1) {
             causes.invalid(here.child("successThreshold"), &probe["successThreshold"], "must be 1");
         }
         let grace = tree::number(probe, "terminationGracePeriodSeconds");
         let field = here.child("terminationGracePeriodSeconds");
         if key == "readinessProbe" && grace.is_some() {
             causes.invalid(field, &json!(grace), "must not be set for readinessProbes");
-        } else if grace.is_some_and(|seconds| seconds <= 0) {
+        }
+        if grace.is_some_and(|seconds| seconds <= 0) {
             causes.invalid(field, &json!(grace), "must be greater than 0");
         }
     }
@@ -355,13 +392,14 @@ fn probes(container: &Value, path: Path<'_>, causes: &mut Causes) {
     for key in ["postStart", "preStop"] {
         let hook = &container["lifecycle"][key];
         if !hook.is_null() {
-            handler(hook, &LIFECYCLE_HANDLERS, here.child(key), causes);
+            handler(hook, spec, &LIFECYCLE_HANDLERS, here.child(key), causes);
         }
     }
+    restart::stop_signal(&container["lifecycle"], spec, here.child("stopSignal"), causes);
 }
 
 /// One way to act, and what it needs.
-fn handler(of: &Value, known: &[&str], path: Path<'_>, causes: &mut Causes) {
+fn handler(of: &Value, spec: &Value, known: &[&str], path: Path<'_>, causes: &mut Causes) {
     let given: Vec<&&str> = known.iter().filter(|key| tree::has(of, key)).collect();
     let Some(first) = given.first() else {
         return causes.required(path, "must specify a handler type");
@@ -382,18 +420,23 @@ fn handler(of: &Value, known: &[&str], path: Path<'_>, causes: &mut Causes) {
             if !["HTTP", "HTTPS"].contains(&tree::text(action, "scheme")) {
                 causes.not_supported(here.child("scheme"), &action["scheme"], &["HTTP", "HTTPS"]);
             }
+            for header in tree::list(action, "httpHeaders") {
+                let name = tree::text(header, "name");
+                causes.complaints(here.child("httpHeaders"), name, names::http_header(name));
+            }
         }
         "tcpSocket" => port_number_or_name(&action["port"], here.child("port"), causes),
         "grpc" => port_number(&action["port"], here.child("port"), causes),
+        "sleep" => {
+            let grace = tree::number(spec, "terminationGracePeriodSeconds");
+            let asked = tree::number(action, "seconds").unwrap_or(0);
+            if let Some(grace) = grace.filter(|grace| !(0..=*grace).contains(&asked)) {
+                let why = format!(
+                    "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                );
+                causes.invalid(here, &json!(asked), why);
+            }
+        }
         _ => {}
-    }
-}
-
-fn restart_policy(container: &Value, path: Path<'_>, causes: &mut Causes) {
-    let known = ["Always", "Never", "OnFailure"];
-    if tree::has(container, "restartPolicy")
-        && !known.contains(&tree::text(container, "restartPolicy"))
-    {
-        causes.not_supported(path.child("restartPolicy"), &container["restartPolicy"], &known);
     }
 }

@@ -75,13 +75,12 @@ pub fn validate_update(new: &Value, old: &Value, causes: &mut Causes) {
 }
 
 fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
-    let of_volumes = tree::list(spec, "volumes").iter();
-    let volumes: Vec<&str> = of_volumes.map(|volume| tree::text(volume, "name")).collect();
+    let volumes: Vec<&Value> = tree::list(spec, "volumes").iter().collect();
     let others = [tree::list(spec, "containers"), tree::list(spec, "initContainers")].concat();
     let all = tree::list(spec, LIST);
     for (at, container) in all.iter().enumerate() {
         let item = path.index(at);
-        containers::common(container, &volumes, item, causes);
+        containers::common(container, spec, &volumes, item, causes);
         containers::unique_name(container, &others, item, causes);
         containers::unique_name(container, &all[..at], item, causes);
         let target = tree::text(container, "targetContainerName");

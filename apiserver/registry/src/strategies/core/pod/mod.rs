@@ -5,17 +5,27 @@ mod cells;
 mod containers;
 mod defaults;
 mod ephemeral;
+mod mounts;
+mod projected;
 mod qos;
+mod resources;
+mod restart;
+mod scheduling;
+mod security;
 mod spec;
+mod status;
 mod update;
 mod volumes;
+mod warnings;
 
 use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
 pub use defaults::default_spec;
-pub use spec::{node_term as validate_node_term, validate_template, validate_tolerations};
+pub use scheduling::{node_term as validate_node_term, validate_tolerations};
+pub use spec::validate_template;
 pub use update::changed;
+pub use warnings::{of_claim as claim_warnings, of_name as name_warning, of_pod as pod_warnings};
 
 use crate::{
     cause::{Causes, Path},
@@ -34,9 +44,11 @@ impl Strategy for Pod {
 
     fn prepare_for_create(&self, object: &mut Value, cx: &Context<'_>) {
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(&object["spec"])});
+        let labels = object["metadata"]["labels"].clone();
         let spec = tree::child(object, "spec");
         tree::default(spec, "preemptionPolicy", "PreemptLowerPriority");
         tree::default(spec, "priority", 0);
+        scheduling::merge_label_keys(spec, &labels);
         if !tree::list(spec, "schedulingGates").is_empty() {
             let gated = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
@@ -68,7 +80,7 @@ impl Strategy for Pod {
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let (spec, path) = (&object["spec"], Path::Root.child("spec"));
-        spec::validate_pod(spec, path, causes);
+        spec::validate_pod(object, causes);
         if !tree::list(spec, "ephemeralContainers").is_empty() {
             causes.forbidden(path.child("ephemeralContainers"), "cannot be set on create");
         }
@@ -81,12 +93,22 @@ impl Strategy for Pod {
 
     fn validate_update(&self, sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         match sub {
-            "status" => update::validate_status(new, old, causes),
+            "status" => status::validate(new, old, causes),
             // `bind` checks all that it touches, and touches what an update may not.
             "binding" => {}
             "ephemeralcontainers" => ephemeral::validate_update(new, old, causes),
             _ => update::validate(new, old, causes),
         }
+    }
+
+    fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_some() || !sub.is_empty() {
+            return Vec::new();
+        }
+        let mut all: Vec<String> =
+            warnings::of_name(new, "the Pod's hostname").into_iter().collect();
+        all.extend(warnings::of_pod(new, Path::Root));
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

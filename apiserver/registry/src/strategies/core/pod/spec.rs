@@ -1,20 +1,27 @@
 //! Rules of a pod's specification, in a pod or in a template.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{containers, volumes};
+use super::{
+    containers, resources,
+    scheduling::{self, validate_tolerations},
+    security, volumes,
+};
 use crate::{
+    addresses,
     cause::{Causes, Path},
     metadata::{validate_annotations, validate_labels},
     names,
-    strategies::core::service_rules::is_address,
+    strategies::core::resource_names,
     tree,
 };
 
 const MAX_DEADLINE_SECONDS: i64 = i32::MAX as i64;
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;
-const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+const MOST_SEARCH_CHARACTERS: usize = 2048;
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Rules of a PodTemplateSpec.
 pub fn validate_template(template: &Value, path: Path<'_>, causes: &mut Causes) {
@@ -23,16 +30,20 @@ pub fn validate_template(template: &Value, path: Path<'_>, causes: &mut Causes) 
     validate_labels(&metadata["labels"], path.child("labels"), causes);
     validate_annotations(&metadata["annotations"], path.child("annotations"), causes);
     let (spec, here) = (&template["spec"], path.child("spec"));
-    validate_spec(spec, here, causes);
+    validate_spec(spec, "", here, causes);
+    host_network(spec, false, here, causes);
     if !tree::list(spec, "ephemeralContainers").is_empty() {
         let why = "ephemeral containers not allowed in pod template";
         causes.forbidden(here.child("ephemeralContainers"), why);
     }
 }
 
-/// Rules of a pod's own specification: names of images are exact there.
-pub fn validate_pod(spec: &Value, path: Path<'_>, causes: &mut Causes) {
-    validate_spec(spec, path, causes);
+/// Rules of a pod: more than a template's, because it will run as it is.
+pub fn validate_pod(pod: &Value, causes: &mut Causes) {
+    let (spec, path) = (&pod["spec"], Path::Root.child("spec"));
+    validate_spec(spec, tree::text(&pod["metadata"], "name"), path, causes);
+    host_network(spec, true, path, causes);
+    annotations(pod, causes);
     for list in ["containers", "initContainers"] {
         let here = path.child(list);
         for (at, container) in tree::list(spec, list).iter().enumerate() {
@@ -43,18 +54,62 @@ pub fn validate_pod(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             }
         }
     }
+    if tree::text(spec, "serviceAccountName").is_empty() {
+        no_tokens(spec, path.child("volumes"), causes);
+    }
+    let key = "terminationGracePeriodSeconds";
+    if tree::number(spec, key).is_some_and(|seconds| seconds < 0) {
+        causes.invalid(path.child(key), &spec[key], "must be greater than or equal to 0");
+    }
 }
 
-fn validate_spec(spec: &Value, path: Path<'_>, causes: &mut Causes) {
-    let volumes = volumes::validate(tree::list(spec, "volumes"), path.child("volumes"), causes);
+/// Without an account there is nobody whose token could be mounted.
+fn no_tokens(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+    for (at, volume) in tree::list(spec, "volumes").iter().enumerate() {
+        let volume_path = path.index(at);
+        let here = volume_path.child("projected");
+        let all = here.child("sources");
+        for (at, source) in tree::list(&volume["projected"], "sources").iter().enumerate() {
+            if tree::has(source, "serviceAccountToken") {
+                let why = "must not be specified when serviceAccountName is not set";
+                causes.forbidden(all.index(at).child("serviceAccountToken"), why);
+            }
+        }
+    }
+}
+
+/// Annotations that mean something for every pod.
+fn annotations(pod: &Value, causes: &mut Causes) {
+    let path = Path::Root.child("metadata");
+    let (all, here) = (&pod["metadata"]["annotations"], path.child("annotations"));
+    if tree::has(all, MIRROR) && tree::text(&pod["spec"], "nodeName").is_empty() {
+        let why = "must set spec.nodeName if mirror pod annotation is set";
+        causes.invalid(here.key(MIRROR), &all[MIRROR], why);
+    }
+    let cost = tree::text(all, DELETION_COST);
+    let sane = !cost.starts_with(['0', '+']) || cost == "0";
+    if tree::has(all, DELETION_COST) && !(sane && cost.parse::<i32>().is_ok()) {
+        causes.invalid_text(here.key(DELETION_COST), cost, "must be a 32bit integer");
+    }
+}
+
+/// `pod` is the pod's name; empty in a template.
+fn validate_spec(spec: &Value, pod: &str, path: Path<'_>, causes: &mut Causes) {
+    if !tree::has(spec, "terminationGracePeriodSeconds") {
+        causes.required(path.child("terminationGracePeriodSeconds"), "");
+    }
+    let volumes = tree::list(spec, "volumes");
+    let volumes = volumes::validate(volumes, pod, path.child("volumes"), causes);
+    resources::validate_claims(spec, path.child("resourceClaims"), causes);
     containers::validate(spec, &volumes, path.child("containers"), causes);
     containers::validate_init(spec, &volumes, path.child("initContainers"), causes);
+    resources::validate_pod(spec, path, causes);
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, causes);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     one_of(spec, "dnsPolicy", &policies, path, causes);
     validate_labels(&spec["nodeSelector"], path.child("nodeSelector"), causes);
-    host_network(spec, path, causes);
-    affinity(&spec["affinity"], path.child("affinity"), causes);
+    security::validate_pod(spec, path, causes);
+    scheduling::validate_affinity(&spec["affinity"], path.child("affinity"), causes);
     gates(spec, path, causes);
     named(spec, path, causes);
     dns(spec, path, causes);
@@ -68,7 +123,15 @@ fn validate_spec(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     if tree::has(spec, "preemptionPolicy") {
         one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, causes);
     }
-    spread(spec, path.child("topologySpreadConstraints"), causes);
+    let overhead = path.child("overhead");
+    for (name, amount) in tree::entries(spec, "overhead") {
+        resource_names::of_container(name, overhead.key(name), causes);
+        resource_names::amount(name, amount, overhead.key(name), causes);
+    }
+    scheduling::validate_spread(spec, path.child("topologySpreadConstraints"), causes);
+    security::host_process(spec, path, causes);
+    security::host_users(spec, path, causes);
+    security::of_system(spec, path, causes);
 }
 
 fn one_of(of: &Value, key: &str, known: &[&str], path: Path<'_>, causes: &mut Causes) {
@@ -79,7 +142,8 @@ fn one_of(of: &Value, key: &str, known: &[&str], path: Path<'_>, causes: &mut Ca
     }
 }
 
-fn host_network(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+/// On the host's network a port is the host's. In a template it may be left open.
+fn host_network(spec: &Value, in_pod: bool, path: Path<'_>, causes: &mut Causes) {
     if !tree::flag(spec, "hostNetwork") {
         return;
     }
@@ -88,10 +152,11 @@ fn host_network(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         let item = list.index(at);
         let ports = item.child("ports");
         for (at, port) in tree::list(container, "ports").iter().enumerate() {
-            let host_port = tree::number(port, "hostPort");
-            if host_port != tree::number(port, "containerPort") {
-                let why = "must match `hostPort` when `hostNetwork` is true";
-                causes.invalid(ports.index(at).child("containerPort"), &port["containerPort"], why);
+            let host_port = tree::number(port, "hostPort").unwrap_or(0);
+            let same = host_port == tree::number(port, "containerPort").unwrap_or(0);
+            if !same && (in_pod || host_port != 0) {
+                let why = "must match `containerPort` when `hostNetwork` is true";
+                causes.invalid(ports.index(at).child("hostPort"), &json!(host_port), why);
             }
         }
     }
@@ -104,6 +169,24 @@ fn named(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         if !name.is_empty() {
             causes.complaints(path.child(key), name, names::subdomain(name));
         }
+    }
+    let (account, name) =
+        (tree::text(spec, "serviceAccount"), tree::text(spec, "serviceAccountName"));
+    if account != name {
+        let why = format!("must be the same as serviceAccountName: {name:?}");
+        causes.invalid_text(path.child("deprecatedServiceAccount"), account, why);
+    }
+    let (name, here) = (tree::text(spec, "hostnameOverride"), path.child("hostnameOverride"));
+    if tree::has(spec, "hostnameOverride") {
+        for key in ["setHostnameAsFQDN", "hostNetwork"] {
+            if tree::flag(spec, key) {
+                causes.forbidden(here, format!("may not be specified when {key} is true"));
+            }
+        }
+        if name.len() > 64 {
+            causes.too_long(here, 64);
+        }
+        causes.complaints(here, name, names::subdomain(name));
     }
     for key in ["hostname", "subdomain"] {
         let name = tree::text(spec, key);
@@ -118,7 +201,7 @@ fn dns(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     let here = path.child("hostAliases");
     for (at, alias) in tree::list(spec, "hostAliases").iter().enumerate() {
         let item = here.index(at);
-        is_address(&alias["ip"], item.child("ip"), causes);
+        addresses::validate(&alias["ip"], item.child("ip"), causes);
         let all = item.child("hostnames");
         for (at, name) in tree::list(alias, "hostnames").iter().enumerate() {
             let name = name.as_str().unwrap_or_default();
@@ -140,18 +223,25 @@ fn dns(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         causes.invalid(list, &config["nameservers"], why);
     }
     for (at, server) in servers.iter().enumerate() {
-        is_address(server, list.index(at), causes);
+        addresses::validate(server, list.index(at), causes);
     }
     let (searches, list) = (tree::list(config, "searches"), here.child("searches"));
     if searches.len() > MOST_SEARCHES {
         let why = format!("must not have more than {MOST_SEARCHES} search paths");
         causes.invalid(list, &config["searches"], why);
     }
+    let characters = searches.iter().map(|one| one.as_str().map_or(0, str::len) + 1).sum::<usize>();
+    if characters.saturating_sub(1) > MOST_SEARCH_CHARACTERS {
+        let why = format!(
+            "must not have more than {MOST_SEARCH_CHARACTERS} characters (including spaces) in the search list"
+        );
+        causes.invalid(list, &config["searches"], why);
+    }
     for (at, search) in searches.iter().enumerate() {
         let domain = search.as_str().unwrap_or_default();
         if domain != "." {
             let bare = domain.strip_suffix('.').unwrap_or(domain);
-            causes.complaints(list.index(at), domain, names::subdomain(bare));
+            causes.complaints(list.index(at), bare, names::subdomain_with_underscore(bare));
         }
     }
     let list = here.child("options");
@@ -176,129 +266,5 @@ fn gates(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     for (at, gate) in tree::list(spec, "readinessGates").iter().enumerate() {
         let name = tree::text(gate, "conditionType");
         causes.complaints(here.index(at).child("conditionType"), name, names::qualified(name));
-    }
-}
-
-/// Rules of tolerations, of a pod or of an update of it.
-pub fn validate_tolerations(tolerations: &[Value], path: Path<'_>, causes: &mut Causes) {
-    for (at, toleration) in tolerations.iter().enumerate() {
-        let item = path.index(at);
-        let (key, operator) = (tree::text(toleration, "key"), tree::text(toleration, "operator"));
-        let (value, effect) = (tree::text(toleration, "value"), tree::text(toleration, "effect"));
-        if !key.is_empty() {
-            causes.complaints(item.child("key"), key, names::qualified(key));
-        } else if operator != "Exists" {
-            let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-            causes.invalid_text(item.child("operator"), operator, why);
-        }
-        if tree::has(toleration, "tolerationSeconds") && effect != "NoExecute" {
-            let why = "effect must be 'NoExecute' when `tolerationSeconds` is set";
-            causes.invalid_text(item.child("effect"), effect, why);
-        }
-        match operator {
-            "" | "Equal" => {
-                let complaints = names::label_value(value);
-                if !complaints.is_empty() {
-                    causes.invalid_text(item.child("operator"), value, complaints.join(";"));
-                }
-            }
-            "Exists" if !value.is_empty() => {
-                let why = "value must be empty when `operator` is 'Exists'";
-                causes.invalid_text(item.child("operator"), value, why);
-            }
-            "Exists" => {}
-            _ => {
-                let known = ["Equal", "Exists"];
-                causes.not_supported(item.child("operator"), &toleration["operator"], &known);
-            }
-        }
-        if !effect.is_empty() && !EFFECTS.contains(&effect) {
-            causes.not_supported(item.child("effect"), &toleration["effect"], &EFFECTS);
-        }
-    }
-}
-
-fn affinity(affinity: &Value, path: Path<'_>, causes: &mut Causes) {
-    let (node, here) = (&affinity["nodeAffinity"], path.child("nodeAffinity"));
-    let required = "requiredDuringSchedulingIgnoredDuringExecution";
-    if tree::has(node, required) {
-        let here = here.child(required);
-        let terms = tree::list(&node[required], "nodeSelectorTerms");
-        let all = here.child("nodeSelectorTerms");
-        if terms.is_empty() {
-            causes.required(all, "must have at least one node selector term");
-        }
-        for (at, term) in terms.iter().enumerate() {
-            node_term(term, all.index(at), causes);
-        }
-    }
-    let preferred = here.child("preferredDuringSchedulingIgnoredDuringExecution");
-    let list = tree::list(node, "preferredDuringSchedulingIgnoredDuringExecution");
-    for (at, term) in list.iter().enumerate() {
-        let item = preferred.index(at);
-        let weight = tree::number(term, "weight").unwrap_or(0);
-        if !(1..=100).contains(&weight) {
-            causes.invalid(
-                item.child("weight"),
-                &Value::from(weight),
-                "must be in the range 1-100",
-            );
-        }
-        node_term(&term["preference"], item.child("preference"), causes);
-    }
-}
-
-/// Rules of one term of a node selector.
-pub fn node_term(term: &Value, path: Path<'_>, causes: &mut Causes) {
-    for list in ["matchExpressions", "matchFields"] {
-        let all = path.child(list);
-        for (at, expression) in tree::list(term, list).iter().enumerate() {
-            let item = all.index(at);
-            let values = tree::list(expression, "values");
-            let operator = tree::text(expression, "operator");
-            match operator {
-                "In" | "NotIn" if values.is_empty() => {
-                    let why = "must be specified when `operator` is 'In' or 'NotIn'";
-                    causes.required(item.child("values"), why);
-                }
-                "Exists" | "DoesNotExist" if !values.is_empty() => {
-                    let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                    causes.forbidden(item.child("values"), why);
-                }
-                "Gt" | "Lt" if values.len() != 1 => {
-                    let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                    causes.required(item.child("values"), why);
-                }
-                "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-                _ => {
-                    let why = "not a valid selector operator";
-                    causes.invalid_text(item.child("operator"), operator, why);
-                }
-            }
-            let key = tree::text(expression, "key");
-            if list == "matchExpressions" {
-                causes.complaints(item.child("key"), key, names::qualified(key));
-            } else if key != "metadata.name" {
-                causes.invalid_text(item.child("key"), key, "not a valid field selector key");
-            }
-        }
-    }
-}
-
-fn spread(spec: &Value, path: Path<'_>, causes: &mut Causes) {
-    for (at, constraint) in tree::list(spec, "topologySpreadConstraints").iter().enumerate() {
-        let item = path.index(at);
-        let skew = tree::number(constraint, "maxSkew").unwrap_or(0);
-        if skew <= 0 {
-            causes.invalid(item.child("maxSkew"), &Value::from(skew), "must be greater than zero");
-        }
-        if tree::text(constraint, "topologyKey").is_empty() {
-            causes.required(item.child("topologyKey"), "can not be empty");
-        }
-        let known = ["DoNotSchedule", "ScheduleAnyway"];
-        if !known.contains(&tree::text(constraint, "whenUnsatisfiable")) {
-            let field = item.child("whenUnsatisfiable");
-            causes.not_supported(field, &constraint["whenUnsatisfiable"], &known);
-        }
     }
 }

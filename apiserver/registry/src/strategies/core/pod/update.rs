@@ -3,21 +3,23 @@
 
 use serde_json::Value;
 
-use super::spec::{self, validate_tolerations};
+use super::{scheduling::validate_tolerations, spec};
 use crate::{
     cause::{Causes, Path},
-    names, tree,
+    tree,
 };
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-/// Conditions that are not a controller's own, so their names have no domain.
-const SYSTEM_CONDITIONS: [&str; 3] = ["PodScheduled", "Ready", "Initialized"];
+/// Set by the agent that mirrors a manifest of its node.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// Rules of an update through the main resource.
 pub fn validate(new: &Value, old: &Value, causes: &mut Causes) {
     let (after, before) = (&new["spec"], &old["spec"]);
     let path = Path::Root.child("spec");
-    spec::validate_pod(after, path, causes);
+    spec::validate_pod(new, causes);
+    annotations_kept(new, old, causes);
     for list in ["containers", "initContainers"] {
         if tree::list(after, list).len() != tree::list(before, list).len() {
             return causes
@@ -34,9 +36,44 @@ pub fn validate(new: &Value, old: &Value, causes: &mut Causes) {
     }
 }
 
+/// Annotations that say what a pod runs under stay as they were.
+pub fn annotations_kept(new: &Value, old: &Value, causes: &mut Causes) {
+    let metadata = Path::Root.child("metadata");
+    let path = metadata.child("annotations");
+    let of = |pod: &Value, key: &str| pod["metadata"]["annotations"][key].clone();
+    for (key, before) in tree::entries(&old["metadata"], "annotations") {
+        if of(new, key) == *before {
+            continue;
+        }
+        if key.starts_with(APP_ARMOR) {
+            causes.forbidden(path.key(key), "may not remove or update AppArmor annotations");
+        }
+        if key == MIRROR {
+            causes.forbidden(path.key(key), "may not remove or update mirror pod annotation");
+        }
+    }
+    for (key, _) in tree::entries(&new["metadata"], "annotations") {
+        if !of(old, key).is_null() {
+            continue;
+        }
+        if key.starts_with(APP_ARMOR) {
+            causes.forbidden(path.key(key), "may not add AppArmor annotations");
+        }
+        if key == MIRROR {
+            causes.forbidden(path.key(key), "may not add mirror pod annotation");
+        }
+    }
+}
+
 /// It may be set, or brought nearer.
 fn deadline(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) -> bool {
     let of = |spec: &Value| tree::number(spec, "activeDeadlineSeconds");
+    let most = i64::from(i32::MAX);
+    if let Some(after) = of(new).filter(|after| !(0..=most).contains(after)) {
+        let why = format!("must be between 0 and {most}, inclusive");
+        causes.invalid(path, &Value::from(after), why);
+        return false;
+    }
     match (of(new), of(old)) {
         (Some(after), Some(before)) if after > before => {
             let why = "must be less than or equal to previous value";
@@ -127,46 +164,4 @@ pub fn changed(new: &Value, old: &Value) -> String {
             format!("- spec.{key}: {}\n+ spec.{key}: {}\n", old[key.as_str()], new[key.as_str()])
         });
     lines.collect()
-}
-
-/// Rules of an update through `/status`.
-pub fn validate_status(new: &Value, old: &Value, causes: &mut Causes) {
-    let (after, before) = (&new["status"], &old["status"]);
-    let path = Path::Root.child("status");
-    let conditions = path.child("conditions");
-    for (at, condition) in tree::list(after, "conditions").iter().enumerate() {
-        let kind = tree::text(condition, "type");
-        if !SYSTEM_CONDITIONS.contains(&kind) {
-            causes.complaints(conditions.index(at).child("Type"), kind, names::qualified(kind));
-        }
-    }
-    let nominated = tree::text(after, "nominatedNodeName");
-    if !nominated.is_empty() && nominated != tree::text(before, "nominatedNodeName") {
-        causes.complaints(path.child("nominatedNodeName"), nominated, names::subdomain(nominated));
-    }
-    if !tree::same(&after["qosClass"], &before["qosClass"]) {
-        causes.immutable(path.child("qosClass"), &after["qosClass"]);
-    }
-    stays_terminated(new, old, path.child("containerStatuses"), causes);
-}
-
-/// Where nothing restarts a container, what has ended stays ended.
-fn stays_terminated(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
-    let policy = tree::text(&old["spec"], "restartPolicy");
-    if policy == "Always" {
-        return;
-    }
-    for before in tree::list(&old["status"], "containerStatuses") {
-        let ended = &before["state"]["terminated"];
-        let failed = tree::number(ended, "exitCode").unwrap_or(0) != 0;
-        if ended.is_null() || (failed && policy == "OnFailure") {
-            continue;
-        }
-        for (at, after) in tree::list(&new["status"], "containerStatuses").iter().enumerate() {
-            if after["name"] == before["name"] && after["state"]["terminated"].is_null() {
-                let why = "may not be transitioned to non-terminated state";
-                causes.forbidden(path.index(at).child("state"), why);
-            }
-        }
-    }
 }
