@@ -131,7 +131,8 @@ fn endpoints_namespace(of: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn flocker(of: &Value, path: Path<'_>, causes: &mut Causes) {
+/// Of a pod's volume or a PersistentVolume.
+pub fn flocker(of: &Value, path: Path<'_>, causes: &mut Causes) {
     let (name, uuid) = (tree::text(of, "datasetName"), tree::text(of, "datasetUUID"));
     if name.is_empty() && uuid.is_empty() {
         causes.required(path, "one of datasetName and datasetUUID is required");
@@ -145,7 +146,8 @@ fn flocker(of: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn quobyte(of: &Value, path: Path<'_>, causes: &mut Causes) {
+/// Of a pod's volume or a PersistentVolume.
+pub fn quobyte(of: &Value, path: Path<'_>, causes: &mut Causes) {
     let why = "must be a host:port pair or multiple pairs separated by commas";
     let registry = tree::text(of, "registry");
     if registry.is_empty() {

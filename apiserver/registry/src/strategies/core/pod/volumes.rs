@@ -7,7 +7,14 @@ use crate::{
     cause::{Causes, Path},
     metadata::{validate_annotations, validate_labels},
     names,
-    strategies::core::{resource_names::quantity, volume_claim},
+    strategies::{
+        common::driver_name,
+        core::{
+            resource_names::quantity,
+            volume_claim,
+            volume_sources::{flocker, quobyte},
+        },
+    },
     tree,
 };
 
@@ -205,33 +212,8 @@ fn others(volume: &Value, kind: &str, here: Path<'_>, path: Path<'_>, causes: &m
 /// Sources of storage that left the tree, and still have their rules.
 fn legacy(of: &Value, kind: &str, here: Path<'_>, causes: &mut Causes) {
     match kind {
-        "flocker" => {
-            let (name, uuid) = (tree::text(of, "datasetName"), tree::text(of, "datasetUUID"));
-            if name.is_empty() && uuid.is_empty() {
-                causes.required(here, "one of datasetName and datasetUUID is required");
-            }
-            if !name.is_empty() && !uuid.is_empty() {
-                let why = "datasetName and datasetUUID can not be specified simultaneously";
-                causes.invalid_text(here, "resource", why);
-            }
-            if name.contains('/') {
-                causes.invalid_text(here.child("datasetName"), name, "must not contain '/'");
-            }
-        }
-        "quobyte" => {
-            let why = "must be a host:port pair or multiple pairs separated by commas";
-            let registry = tree::text(of, "registry");
-            if registry.is_empty() {
-                causes.required(here.child("registry"), why);
-            } else if tree::text(of, "tenant").len() >= 65 {
-                let why = "must be a UUID and may not exceed a length of 64 characters";
-                causes.required(here.child("tenant"), why);
-            } else {
-                for _ in registry.split(',').filter(|pair| !pair.contains(':')) {
-                    causes.invalid_text(here.child("registry"), registry, why);
-                }
-            }
-        }
+        "flocker" => flocker(of, here, causes),
+        "quobyte" => quobyte(of, here, causes),
         "fc" => fibre_channel(of, here, causes),
         "flexVolume" => {
             let options = here.child("options");
@@ -393,17 +375,6 @@ fn csi(of: &Value, here: Path<'_>, causes: &mut Causes) {
             causes.complaints(here.child("name"), name, names::subdomain(name));
         }
     }
-}
-
-/// The name of a CSI driver.
-pub fn driver_name(name: &str, path: Path<'_>, causes: &mut Causes) {
-    if name.is_empty() {
-        return causes.required(path, "");
-    }
-    if name.len() > 63 {
-        causes.too_long(path, 63);
-    }
-    causes.complaints(path, name, names::subdomain(&name.to_ascii_lowercase()));
 }
 
 fn ephemeral(volume: &Value, pod: &str, path: Path<'_>, causes: &mut Causes) {
