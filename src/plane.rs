@@ -14,7 +14,6 @@ use windlass_apiserver_access::{
     Admission, AdmissionOptions, Authenticator, Authorizer, Tokens, User,
     pki::{self, Authority, KUBELET_CLIENT},
 };
-use windlass_apiserver_registry::Registry;
 use windlass_apiserver_schema::Descriptions;
 use windlass_apiserver_server::{ApiServer, Config};
 use windlass_apiserver_store::{EtcdStore, SledStore, Store};
@@ -89,7 +88,6 @@ impl ControlPlane {
         let authenticator = Authenticator::new(authority.certificate_der().clone(), clock.clone());
         let server = ApiServer::start(Config {
             store: open_store(args).await?,
-            registry: Arc::new(Registry::builtin()),
             clock: clock.clone(),
             rng: rng.clone(),
             authenticator: authenticator.with_tokens(Arc::new(tokens)),

@@ -37,7 +37,7 @@ pub fn apply(
     if tree::has(&config["metadata"], "managedFields") {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    let root = root_of(kind);
+    let root = kind.ownership();
     check(config, root, "").map_err(|Untyped(why)| {
         let metadata = &config["metadata"];
         let (namespace, name) = (tree::text(metadata, "namespace"), tree::text(metadata, "name"));
@@ -106,14 +106,10 @@ fn keep_time(object: &mut Value, last: Option<&Value>, by: Manager<'_>) {
     entries.sort_by(order);
 }
 
-fn root_of(kind: &Kind) -> Ownership {
-    kind.schema().map_or(Ownership::Open, Ownership::Struct)
-}
-
 /// The fields that a config asks for, without what no client owns and what this subresource doesn't
 /// write.
 fn wanted_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
-    let mut wanted = fields_of(config, root_of(kind));
+    let mut wanted = fields_of(config, kind.ownership());
     let separation = kind.strategy.separation();
     let has_status = matches!(separation, Separation::Status | Separation::StatusAndGeneration);
     wanted.children.retain(|key, _| match (key.as_str(), by.subresource) {
@@ -140,7 +136,7 @@ fn prune(
     last: &FieldSet,
     wanted: &FieldSet,
     others: &[Value],
-    root: Ownership,
+    root: Ownership<'_>,
 ) -> Value {
     let last = with_named(last, root);
     let all = with_named(&fields_of(merged, root), root);
@@ -209,7 +205,7 @@ fn handed_over(kind: &Kind, live: &Value) -> FieldSet {
     let said = live["metadata"]["annotations"].get(LAST_APPLIED).and_then(Value::as_str);
     let config = said.and_then(|said| serde_json::from_str::<Value>(said).ok());
     let Some(config) = config.filter(Value::is_object) else { return FieldSet::default() };
-    let root = root_of(kind);
+    let root = kind.ownership();
     let mut fields = fields_of(&config, root);
     let drifted = Delta::between(kind, &merge(live, &config, root), live, "");
     fields.subtract(&drifted.changed);

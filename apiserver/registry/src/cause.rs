@@ -25,6 +25,26 @@ impl Causes {
         self.0.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Cause> {
+        self.0.iter()
+    }
+
+    /// Takes back what was found since there were so many.
+    pub fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// Puts what was found since there were so many into the order of its text.
+    pub fn sort_from(&mut self, len: usize) {
+        if let Some(found) = self.0.get_mut(len..) {
+            found.sort_by_cached_key(|cause| format!("{}: {}", cause.field, cause.message));
+        }
+    }
+
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
@@ -43,6 +63,16 @@ impl Causes {
 
     pub fn invalid_text(&mut self, path: Path<'_>, value: &str, detail: impl AsRef<str>) {
         self.push("FieldValueInvalid", format!("Invalid value: {value:?}"), path, detail);
+    }
+
+    /// The value is of another type than it must be.
+    pub fn type_invalid(&mut self, path: Path<'_>, value: &Value, detail: impl AsRef<str>) {
+        self.push("FieldValueTypeInvalid", format!("Invalid value: {}", show(value)), path, detail);
+    }
+
+    /// Something went wrong that isn't the client's fault.
+    pub fn internal(&mut self, path: Path<'_>, detail: impl AsRef<str>) {
+        self.push("InternalError", "Internal error".to_owned(), path, detail);
     }
 
     pub fn not_supported(&mut self, path: Path<'_>, value: &Value, supported: &[&str]) {
@@ -72,6 +102,11 @@ impl Causes {
     pub fn duplicate_of(&mut self, path: Path<'_>, value: &Value, detail: &str) {
         let what = format!("Duplicate value: {}", show(value));
         self.push("FieldValueDuplicate", what, path, detail);
+    }
+
+    /// As `duplicate`, where the value would say nothing.
+    pub fn duplicate_whole(&mut self, path: Path<'_>) {
+        self.push("FieldValueDuplicate", "Duplicate value".to_owned(), path, "");
     }
 
     pub fn not_found(&mut self, path: Path<'_>, value: &Value) {

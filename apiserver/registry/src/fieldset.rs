@@ -150,7 +150,7 @@ impl Delta {
     /// Compares two states of an object (`old` null on create) as a write through `sub` is recorded:
     /// without what that write resets.
     pub fn between(kind: &Kind, old: &Value, new: &Value, sub: &str) -> Self {
-        let root = kind.schema().map_or(Ownership::Open, Ownership::Struct);
+        let root = kind.ownership();
         let separation = kind.strategy.separation();
         let resets_status = sub.is_empty()
             && matches!(separation, Separation::Status | Separation::StatusAndGeneration);
@@ -182,7 +182,13 @@ impl Delta {
     }
 
     /// Compares what stands at one path element.
-    fn step(&mut self, element: String, old: Option<&Value>, new: Option<&Value>, as_: Ownership) {
+    fn step(
+        &mut self,
+        element: String,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        as_: Ownership<'_>,
+    ) {
         if old == new {
             return;
         }
@@ -197,11 +203,11 @@ impl Delta {
         self.absorb(element, inner);
     }
 
-    fn walk(&mut self, old: Option<&Value>, new: Option<&Value>, as_: Ownership) {
+    fn walk(&mut self, old: Option<&Value>, new: Option<&Value>, as_: Ownership<'_>) {
         match as_ {
             Ownership::Items(field) => {
                 let (before, after) = (items(old, field), items(new, field));
-                let item = Ownership::of_shape(&field.shape);
+                let item = field.item();
                 for (key, value) in &after {
                     self.step(key.clone(), before.get(key).copied(), Some(value), item);
                 }
@@ -237,11 +243,15 @@ impl Delta {
     }
 }
 
-type Member<'a> = (&'a str, Option<&'a Value>, Option<&'a Value>, Ownership);
+type Member<'a, 'o> = (&'a str, Option<&'a Value>, Option<&'a Value>, Ownership<'o>);
 
 /// The members of either object that differ. What an absent member counts as holds only inside an
 /// object that is there.
-fn members<'a>(old: Option<&'a Value>, new: Option<&'a Value>, as_: Ownership) -> Vec<Member<'a>> {
+fn members<'a, 'o>(
+    old: Option<&'a Value>,
+    new: Option<&'a Value>,
+    as_: Ownership<'o>,
+) -> Vec<Member<'a, 'o>> {
     let present = |of: Option<&'a Value>, key: &str| {
         of.and_then(|of| of.get(key)).filter(|value| !value.is_null())
     };

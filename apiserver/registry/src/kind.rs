@@ -8,7 +8,7 @@ use serde_json::Value;
 use windlass_apiserver_schema::Type;
 use windlass_sdk_meta::{Encoded, GroupResource, GroupVersionKind, GroupVersionResource, Object};
 
-use crate::{computed::Computed, strategy::Strategy};
+use crate::{computed::Computed, ownership::Ownership, strategy::Strategy};
 
 type Text = Cow<'static, str>;
 
@@ -40,6 +40,8 @@ pub struct Kind {
     pub virtual_only: bool,
     /// Nothing in this version acts on what objects of this kind say: writes warn of it.
     pub inert: bool,
+    /// What every answer about this kind warns of: its version goes out of use.
+    pub warning: Option<Text>,
     /// Objects are made from what nodes tell when somebody asks.
     pub computed: Option<Arc<dyn Computed>>,
     pub strategy: Arc<dyn Strategy>,
@@ -82,6 +84,7 @@ pub struct Column {
     pub data_type: Text,
     /// `name` for the object's name, else empty.
     pub format: Text,
+    pub description: Text,
     pub priority: i32,
 }
 
@@ -139,8 +142,11 @@ impl Kind {
         self.subresources.iter().find(|sub| sub.name == name)
     }
 
+    /// A verb is served. Of a kind on its way out, discovery offers less than that.
     pub fn has_verb(&self, verb: &str) -> bool {
+        let hidden = || ["create", "update", "patch"].contains(&verb);
         self.verbs.iter().any(|known| known == verb)
+            || (hidden() && self.strategy.refuses_new().is_some())
     }
 
     /// The facts about the stored form's fields; None for kinds that the facts table lacks.
@@ -151,6 +157,28 @@ impl Kind {
             &storage.version,
             &self.kind,
         )
+    }
+
+    /// The kind came at run time.
+    pub fn is_custom(&self) -> bool {
+        self.strategy.owned().is_some()
+    }
+
+    /// How the fields of an object are owned.
+    pub fn ownership(&self) -> Ownership<'_> {
+        match self.strategy.owned() {
+            Some(owned) => owned.ownership(),
+            None => self.schema().map_or(Ownership::Open, Ownership::Struct),
+        }
+    }
+
+    /// A stored object as this row shows it.
+    pub fn tree_of(&self, object: &Object) -> Value {
+        let mut tree = object.tree();
+        if !self.strategy.serves_stored(object) {
+            self.strategy.read_stored(&mut tree);
+        }
+        tree
     }
 
     /// The stored path of a selector's label as requests to `group` may write it; None where the

@@ -55,7 +55,8 @@ pub fn record(
     let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
     if !delta.is_empty() {
         let api_version = api_version_of(kind);
-        take(&mut entries, &delta, by, &api_version, &format_time(now));
+        let any_version = kind.is_custom();
+        take(&mut entries, &delta, by, (&api_version, any_version), &format_time(now));
         merge_oldest(&mut entries);
         entries.sort_by(order);
     }
@@ -120,10 +121,17 @@ fn is_readable(entry: &Value) -> bool {
 }
 
 /// Moves the fields of the delta to the writer.
-fn take(entries: &mut Vec<Value>, delta: &Delta, by: Manager<'_>, api_version: &str, now: &str) {
+/// Versions of a custom kind are of one form.
+fn take(
+    entries: &mut Vec<Value>,
+    delta: &Delta,
+    by: Manager<'_>,
+    (api_version, any_version): (&str, bool),
+    now: &str,
+) {
     let mut own = None;
     entries.retain_mut(|entry| {
-        if tree::text(entry, "apiVersion") != api_version {
+        if !any_version && tree::text(entry, "apiVersion") != api_version {
             return true;
         }
         if is_of(entry, by) {

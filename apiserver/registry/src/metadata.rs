@@ -38,11 +38,11 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);
-    standard_finalizers(metadata, path, causes);
+    standard_finalizers(kind, metadata, path, causes);
 }
 
 /// Rules of a change of metadata.
-pub fn validate_update(_kind: &Kind, new: &Value, old: &Value, causes: &mut Causes) {
+pub fn validate_update(kind: &Kind, new: &Value, old: &Value, causes: &mut Causes) {
     let path = Path::Root.child("metadata");
     let (metadata, before) = (&new["metadata"], &old["metadata"]);
     if tree::has(before, "deletionTimestamp") {
@@ -58,7 +58,16 @@ pub fn validate_update(_kind: &Kind, new: &Value, old: &Value, causes: &mut Caus
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);
-    standard_finalizers(metadata, path, causes);
+    standard_finalizers(kind, metadata, path, causes);
+}
+
+/// Rules of the metadata of an object inside of another one.
+pub fn validate_part(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    if let name @ ("." | "..") = tree::text(metadata, "name") {
+        causes.complaints(path.child("name"), name, names::path_segment(name));
+    }
+    parts(metadata, path, causes);
+    finalizers(metadata, path, causes);
 }
 
 /// Labels of any object or template.
@@ -127,8 +136,12 @@ fn finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-/// A new object's finalizers without a domain are those that the system knows.
-fn standard_finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+/// Finalizers without a domain are those that the system knows. Those of custom kinds are only warned
+/// of, and their definitions have one of upstream's that it doesn't count among them.
+fn standard_finalizers(kind: &Kind, metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    if kind.is_custom() || kind.storage().group == "apiextensions.k8s.io" {
+        return;
+    }
     let path = path.child("finalizers");
     let all = tree::list(metadata, "finalizers").iter().filter_map(Value::as_str);
     for (at, finalizer) in all.enumerate() {

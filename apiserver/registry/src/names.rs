@@ -57,6 +57,16 @@ pub fn label(text: &str) -> Vec<String> {
     found
 }
 
+/// RFC 1035 label: as 1123's, but it begins with a letter.
+pub fn label_1035(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 63, "characters");
+    if !is_label(text) || !text.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
+        let help = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
+        found.push(wrong(help, "[a-z]([-a-z0-9]*[a-z0-9])?", &["my-name", "abc-123"]));
+    }
+    found
+}
+
 /// RFC 1123 subdomain.
 pub fn subdomain(text: &str) -> Vec<String> {
     subdomain_in(text, "characters")
@@ -86,16 +96,6 @@ pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
         let label = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
         let form = format!(r"{label}(\.{label})*");
         found.push(wrong(help, &form, &["example.com"]));
-    }
-    found
-}
-
-/// RFC 1035 label: as `label`, and it begins with a letter.
-pub fn label_1035(text: &str) -> Vec<String> {
-    let mut found = too_long(text, 63, "characters");
-    if !is_label(text) || !text.starts_with(|first: char| first.is_ascii_lowercase()) {
-        let help = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
-        found.push(wrong(help, "[a-z]([-a-z0-9]*[a-z0-9])?", &["my-name", "abc-123"]));
     }
     found
 }

@@ -261,6 +261,7 @@ fn row(
         returns_deleted: flags.returns_deleted,
         virtual_only: false,
         inert: flags.inert,
+        warning: None,
         computed: None,
         strategy: Arc::new(strategy),
     })
@@ -278,6 +279,7 @@ fn computed(
         name: name.into(),
         data_type: "string".into(),
         format: format.into(),
+        description: "".into(),
         priority: 0,
     };
     Kind {
@@ -303,6 +305,7 @@ fn computed(
         returns_deleted: false,
         virtual_only: true,
         inert: false,
+        warning: None,
         computed: Some(Arc::new(strategy)),
         strategy: Arc::new(strategy),
     }
@@ -323,6 +326,7 @@ fn columns(facts: &'static ResourceFacts) -> Vec<Column> {
         name: column.name.into(),
         data_type: column.ty.into(),
         format: column.format.into(),
+        description: "".into(),
         priority: column.priority,
     });
     columns.collect()

@@ -12,9 +12,14 @@ use crate::{
     tree,
 };
 
-/// The view of an object (with `resourceVersion`); None where the kind has no `/scale`.
-pub fn read(kind: &Kind, object: &Value) -> Option<Value> {
-    let paths = kind.strategy.scale()?;
+/// The view of an object (with `resourceVersion`). Errors: 404 where the kind has no `/scale`, 500
+/// where an object of a custom kind has no replicas.
+pub fn read(kind: &Kind, object: &Value) -> Result<Value, Status> {
+    let paths = kind.strategy.scale().ok_or_else(Status::unknown_path)?;
+    if kind.is_custom() && tree::at(object, paths.spec_replicas).is_null() {
+        let why = format!("the spec replicas field \".{}\" does not exist", paths.spec_replicas);
+        return Err(Status::internal(why));
+    }
     let from = &object["metadata"];
     let mut metadata = json!({});
     for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -31,12 +36,14 @@ pub fn read(kind: &Kind, object: &Value) -> Option<Value> {
     let selector = match tree::at(object, paths.selector) {
         // A ReplicationController's: labels, all of which a pod has.
         labels if paths.plain_selector => selector_text(&json!({"matchLabels": labels})),
+        // A custom kind's is a text already.
+        Value::String(text) => text.clone(),
         selector => selector_text(selector),
     };
     if !selector.is_empty() {
         tree::set(&mut status, "selector", selector);
     }
-    Some(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+    Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
         "spec": spec, "status": status}))
 }
 
@@ -63,7 +70,8 @@ pub fn write(kind: &Kind, object: &mut Value, scale: &Value) -> Result<(), Statu
         let kind = GroupVersionKind::new("autoscaling", "v1", "Scale");
         return Err(Status::invalid(&kind, name, causes.into_vec()));
     }
-    let (parent, leaf) = spec_replicas.split_once('.').unwrap_or(("spec", spec_replicas));
-    tree::set(tree::child(object, parent), leaf, replicas);
+    let (parents, leaf) = spec_replicas.rsplit_once('.').unwrap_or(("spec", spec_replicas));
+    let parent = parents.split('.').fold(object, tree::child);
+    tree::set(parent, leaf, replicas);
     Ok(())
 }

@@ -107,7 +107,9 @@ impl Kind {
             tree::set(metadata, "generation", 1);
         }
         let has_status = matches!(separation, Separation::Status | Separation::StatusAndGeneration);
-        if has_status && !self.strategy.status_on_create() {
+        if has_status && self.is_custom() {
+            tree::remove(object, "status");
+        } else if has_status && !self.strategy.status_on_create() {
             tree::set(object, "status", json!({}));
         }
         self.strategy.prepare_for_create(object, cx);
@@ -135,7 +137,7 @@ impl Kind {
         let counts = matches!(separation, Separation::StatusAndGeneration | Separation::Generation);
         // A binding is no change of what its user wants.
         let wishes = sub != "status" && sub != "binding";
-        if counts && wishes && differs_outside_status(new, old) {
+        if counts && wishes && differs_outside_metadata(new, old, has_status) {
             let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
             tree::set(&mut new["metadata"], "generation", generation + 1);
         }
@@ -260,9 +262,11 @@ fn keep_but_status(new: &mut Value, old: &Value) {
     tree::object(new).extend(status.map(|value| ("status".to_owned(), value)));
 }
 
-/// Something besides metadata and status changed.
-fn differs_outside_status(new: &Value, old: &Value) -> bool {
-    let skip = |key: &str| ["metadata", "status", "apiVersion", "kind"].contains(&key);
+/// Something besides metadata, and besides a status that is kept apart, changed.
+fn differs_outside_metadata(new: &Value, old: &Value, has_status: bool) -> bool {
+    let skip = |key: &str| {
+        ["metadata", "apiVersion", "kind"].contains(&key) || (has_status && key == "status")
+    };
     let keys = |of: &Value| -> Vec<String> {
         of.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
     };

@@ -4,9 +4,9 @@
 use std::fmt;
 
 use serde_json::Value;
-use windlass_sdk_meta::{Rng, Timestamp};
+use windlass_sdk_meta::{Object, Rng, Timestamp};
 
-use crate::{cause::Causes, kind::GroupVersion, names::NameRule, table::Cells};
+use crate::{cause::Causes, kind::GroupVersion, names::NameRule, ownership::Owned, table::Cells};
 
 /// The particular rules of one kind.
 pub trait Strategy: Send + Sync + fmt::Debug {
@@ -97,9 +97,51 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     }
 
     /// Paths of the replica count and the pod selector where the kind has `/scale`.
-    fn scale(&self) -> Option<ScalePaths> {
+    fn scale(&self) -> Option<ScalePaths<'_>> {
         None
     }
+
+    /// Rules take so long that they are not looked at on a thread that serves.
+    fn is_slow(&self) -> bool {
+        false
+    }
+
+    /// How fields are owned of a kind whose type came at run time; None: the facts table knows it.
+    fn owned(&self) -> Option<&Owned> {
+        None
+    }
+
+    /// Holds a body to a type that came at run time: what it doesn't know goes, and is named. Errors:
+    /// why the body can't be of this kind.
+    fn coerce(&self, _object: &mut Value) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+
+    /// The strategy itself, for whoever made it to find it again.
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+
+    /// Why no object is made any more, while those that there are may still be changed.
+    fn refuses_new(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The row isn't in the table any more: nothing is written by it.
+    fn is_replaced(&self) -> bool {
+        false
+    }
+
+    /// The stored bytes are what readers of this row get.
+    fn serves_stored(&self, _object: &Object) -> bool {
+        true
+    }
+
+    /// Makes of a stored object what readers of this row get.
+    fn read_stored(&self, _object: &mut Value) {}
+
+    /// Makes of an object of this row what is stored.
+    fn to_stored(&self, _object: &mut Value) {}
 }
 
 /// Time, chance and the requester, as the stages hand them to strategies.
@@ -126,11 +168,11 @@ pub enum Separation {
 
 /// Where `/scale` finds its values (dotted paths).
 #[derive(Clone, Copy, Debug)]
-pub struct ScalePaths {
-    pub spec_replicas: &'static str,
-    pub status_replicas: &'static str,
-    /// A `metav1.LabelSelector`, or a map of labels where `plain_selector` is set.
-    pub selector: &'static str,
+pub struct ScalePaths<'a> {
+    pub spec_replicas: &'a str,
+    pub status_replicas: &'a str,
+    /// A `metav1.LabelSelector`, a text, or a map of labels where `plain_selector` is set.
+    pub selector: &'a str,
     pub plain_selector: bool,
 }
 

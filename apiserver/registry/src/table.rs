@@ -35,7 +35,7 @@ impl Kind {
     pub fn column_definitions(&self) -> Value {
         let columns = self.columns.iter().map(|column| {
             json!({"name": column.name, "type": column.data_type, "format": column.format,
-                "description": "", "priority": column.priority})
+                "description": column.description, "priority": column.priority})
         });
         columns.collect()
     }

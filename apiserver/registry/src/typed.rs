@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
-use windlass_apiserver_schema::Field;
 
 use crate::{
     fieldset::{FieldSet, step_text},
-    ownership::{Ownership, element},
+    ownership::Ownership,
 };
 
 /// A tree that is none of its type; the text says where and why.
@@ -16,15 +15,15 @@ use crate::{
 pub struct Untyped(pub String);
 
 /// All that a tree names: its leaves, and the items and entries on the way to them.
-pub fn fields_of(tree: &Value, as_: Ownership) -> FieldSet {
+pub fn fields_of(tree: &Value, as_: Ownership<'_>) -> FieldSet {
     let mut set = FieldSet::default();
     match (as_, tree) {
         (Ownership::Items(field), Value::Array(items)) => {
-            let item_as = Ownership::of_shape(&field.shape);
+            let item_as = field.item();
             for item in items {
                 let mut inner = fields_of(item, item_as);
                 inner.member = true;
-                set.children.insert(element(item, field), inner);
+                set.children.insert(field.element(item), inner);
             }
         }
         (Ownership::Set, Value::Array(items)) => {
@@ -32,12 +31,12 @@ pub fn fields_of(tree: &Value, as_: Ownership) -> FieldSet {
                 set.children.insert(format!("v:{item}"), leaf());
             }
         }
-        (Ownership::Struct(_) | Ownership::Map(_) | Ownership::Open, Value::Object(map)) => {
+        (as_, Value::Object(map)) if as_.has_members() => {
             for (key, value) in map {
                 let (own, _) = as_.member(key);
                 let mut inner = fields_of(value, own);
                 let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                inner.member |= is_empty || !is_named(as_, key);
+                inner.member |= is_empty || !as_.is_named(key);
                 if inner.holds() {
                     set.children.insert(format!("f:{key}"), inner);
                 }
@@ -52,17 +51,12 @@ fn leaf() -> FieldSet {
     FieldSet { member: true, ..FieldSet::default() }
 }
 
-/// The member is a field of a struct, not an entry of a map.
-fn is_named(as_: Ownership, key: &str) -> bool {
-    matches!(as_, Ownership::Struct(of) if of.field(key).is_some())
-}
-
 /// The set with every named field on the way to its members.
-pub fn with_named(set: &FieldSet, as_: Ownership) -> FieldSet {
+pub fn with_named(set: &FieldSet, as_: Ownership<'_>) -> FieldSet {
     let step = |(path, child): (&String, &FieldSet)| {
         let (own, named) = match (path.strip_prefix("f:"), as_) {
-            (Some(key), _) => (as_.member(key).0, is_named(as_, key)),
-            (None, Ownership::Items(field)) => (Ownership::of_shape(&field.shape), false),
+            (Some(key), _) => (as_.member(key).0, as_.is_named(key)),
+            (None, Ownership::Items(field)) => (field.item(), false),
             (None, _) => (Ownership::Whole, false),
         };
         let mut inner = with_named(child, own);
@@ -74,21 +68,17 @@ pub fn with_named(set: &FieldSet, as_: Ownership) -> FieldSet {
 
 /// `config` over `live`: what both have is merged as far down as it is owned in parts. Nulls stay:
 /// they say that nothing is wanted there.
-pub fn merge(live: &Value, config: &Value, as_: Ownership) -> Value {
+pub fn merge(live: &Value, config: &Value, as_: Ownership<'_>) -> Value {
     match (as_, live, config) {
         (Ownership::Items(field), Value::Array(live), Value::Array(config)) => {
-            let item_as = Ownership::of_shape(&field.shape);
-            Value::Array(merge_lists(live, config, &|item| element(item, field), item_as))
+            let item_as = field.item();
+            Value::Array(merge_lists(live, config, &|item| field.element(item), item_as))
         }
         (Ownership::Set, Value::Array(live), Value::Array(config)) => {
             let element = |item: &Value| item.to_string();
             Value::Array(merge_lists(live, config, &element, Ownership::Whole))
         }
-        (
-            Ownership::Struct(_) | Ownership::Map(_) | Ownership::Open,
-            Value::Object(live),
-            Value::Object(config),
-        ) => {
+        (as_, Value::Object(live), Value::Object(config)) if as_.has_members() => {
             let mut merged = live.clone();
             for (key, value) in config {
                 let value = match live.get(key) {
@@ -108,7 +98,7 @@ fn merge_lists(
     live: &[Value],
     config: &[Value],
     element: &dyn Fn(&Value) -> String,
-    item_as: Ownership,
+    item_as: Ownership<'_>,
 ) -> Vec<Value> {
     let live: Vec<(String, &Value)> = live.iter().map(|item| (element(item), item)).collect();
     let config: Vec<(String, &Value)> = config.iter().map(|item| (element(item), item)).collect();
@@ -136,8 +126,8 @@ fn merge_lists(
 }
 
 /// The tree without the members of a set, and without what is empty then.
-pub fn without(tree: &Value, set: &FieldSet, as_: Ownership) -> Value {
-    let keep = |path: String, value: &Value, own: Ownership| match set.children.get(&path) {
+pub fn without(tree: &Value, set: &FieldSet, as_: Ownership<'_>) -> Value {
+    let keep = |path: String, value: &Value, own: Ownership<'_>| match set.children.get(&path) {
         None => Some(value.clone()),
         Some(inner) if inner.member => None,
         Some(inner) => {
@@ -147,8 +137,8 @@ pub fn without(tree: &Value, set: &FieldSet, as_: Ownership) -> Value {
     };
     match (as_, tree) {
         (Ownership::Items(field), Value::Array(items)) => {
-            let own = Ownership::of_shape(&field.shape);
-            let left = items.iter().filter_map(|item| keep(element(item, field), item, own));
+            let own = field.item();
+            let left = items.iter().filter_map(|item| keep(field.element(item), item, own));
             some_list(left.collect())
         }
         (Ownership::Set, Value::Array(items)) => {
@@ -156,7 +146,7 @@ pub fn without(tree: &Value, set: &FieldSet, as_: Ownership) -> Value {
                 items.iter().filter_map(|item| keep(format!("v:{item}"), item, Ownership::Whole));
             some_list(left.collect())
         }
-        (Ownership::Struct(_) | Ownership::Map(_) | Ownership::Open, Value::Object(map)) => {
+        (as_, Value::Object(map)) if as_.has_members() => {
             let left = map.iter().filter_map(|(key, value)| {
                 keep(format!("f:{key}"), value, as_.member(key).0).map(|left| (key.clone(), left))
             });
@@ -173,18 +163,18 @@ fn some_list(items: Vec<Value>) -> Value {
 
 /// Refuses a tree with fields that its type doesn't have, or whose keyed lists or sets name an item
 /// twice or leave out a key.
-pub fn check(tree: &Value, as_: Ownership, at: &str) -> Result<(), Untyped> {
+pub fn check(tree: &Value, as_: Ownership<'_>, at: &str) -> Result<(), Untyped> {
     match (as_, tree) {
         (Ownership::Items(field), Value::Array(items)) => {
-            let item_as = Ownership::of_shape(&field.shape);
+            let item_as = field.item();
             let mut seen = BTreeSet::new();
             for (n, item) in items.iter().enumerate() {
-                if let Some(key) = missing_key(item, field) {
+                if let Some(key) = field.missing_key(item) {
                     return Err(Untyped(format!(
                         "{at}: element {n}: associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
                     )));
                 }
-                let path = step_text(&element(item, field));
+                let path = step_text(&field.element(item));
                 if !seen.insert(path.clone()) {
                     return Err(Untyped(format!("{at}: duplicate entries for key {path}")));
                 }
@@ -201,10 +191,10 @@ pub fn check(tree: &Value, as_: Ownership, at: &str) -> Result<(), Untyped> {
             }
             Ok(())
         }
-        (Ownership::Struct(_) | Ownership::Map(_) | Ownership::Open, Value::Object(map)) => {
+        (as_, Value::Object(map)) if as_.has_members() => {
             for (key, value) in map {
                 let path = format!("{at}.{key}");
-                if matches!(as_, Ownership::Struct(_)) && !is_named(as_, key) {
+                if as_.is_closed() && !as_.is_named(key) {
                     return Err(Untyped(format!("{path}: field not declared in schema")));
                 }
                 check(value, as_.member(key).0, &path)?;
@@ -213,14 +203,4 @@ pub fn check(tree: &Value, as_: Ownership, at: &str) -> Result<(), Untyped> {
         }
         _ => Ok(()),
     }
-}
-
-fn missing_key(item: &Value, field: &'static Field) -> Option<&'static str> {
-    let has_default = |key: &str| {
-        field.target().and_then(|of| of.field(key)).is_some_and(|field| field.default.is_some())
-    };
-    let absent = |key: &&str| item.get(*key).is_none_or(Value::is_null);
-    // A list may have several keys of which some are left out, as long as one is there.
-    let keys = &field.list_map_keys;
-    keys.iter().all(|key| absent(key) && !has_default(key)).then(|| keys.first().copied())?
 }

@@ -120,10 +120,13 @@ pub struct ResourcePath<'a> {
 /// The description of a kind that came at run time.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnSchema<'a> {
-    /// OpenAPI's name of the kind, e.g. `com.example.stable.v1.CronTab`; its list's has `List` behind.
+    /// OpenAPI's name of the kind, e.g. `com.example.stable.v1.CronTab`.
     pub name: &'a str,
-    /// The schema of an object, in OpenAPI v3. `metadata` may refer to the built-in `ObjectMeta`.
-    pub schema: &'a Value,
+    /// OpenAPI's name of its list.
+    pub list: &'a str,
+    /// Both schemas by name, with references as version 3 writes them. They may refer to the built-in
+    /// `ObjectMeta` and `ListMeta`.
+    pub schemas: &'a Map<String, Value>,
 }
 
 impl<'a> From<&'a ResourceFacts> for ResourcePath<'a> {

@@ -1,14 +1,19 @@
 //! Request bodies as trees: JSON, YAML and protobuf come out alike, held to the facts about their
 //! kind as strictly as the client asked.
 
+use std::sync::Arc;
+
 use serde_json::Value;
-use windlass_apiserver_registry::{GroupVersion, Kind};
+use windlass_apiserver_registry::{GroupVersion, Kind, Strategy};
 use windlass_apiserver_schema::{
     FieldValidation, Format, Target, decode, decode_config, decode_protobuf, decode_value,
 };
 use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
 
-use crate::{content::BodyType, request::Query};
+use crate::{
+    content::{self, BodyType},
+    request::Query,
+};
 
 /// What a client says about how its write is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,34 +103,94 @@ impl WriteOptions {
     }
 }
 
+/// What a body is to be read as.
+#[derive(Clone)]
+pub(crate) struct Of {
+    pub gvk: GroupVersionKind,
+    /// The strategy of a kind that came at run time.
+    custom: Option<Arc<dyn Strategy>>,
+}
+
+impl Of {
+    pub fn kind(kind: &Kind, at: &GroupVersion) -> Self {
+        let custom = kind.is_custom().then(|| kind.strategy.clone());
+        Self { gvk: kind.gvk_in(at), custom }
+    }
+
+    fn target(&self) -> Target<'_> {
+        let GroupVersionKind { group, version, kind } = &self.gvk;
+        Target::new(group, version, kind)
+    }
+
+    /// Holds a body of a custom kind to its schema. What it doesn't know is told as it is of built-in
+    /// kinds: after what the decoder found.
+    fn coerce(
+        &self,
+        mut tree: Value,
+        mut warnings: Vec<String>,
+        validation: FieldValidation,
+    ) -> Result<(Value, Vec<String>), String> {
+        let Some(custom) = &self.custom else { return Ok((tree, warnings)) };
+        let dropped = custom.coerce(&mut tree)?;
+        let unknown = dropped.iter().map(|path| format!("unknown field {path:?}"));
+        match validation {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => warnings.extend(unknown),
+            FieldValidation::Strict if dropped.is_empty() => {}
+            FieldValidation::Strict => {
+                let all: Vec<String> = unknown.collect();
+                return Err(format!("strict decoding error: {}", all.join(", ")));
+            }
+        }
+        Ok((tree, warnings))
+    }
+
+    /// The 400 for a body that isn't of this kind.
+    fn unfit(&self, cause: String) -> Status {
+        let GroupVersionKind { version, kind, .. } = &self.gvk;
+        Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {cause}"
+        ))
+    }
+}
+
+impl From<GroupVersionKind> for Of {
+    fn from(gvk: GroupVersionKind) -> Self {
+        Self { gvk, custom: None }
+    }
+}
+
 /// Reads a body as an object of a kind. The second part holds warnings. Errors: 400.
 pub(crate) fn read(
     bytes: &[u8],
     body_type: BodyType,
-    kind: &GroupVersionKind,
+    of: &Of,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let target = Target::new(&kind.group, &kind.version, &kind.kind);
+    let target = of.target();
     let decoded = match body_type {
         BodyType::Json => decode(bytes, Format::Json, &target, validation)?,
         BodyType::Yaml => decode(bytes, Format::Yaml, &target, validation)?,
+        BodyType::Protobuf if of.custom.is_some() => {
+            return Err(content::unsupported(&["application/json", "application/yaml"]));
+        }
         BodyType::Protobuf => return Ok((decode_protobuf(bytes, &target)?, Vec::new())),
     };
-    Ok((decoded.value, decoded.warnings))
+    of.coerce(decoded.value, decoded.warnings, validation).map_err(|cause| of.unfit(cause))
 }
 
 /// Reads what a client applies, which is only what it names. Errors: 400.
 pub(crate) fn read_config(
     bytes: &[u8],
-    kind: &GroupVersionKind,
+    of: &Of,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let target = Target::new(&kind.group, &kind.version, &kind.kind);
-    let decoded = decode_config(bytes, &target, validation)?;
+    let decoded = decode_config(bytes, &of.target(), validation)?;
     let said = |key: &str| decoded.value[key].as_str().is_some_and(|text| !text.is_empty());
     if !said("apiVersion") || !said("kind") {
         return Err(Status::bad_request("invalid object type: /, Kind="));
     }
+    // Fields that a schema doesn't have stay, for whoever applies them to refuse.
     Ok((decoded.value, decoded.warnings))
 }
 
@@ -137,19 +202,20 @@ pub(crate) fn check(
     at: &GroupVersion,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    check_as(tree, &kind.gvk_in(at), validation)
+    check_as(tree, &Of::kind(kind, at), validation)
 }
 
 /// As `check`, for a kind that is served under another one's path.
 pub(crate) fn check_as(
     tree: &Value,
-    kind: &GroupVersionKind,
+    of: &Of,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let target = Target::new(&kind.group, &kind.version, &kind.kind);
-    let decoded = decode_value(tree, &target, validation).map_err(|error| {
+    let decoded = decode_value(tree, &of.target(), validation).map_err(|error| error.cause());
+    let decoded =
+        decoded.and_then(|decoded| of.coerce(decoded.value, decoded.warnings, validation));
+    decoded.map_err(|cause| {
         let mut causes = Vec::new();
-        let cause = error.cause();
         let shown = serde_json::to_string(tree).unwrap_or_default();
         let short: String = shown.chars().take(128).collect();
         causes.push(Cause {
@@ -158,7 +224,6 @@ pub(crate) fn check_as(
             field: "patch".into(),
         });
         let name = tree["metadata"]["name"].as_str().unwrap_or_default();
-        Status::invalid(kind, name, causes)
-    })?;
-    Ok((decoded.value, decoded.warnings))
+        Status::invalid(&of.gvk, name, causes)
+    })
 }

@@ -34,7 +34,9 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
     rest.extend(runtime_classes());
     rest.extend(system_classes());
     rest.extend(flow_control_objects());
-    rest.extend(local_services(server.registry().kinds().flat_map(|kind| &kind.served)));
+    rest.extend(local_services(
+        server.registry().builtin_kinds().iter().flat_map(|kind| &kind.served),
+    ));
     rest.push(service_range(server));
     ensure_all(server, rest).await?;
     match endpoint_slice(server) {

@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use windlass_apiserver_registry::{GroupVersion, Kind, Registry, Subresource};
+use windlass_apiserver_registry::{GroupVersion, Kind, Registry, Rows, Subresource};
 use windlass_sdk_meta::Status;
 
 use crate::{
@@ -23,6 +23,7 @@ pub(crate) fn serve(
     request: &Parts,
 ) -> Option<Result<Response<Body>, Status>> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let registry = &*registry.rows();
     let groups = groups(registry);
     let document = match parts.as_slice() {
         [root @ ("api" | "apis")] => {
@@ -43,7 +44,7 @@ pub(crate) fn serve(
 }
 
 /// Groups with their versions, the preferred first.
-fn groups(registry: &Registry) -> BTreeMap<String, Vec<String>> {
+fn groups(registry: &Rows) -> BTreeMap<String, Vec<String>> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for served in registry.kinds().flat_map(|kind| &kind.served) {
         let versions = groups.entry(served.group.to_string()).or_default();
@@ -55,7 +56,7 @@ fn groups(registry: &Registry) -> BTreeMap<String, Vec<String>> {
 }
 
 fn resources<'a>(
-    registry: &'a Registry,
+    registry: &'a Rows,
     group: &'a str,
     version: &'a str,
 ) -> Vec<(&'a Kind, &'a GroupVersion)> {
@@ -90,7 +91,7 @@ fn aggregated_media(version: &str) -> &'static str {
 }
 
 fn aggregated(
-    registry: &Registry,
+    registry: &Rows,
     groups: &BTreeMap<String, Vec<String>>,
     core: bool,
     version: &str,
@@ -171,7 +172,7 @@ fn group_entry(group: &str, versions: &[String]) -> Value {
 }
 
 /// None where nothing is served in this group-version.
-fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<Value> {
+fn resource_list(registry: &Rows, group: &str, version: &str) -> Option<Value> {
     let resources = resources(registry, group, version);
     let (_, at) = resources.first()?;
     let group_version = at.api_version().into_owned();

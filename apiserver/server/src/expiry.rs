@@ -33,7 +33,7 @@ pub(crate) async fn run(server: Weak<ApiServer>, end: CancellationToken) {
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
         let Some(server) = server.upgrade() else { return };
-        for resource in server.cache().resources() {
+        for resource in server.cache().resources().values() {
             if let Some(lifetime) = resource.kind().strategy.lifetime() {
                 sweep(&server, resource, lifetime).await;
             }
@@ -48,16 +48,17 @@ async fn sweep(server: &Arc<ApiServer>, resource: &ResourceCache, lifetime: Dura
     let (page, _) = resource.page_of_newest(&all);
     let old: Vec<Arc<Object>> =
         page.objects.into_iter().filter(|o| o.revision <= cutoff).take(A_SWEEP).collect();
+    let kind = resource.kind();
     for objects in old.chunks(AT_ONCE) {
         let mut deletions: Vec<BoxFuture<'_, ()>> = Vec::with_capacity(objects.len());
         for object in objects {
-            deletions.push(Box::pin(remove(server, resource.kind(), object, cutoff)));
+            deletions.push(Box::pin(remove(server, &kind, object, cutoff)));
         }
         join_all(deletions).await;
     }
 }
 
-async fn remove(server: &ApiServer, kind: &Kind, object: &Object, cutoff: u64) {
+async fn remove(server: &ApiServer, kind: &Arc<Kind>, object: &Object, cutoff: u64) {
     let user = User::authenticated(OWN_NAME, &["system:masters"]);
     let write = Write {
         server,

@@ -11,6 +11,7 @@ mod chain;
 mod charges;
 mod computed;
 mod content;
+mod definitions;
 mod discovery;
 mod expiry;
 mod health;

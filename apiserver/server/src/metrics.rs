@@ -120,7 +120,7 @@ impl Metrics {
             let labels = KindLabels { request_kind: kind.into() };
             self.in_flight.get_or_create(&labels).set(count(busy));
         }
-        for resource in server.cache().resources() {
+        for resource in server.cache().resources().values() {
             let labels = ResourceLabels { resource: resource.kind().group_resource().to_string() };
             self.objects.get_or_create(&labels).set(count(resource.count()));
             self.watchers.get_or_create(&labels).set(count(resource.watcher_count()));

@@ -16,9 +16,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts}
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
-use windlass_apiserver_registry::{Kind, Registry, Subresource};
+use windlass_apiserver_custom::{Dialect, definitions, fingerprint};
+use windlass_apiserver_registry::{Kind, Rows, Subresource};
 use windlass_apiserver_schema::{
-    Descriptions, OpenApiV2, Pieces, ResourcePath, Schema, describe, openapi_v3,
+    Descriptions, OpenApiV2, OwnSchema, Pieces, ResourcePath, Schema, describe, openapi_v3,
 };
 use windlass_sdk_meta::{Reason, Status};
 
@@ -37,6 +38,9 @@ const KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Documents of version 2 in JSON and in protobuf, by these names among those of version 3.
 const V2_JSON: &str = "v2 in JSON";
 const V2_BINARY: &str = "v2 in protobuf";
+
+/// Hashes of what is described, by group-version path.
+type Hashes = BTreeMap<String, String>;
 
 /// Documents made so far, by group-version path (`api/v1`, `apis/apps/v1`).
 pub(crate) struct Documents {
@@ -57,9 +61,17 @@ impl Documents {
         Self { descriptions, made: Mutex::default() }
     }
 
-    /// A document, made where there is none of this hash yet.
-    fn get(&self, name: &str, hash: &str, make: impl FnOnce() -> Vec<u8>) -> Document {
+    /// A document, made where there is none of this hash yet; `all`: what is served now.
+    fn get(
+        &self,
+        all: &Hashes,
+        name: &str,
+        hash: &str,
+        make: impl FnOnce() -> Vec<u8>,
+    ) -> Document {
         let mut made = self.made.lock();
+        // Group-versions come and go with the kinds that came at run time.
+        made.retain(|name, _| [V2_JSON, V2_BINARY].contains(&&**name) || all.contains_key(name));
         if let Some(document) = made.get(name).filter(|document| document.hash == hash) {
             return document.clone();
         }
@@ -68,18 +80,18 @@ impl Documents {
         document
     }
 
-    fn version_3(&self, registry: &Registry, group: &str, version: &str) -> Vec<u8> {
-        served_in(registry, group, version, |paths| {
+    fn version_3(&self, rows: &Rows, group: &str, version: &str) -> Vec<u8> {
+        served_in(rows, group, version, Dialect::V3, |paths| {
             openapi_v3(group, version, paths, &*self.descriptions)
         })
     }
 
-    fn version_2(&self, registry: &Registry, binary: bool) -> Vec<u8> {
+    fn version_2(&self, rows: &Rows, all: &Hashes, binary: bool) -> Vec<u8> {
         let mut document = OpenApiV2::new(binary);
-        for path in group_versions(registry).keys() {
+        for path in all.keys() {
             let Some((group, version)) = group_version(path) else { continue };
             let pieces: &mut dyn Pieces = &mut document;
-            served_in(registry, group, version, |paths| {
+            served_in(rows, group, version, Dialect::V2, |paths| {
                 describe(group, version, paths, &*self.descriptions, pieces);
             });
         }
@@ -89,13 +101,14 @@ impl Documents {
 
 /// What is served in a group-version. Kinds that come at run time say in `own` what they are.
 fn served_in<T>(
-    registry: &Registry,
+    rows: &Rows,
     group: &str,
     version: &str,
+    dialect: Dialect,
     with: impl FnOnce(&[ResourcePath<'_>]) -> T,
 ) -> T {
     let served: Vec<_> =
-        registry.kinds().filter(|kind| kind.version(group, version).is_some()).collect();
+        rows.kinds().filter(|kind| kind.version(group, version).is_some()).collect();
     let main = served.iter().map(|kind| (&**kind, None));
     let subs = served
         .iter()
@@ -108,6 +121,15 @@ fn served_in<T>(
             (&**kind, sub, verbs.iter().map(|verb| &**verb).collect())
         })
         .collect();
+    let described: BTreeMap<&str, (String, String, Map<String, Value>)> = served
+        .iter()
+        .filter_map(|kind| Some((&*kind.plural, definitions(kind, dialect)?)))
+        .collect();
+    let own = |kind: &Kind, sub: Option<&Subresource>| {
+        let (name, list, schemas) = described.get(&*kind.plural)?;
+        let own = OwnSchema { name, list, schemas };
+        sub.is_none_or(|sub| sub.kind == kind.kind).then_some(own)
+    };
     let paths: Vec<ResourcePath<'_>> = all
         .iter()
         .map(|(kind, sub, verbs)| ResourcePath {
@@ -118,7 +140,7 @@ fn served_in<T>(
             kind: sub.map_or(&kind.kind, |sub| &sub.kind),
             namespaced: kind.namespaced,
             verbs,
-            own: None,
+            own: own(kind, *sub),
         })
         .collect();
     with(&paths)
@@ -139,7 +161,9 @@ pub(crate) fn serve(
         let why = format!("only the following media types are accepted: {JSON}");
         return Some(Err(Status::new(Reason::NotAcceptable, why)));
     }
-    let all = group_versions(server.registry());
+    // One moment's table: what is told and its hash belong together.
+    let rows = server.registry().rows();
+    let all = group_versions(&rows);
     if rest.is_empty() {
         let index = serde_json::to_vec(&index(&all)).unwrap_or_default();
         let etag = digest(&index);
@@ -153,9 +177,9 @@ pub(crate) fn serve(
         return Some(Ok(moved(&url(rest, hash))));
     }
     let mut response = tagged(headers, hash, || {
-        let (documents, registry) = (server.documents(), server.registry());
-        let make = || documents.version_3(registry, group, version);
-        documents.get(rest, hash, make).answer(JSON, headers)
+        let documents = server.documents();
+        let make = || documents.version_3(&rows, group, version);
+        documents.get(&all, rest, hash, make).answer(JSON, headers)
     });
     if asked.is_some() {
         keep(response.headers_mut(), server);
@@ -182,11 +206,12 @@ fn version_2(server: &ApiServer, headers: &HeaderMap) -> Result<Response<Body>, 
         true => (V2_BINARY, BINARY, true),
         false => (V2_JSON, JSON, false),
     };
-    let (documents, registry) = (server.documents(), server.registry());
-    let hash = digest(format!("{:?}", group_versions(registry)).as_bytes());
+    let (documents, rows) = (server.documents(), server.registry().rows());
+    let all = group_versions(&rows);
+    let hash = digest(format!("{all:?}").as_bytes());
     Ok(tagged(headers, &hash, || {
-        let make = || documents.version_2(registry, binary);
-        documents.get(name, &hash, make).answer(media, headers)
+        let make = || documents.version_2(&rows, &all, binary);
+        documents.get(&all, name, &hash, make).answer(media, headers)
     }))
 }
 
@@ -252,7 +277,7 @@ fn compress(bytes: &[u8]) -> Bytes {
 }
 
 /// `{"paths": {"apis/apps/v1": {"serverRelativeURL": "/openapi/v3/apis/apps/v1?hash=..."}}}`
-fn index(all: &BTreeMap<String, String>) -> Value {
+fn index(all: &Hashes) -> Value {
     let paths: Map<String, Value> = all
         .iter()
         .map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": url(path, hash)})))
@@ -264,15 +289,16 @@ fn url(path: &str, hash: &str) -> String {
     format!("/openapi/v3/{path}?hash={hash}")
 }
 
-/// Served group-versions, with a hash of what is served in each: of names, so that the index costs
-/// no document.
-fn group_versions(registry: &Registry) -> BTreeMap<String, String> {
-    let mut served: BTreeMap<String, String> = BTreeMap::new();
-    for kind in registry.kinds() {
+/// Served group-versions, with a hash of what is served in each: of names, and of what defines the
+/// kinds that came at run time, so that the index costs no document.
+fn group_versions(rows: &Rows) -> Hashes {
+    let mut served = Hashes::new();
+    for kind in rows.kinds() {
         for at in &kind.served {
             let root = if at.group.is_empty() { "api" } else { "apis" };
             let names = served.entry(format!("{root}/{}", at.api_version())).or_default();
             *names += &format!("{} {:?}:", kind.plural, kind.verbs);
+            *names += fingerprint(kind).unwrap_or_default();
             let subs = kind.subresources.iter();
             subs.for_each(|sub| *names += &format!("{} {:?}, ", sub.name, sub.verbs));
         }

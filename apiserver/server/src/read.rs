@@ -18,10 +18,7 @@ use crate::{
 };
 
 /// The cache of a kind; every stored kind has one.
-pub(crate) fn resource<'a>(
-    server: &'a ApiServer,
-    kind: &Kind,
-) -> Result<&'a Arc<ResourceCache>, Status> {
+pub(crate) fn resource(server: &ApiServer, kind: &Kind) -> Result<Arc<ResourceCache>, Status> {
     server.cache().resource(&kind.group_resource()).ok_or_else(Status::unknown_path)
 }
 
@@ -122,7 +119,7 @@ async fn find(
     options: &ListOptions,
 ) -> Result<(Page, ListMeta), Missed> {
     let cache = server.cache();
-    let resource = resource(server, kind)?;
+    let resource = &*resource(server, kind)?;
     let mut request = PageRequest { filter, after: None, limit: options.limit };
     let (page, revision) = match options.list_state()? {
         ListState::Exact(revision) => {

@@ -53,8 +53,10 @@ impl Renderer {
         Form(format!("{shape:?} {encoding:?} {}/{} {include:?}", at.group, at.version).into())
     }
 
-    fn is_stored_form(&self) -> bool {
-        self.accepted.shape == Shape::Object && self.at == *self.kind.storage()
+    fn is_stored_form(&self, object: &Object) -> bool {
+        self.accepted.shape == Shape::Object
+            && self.at == *self.kind.storage()
+            && self.kind.strategy.serves_stored(object)
     }
 
     /// An answer that is one object.
@@ -73,7 +75,7 @@ impl Renderer {
 
     /// Writes an object on its own, as a watch shows it: in a Table, it is the only row.
     fn write_json(&self, object: &Object, revision: u64, headers: bool, out: &mut Vec<u8>) {
-        match self.is_stored_form() {
+        match self.is_stored_form(object) {
             true => write_stored(object, revision, out),
             false => to_json(&self.shaped(object, revision, headers), out),
         }
@@ -147,7 +149,7 @@ impl Renderer {
     }
 
     fn tree(&self, object: &Object, revision: u64) -> Value {
-        let mut tree = object.tree();
+        let mut tree = self.kind.tree_of(object);
         if revision == 0 {
             tree["metadata"].as_object_mut().map(|metadata| metadata.remove("resourceVersion"));
         } else if revision != object.revision {

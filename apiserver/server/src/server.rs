@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use windlass_apiserver_access::{Admission, Authenticator, Authorizer};
 use windlass_apiserver_registry::Registry;
@@ -16,14 +17,17 @@ use windlass_apiserver_store::{Store, StoreError};
 use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
-    bootstrap, cache::Cache, charges::Turns, computed::Measurements, expiry, limits::Limits,
-    metrics::Metrics, openapi::Documents, services::ServiceRange, streams::Kubelets,
+    bootstrap, cache::Cache, charges::Turns, computed::Measurements, definitions, expiry,
+    limits::Limits, metrics::Metrics, openapi::Documents, services::ServiceRange,
+    streams::Kubelets,
 };
+
+/// Threads that look at rules which take long, such as those of schemas.
+const SLOW_AT_ONCE: usize = 2;
 
 /// What a server is made of.
 pub struct Config {
     pub store: Arc<dyn Store>,
-    pub registry: Arc<Registry>,
     pub clock: Arc<dyn Clock>,
     pub rng: Rng,
     pub authenticator: Authenticator,
@@ -54,6 +58,8 @@ pub struct ApiServer {
     documents: Documents,
     limits: Limits,
     metrics: Metrics,
+    /// Turns of rules that take long.
+    slow: Semaphore,
     quota_turns: Turns,
     bootstrapped: AtomicBool,
     stopping: CancellationToken,
@@ -74,13 +80,14 @@ impl ApiServer {
     /// Reads the store, starts to follow it, and makes what every cluster has. Must be called
     /// inside a tokio runtime.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        let cache = Cache::load(config.store, &config.registry, config.clock.clone()).await?;
+        let registry = Arc::new(windlass_apiserver_custom::registry());
+        let cache = Cache::load(config.store, registry.clone(), config.clock.clone()).await?;
         let following = CancellationToken::new();
         let following_too = following.clone();
         tokio::spawn(cache.clone().follow_until(following.clone()));
         let server = Arc::new(Self {
             cache,
-            registry: config.registry,
+            registry,
             clock: config.clock,
             rng: config.rng,
             authenticator: config.authenticator,
@@ -92,12 +99,14 @@ impl ApiServer {
             documents: Documents::new(config.descriptions),
             limits: Limits::new(),
             metrics: Metrics::new(),
+            slow: Semaphore::new(SLOW_AT_ONCE),
             quota_turns: Turns::default(),
             bootstrapped: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             _following: following.drop_guard(),
         });
-        tokio::spawn(expiry::run(Arc::downgrade(&server), following_too));
+        tokio::spawn(expiry::run(Arc::downgrade(&server), following_too.clone()));
+        tokio::spawn(definitions::run(Arc::downgrade(&server), following_too));
         bootstrap::run(&server).await?;
         server.bootstrapped.store(true, Ordering::Release);
         Ok(server)
@@ -119,6 +128,11 @@ impl ApiServer {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Waits for a turn on the threads of rules that take long.
+    pub(crate) async fn slow_turn(&self) -> Result<SemaphorePermit<'_>, Status> {
+        self.slow.acquire().await.map_err(Status::internal)
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {

@@ -52,7 +52,7 @@ pub enum Stage {
 /// A write of one object: everything but what it does to it.
 pub(crate) struct Write<'a> {
     pub server: &'a ApiServer,
-    pub kind: &'a Kind,
+    pub kind: &'a Arc<Kind>,
     pub user: &'a User,
     pub operation: Operation,
     /// Empty for the main resource.
@@ -196,8 +196,8 @@ impl Write<'_> {
         store_key(&self.kind.group_resource(), self.namespace, name).into()
     }
 
-    fn resource(&self) -> Result<&ResourceCache, Status> {
-        read::resource(self.server, self.kind).map(|resource| &**resource)
+    fn resource(&self) -> Result<Arc<ResourceCache>, Status> {
+        read::resource(self.server, self.kind)
     }
 }
 
@@ -220,13 +220,17 @@ impl Run<'_> {
             name => write.resource()?.get(write.namespace, name),
         };
         self.ran(Stage::Read);
-        Ok(found.map(|object| Stored { tree: object.tree(), object }))
+        Ok(found.map(|object| Stored { tree: write.kind.tree_of(&object), object }))
     }
 
     async fn create(mut self, mut object: Value) -> Result<Attempt, Status> {
         // A PUT may create too.
         self.operation = Operation::Create;
         let kind = self.write.kind;
+        if let Some(why) = kind.strategy.refuses_new() {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            return Err(Status::forbidden(&kind.group_resource(), name, why));
+        }
         self.warn_of_inert();
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
@@ -234,9 +238,7 @@ impl Run<'_> {
         kind.prepare_create(&mut object, &self.context())?;
         self.check_claims_and_allocate(&mut object, None)?;
         self.ran(Stage::Prepare);
-        kind.validate_create(&object)?;
-        self.warnings.extend(kind.strategy.warnings("", &object, None));
-        self.ran(Stage::Validate);
+        object = self.validate(object, None).await?;
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
         self.charge(Some(&mut object), None)?;
         self.record_late(&mut object, None);
@@ -307,9 +309,7 @@ impl Run<'_> {
         kind.prepare_update(sub, &mut object, old, &self.context())?;
         self.check_claims_and_allocate(&mut object, Some(old))?;
         self.ran(Stage::Prepare);
-        kind.validate_update(sub, &object, old)?;
-        self.warnings.extend(kind.strategy.warnings(sub, &object, Some(old)));
-        self.ran(Stage::Validate);
+        object = self.validate(object, Some(old)).await?;
         match review {
             Some((review_kind, mut review)) => {
                 self.validating_admission(&review_kind, Some(&mut review), Some(old)).await?;
@@ -340,13 +340,7 @@ impl Run<'_> {
 
     fn unchanged(mut self, tree: Value, stored: &Stored) -> Attempt {
         self.ran(Stage::Commit);
-        Attempt::Done(Box::new(Written {
-            object: (*stored.object).clone(),
-            tree,
-            outcome: Outcome::Unchanged,
-            warnings: self.warnings,
-            stages: self.stages,
-        }))
+        self.done((*stored.object).clone(), tree, Outcome::Unchanged)
     }
 
     async fn default_and_admit(
@@ -429,6 +423,30 @@ impl Run<'_> {
         }
     }
 
+    /// Rules that take long are looked at on a thread of their own: whoever serves must not wait
+    /// behind them.
+    async fn validate(&mut self, object: Value, old: Option<&Value>) -> Result<Value, Status> {
+        let Write { server, kind, subresource, .. } = *self.write;
+        let rules = |kind: &Kind, sub: &str, object: &Value, old: Option<&Value>| match old {
+            None => kind.validate_create(object),
+            Some(old) => kind.validate_update(sub, object, old),
+        };
+        let object = if kind.strategy.is_slow() {
+            let _turn = server.slow_turn().await?;
+            let (kind, sub, old) = (kind.clone(), subresource.to_owned(), old.cloned());
+            let task = tokio::task::spawn_blocking(move || {
+                rules(&kind, &sub, &object, old.as_ref()).map(|()| object)
+            });
+            task.await.map_err(Status::internal)??
+        } else {
+            rules(kind, subresource, &object, old)?;
+            object
+        };
+        self.warnings.extend(kind.strategy.warnings(subresource, &object, old));
+        self.ran(Stage::Validate);
+        Ok(object)
+    }
+
     /// Names that the client chose must be free; what it left open is given out.
     fn check_claims_and_allocate(
         &mut self,
@@ -476,7 +494,9 @@ impl Run<'_> {
         outcome: Outcome,
     ) -> Result<Attempt, Status> {
         let Write { server, kind, dry_run, .. } = *self.write;
-        let encoded = Encoded::from_tree(&tree);
+        let mut stored_form = tree.clone();
+        kind.strategy.to_stored(&mut stored_form);
+        let encoded = Encoded::from_tree(&stored_form);
         if encoded.bytes().len() > BODY_BYTES {
             let why = format!("Request entity too large: limit is {BODY_BYTES}");
             return Err(Status::new(Reason::RequestEntityTooLarge, why));
@@ -507,7 +527,10 @@ impl Run<'_> {
     /// Takes the object out of the store; `tree` is its last state.
     async fn remove(mut self, tree: Value, stored: &Stored) -> Result<Attempt, Status> {
         let kind = self.write.kind;
-        let mut object = kind.object(Encoded::from_tree(&tree), &tree, stored.object.revision);
+        let mut stored_form = tree.clone();
+        kind.strategy.to_stored(&mut stored_form);
+        let encoded = Encoded::from_tree(&stored_form);
+        let mut object = kind.object(encoded, &tree, stored.object.revision);
         self.charge(None, Some(&stored.tree))?;
         self.ran(Stage::Commit);
         if self.write.dry_run {
@@ -548,8 +571,17 @@ impl Run<'_> {
 
     /// The revision of the commit; None where a comparison failed, once the cache knows why.
     async fn transact(&self, txn: Txn) -> Result<Option<u64>, Status> {
-        let cache = self.write.server.cache();
-        match cache.store().txn(txn).await.map_err(store_status)? {
+        let (cache, kind) = (self.write.server.cache(), self.write.kind);
+        let guard = if kind.is_custom() { Some(cache.writing_custom().await) } else { None };
+        if kind.strategy.is_replaced() {
+            let why = "the definition of this kind has just changed, please try again";
+            let mut status = Status::new(Reason::TooManyRequests, why);
+            status.details.get_or_insert_default().retry_after_seconds = 1;
+            return Err(status);
+        }
+        let outcome = cache.store().txn(txn).await.map_err(store_status)?;
+        drop(guard);
+        match outcome {
             TxnOutcome::Committed(revision) => Ok(Some(revision)),
             TxnOutcome::Failed { revision, .. } => {
                 cache.wait_for(revision).await;

@@ -66,6 +66,11 @@ impl Discovery {
         if let Some((_, found)) = known.filter(|(at, _)| at.elapsed() < REFRESH) {
             return found;
         }
+        self.now(api).await
+    }
+
+    /// As it is now, for whoever must not miss a kind that has just come.
+    pub async fn now(&self, api: &Api) -> Found {
         let found = discover(api).await;
         // What isn't whole is looked at again next time.
         *self.0.lock() = found.error.is_none().then(|| (Instant::now(), found.clone()));

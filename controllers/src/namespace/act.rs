@@ -42,7 +42,8 @@ impl Namespaces {
     }
 
     async fn empty(&self, namespace: &str) -> Round {
-        let found = self.discovery.resources(&self.api).await;
+        // What is left out here stays behind for good.
+        let found = self.discovery.now(&self.api).await;
         let mut round = Round { discovery_error: found.error, ..Round::default() };
         let deletable = |resource: &&Resource| resource.namespaced && resource.has_verb("delete");
         let (pods, others): (Vec<&Resource>, Vec<&Resource>) =

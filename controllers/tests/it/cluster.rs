@@ -13,7 +13,6 @@ use tower::ServiceExt as _;
 use windlass_apiserver_access::{
     Admission, AdmissionOptions, Authenticator, Authorizer, User, pki::Authority,
 };
-use windlass_apiserver_registry::Registry;
 use windlass_apiserver_server::{ApiServer, Config};
 use windlass_apiserver_store::MemoryStore;
 use windlass_controllers::{ROOT_CA_PUBLISHER, publish_root_ca};
@@ -164,7 +163,6 @@ async fn server(clock: Arc<dyn Clock>, rng: Rng) -> Arc<ApiServer> {
     let options = AdmissionOptions { authorizer: authorizer.clone(), ..Default::default() };
     let config = Config {
         store: Arc::new(MemoryStore::new()),
-        registry: Arc::new(Registry::builtin()),
         authenticator: Authenticator::new(ca.certificate_der().clone(), clock.clone()),
         clock,
         rng,

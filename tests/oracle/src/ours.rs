@@ -41,7 +41,6 @@ impl Ours {
         });
         let server = ApiServer::start(Config {
             store: Arc::new(MemoryStore::new()),
-            registry: registry.clone(),
             clock,
             rng,
             authenticator,

@@ -8,7 +8,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,7 +21,6 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use windlass_apiserver_access::{Admission, AdmissionOptions, Authenticator, Authorizer, User};
-use windlass_apiserver_registry::Registry;
 use windlass_apiserver_schema::NoDescriptions;
 use windlass_apiserver_server::{ApiServer, Config, LocalService};
 use windlass_apiserver_store::{MemoryStore, Store};
@@ -292,7 +291,6 @@ async fn serve(
     let options = AdmissionOptions { authorizer: authorizer.clone(), ..Default::default() };
     let config = Config {
         store,
-        registry: registry(),
         // Nobody comes with a certificate.
         authenticator: Authenticator::new(CertificateDer::from(Vec::new()), clock.clone()),
         clock,
@@ -305,12 +303,6 @@ async fn serve(
         descriptions: Arc::new(NoDescriptions),
     };
     ApiServer::start(config).await.map_err(|error| error.to_string())
-}
-
-/// It never changes, so all worlds share it.
-fn registry() -> Arc<Registry> {
-    static REGISTRY: OnceLock<Arc<Registry>> = OnceLock::new();
-    REGISTRY.get_or_init(|| Arc::new(Registry::builtin())).clone()
 }
 
 fn facts(name: &str, block: Block) -> NodeFacts {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Descriptions, OwnSchema, Pieces, ResourcePath, gvk, innermost, is_special, reference,
-    special_name, special_schema, type_schema,
+    Descriptions, Pieces, ResourcePath, gvk, innermost, is_special, reference, special_name,
+    special_schema, type_schema,
 };
 use crate::facts::{Schema, Shape, Type};
 
@@ -116,13 +116,12 @@ impl<'a> Document<'a> {
     pub(super) fn add(&mut self, path: &ResourcePath<'_>) {
         let schema = Schema::builtin();
         let named = |kind: &str| schema.kind(path.kind_group, path.kind_version, kind);
-        let own_list = path.own.map(|own| format!("{}List", own.name));
-        let object = path.own.map(|own| own.name).or(named(path.kind).map(|ty| ty.name));
+        let own = path.own.map(|own| (own.name, own.list));
+        let object = own.map(|(name, _)| name).or(named(path.kind).map(|ty| ty.name));
         let list = named(&format!("{}List", path.kind)).map(|ty| ty.name);
-        let list = own_list.as_deref().or(list);
-        if let (Some(own), Some(list)) = (path.own, &own_list) {
-            self.own.insert(own.name.into(), own.schema.clone());
-            self.own.insert(list.clone(), list_of(&own, path));
+        let list = own.map(|(_, list)| list).or(list);
+        for (name, schema) in path.own.iter().flat_map(|own| own.schemas) {
+            self.own.insert(name.clone(), schema.clone());
         }
         let scope = if path.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("{}{scope}/{}", self.prefix, path.plural);
@@ -328,22 +327,6 @@ enum Found<'a> {
     Own(&'a Value),
 }
 
-/// The schema of the list of a kind that describes itself.
-fn list_of(own: &OwnSchema<'_>, path: &ResourcePath<'_>) -> Value {
-    let kind = format!("{}List", path.kind);
-    json!({
-        "type": "object",
-        "required": ["items"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"$ref": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
-            "items": {"type": "array", "items": {"$ref": reference(own.name)}},
-        },
-        "x-kubernetes-group-version-kind": [gvk(path.kind_group, path.kind_version, &kind)],
-    })
-}
-
 /// The names of the schemas that a schema refers to.
 fn references(schema: &Value, names: &mut Vec<String>) {
     match schema {
@@ -395,7 +378,11 @@ fn written(
         json!({"content": rows.collect::<Map<_, _>>(), "required": true})
     };
     match &operation.body {
-        Some(Body::Patch) => out["requestBody"] = content(&PATCH_TYPES, PATCH),
+        Some(Body::Patch) => {
+            // Of a kind that came at run time no merge keys are known.
+            let types = if path.own.is_some() { &PATCH_TYPES[..3] } else { &PATCH_TYPES };
+            out["requestBody"] = content(types, PATCH);
+        }
         Some(Body::Of(name)) => out["requestBody"] = content(&["*/*"], name),
         None => {}
     }

@@ -266,7 +266,11 @@ mod tests {
                 "properties": {"a": {"x-kubernetes-int-or-string": true, "oneOf": []}}}},
             "x-kubernetes-group-version-kind":
                 [{"group": "example.com", "kind": "CronTab", "version": "v1"}]});
-        let own = Some(OwnSchema { name: "com.example.v1.CronTab", schema: &schema });
+        let (name, list) = ("com.example.v1.CronTab", "com.example.v1.Tabs");
+        let items = json!({"type": "object", "properties": {
+            "items": {"type": "array", "items": {"$ref": format!("#/components/schemas/{name}")}}}});
+        let schemas = Map::from_iter([(name.into(), schema.clone()), (list.into(), items)]);
+        let own = Some(OwnSchema { name, list, schemas: &schemas });
         let path = ResourcePath {
             plural: "crontabs",
             subresource: None,
@@ -281,7 +285,7 @@ mod tests {
         let three: Value = serde_json::from_slice(&three).unwrap();
         let schemas = three["components"]["schemas"].as_object().unwrap();
         assert_eq!(schemas["com.example.v1.CronTab"], schema);
-        assert!(schemas.contains_key("com.example.v1.CronTabList") && schemas.contains_key(meta));
+        assert!(schemas.contains_key(list) && schemas.contains_key(meta));
         let mut two = OpenApiV2::new(false);
         describe("example.com", "v1", &[path], &NoDescriptions, &mut two);
         let two: Value = serde_json::from_slice(&two.finish()).unwrap();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use windlass_apiserver_store::{KeyValue, RangeRequest, StoreError};
 use windlass_sdk_meta::{GroupResource, Object};
 
-use super::{CLAIMS, Cache, Claim, ROOT};
+use super::{CLAIMS, Cache, Claim, ROOT, Resources, locate};
 
 /// Keys in one answer of the store: bounds what is in memory twice.
 const PAGE_KEYS: usize = 5_000;
@@ -14,22 +14,20 @@ impl Cache {
     /// Makes the cache what the store is now. Watchers see the difference as changes; revisions
     /// between are unknown, so lists and watches from before are told to start again.
     pub(super) async fn reload(&self) -> Result<(), StoreError> {
+        let mut request = RangeRequest::default();
+        request.revision = self.define_all().await?;
+        let resources = self.resources();
         let mut objects: BTreeMap<GroupResource, Vec<Arc<Object>>> = BTreeMap::new();
         let mut claims = BTreeMap::new();
-        let mut request =
-            RangeRequest { prefix: ROOT.into(), limit: PAGE_KEYS, ..RangeRequest::default() };
+        (request.prefix, request.limit) = (ROOT.into(), PAGE_KEYS);
         loop {
             let page = self.store.range(request.clone()).await?;
-            // All pages are read at the revision of the first.
-            if request.revision == 0 {
-                request.revision = page.revision;
-            }
             let next = page.items.last().map(|last| format!("{}\0", last.key));
             for item in page.items {
                 if item.key.starts_with(CLAIMS) {
                     let claim = Claim { revision: item.mod_revision, holder: item.value };
                     claims.insert(item.key, claim);
-                } else if let Some((resource, object)) = self.read(item) {
+                } else if let Some((resource, object)) = read(&resources, item) {
                     objects.entry(resource).or_default().push(object);
                 }
             }
@@ -41,22 +39,22 @@ impl Cache {
         let at = self.clock.now();
         *self.claims.lock() = claims;
         self.prepared.lock().clear();
-        for (resource, cache) in &self.resources {
+        for (resource, cache) in &*resources {
             cache.replace(objects.remove(resource).unwrap_or_default(), request.revision, at);
         }
         self.marks.lock().push_back((at, request.revision));
         self.reached.reset(request.revision);
         Ok(())
     }
+}
 
-    fn read(&self, item: KeyValue) -> Option<(GroupResource, Arc<Object>)> {
-        let (resource, cache, ..) = self.locate(&item.key)?;
-        match cache.kind().object_from_stored(item.value, item.mod_revision) {
-            Some(object) => Some((resource.clone(), Arc::new(object))),
-            None => {
-                tracing::error!(key = %item.key, "an object in the store is not readable; skipped");
-                None
-            }
+fn read(resources: &Resources, item: KeyValue) -> Option<(GroupResource, Arc<Object>)> {
+    let (resource, cache, ..) = locate(resources, &item.key)?;
+    match cache.kind().object_from_stored(item.value, item.mod_revision) {
+        Some(object) => Some((resource, Arc::new(object))),
+        None => {
+            tracing::error!(key = %item.key, "an object in the store is not readable; skipped");
+            None
         }
     }
 }

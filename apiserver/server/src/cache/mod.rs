@@ -7,6 +7,7 @@
 //! error of the store's watch never ends the cache: it resumes where it was or, where that is
 //! compacted, loads everything again and tells watchers the difference.
 
+mod custom;
 mod load;
 mod progress;
 mod resource;
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::Lookup;
 use windlass_apiserver_registry::Registry;
@@ -45,11 +46,18 @@ const ROOT: &str = "/";
 /// Names that must be unique in the cluster; no resource.
 pub(crate) const CLAIMS: &str = "/claims/";
 
+pub(crate) type Resources = BTreeMap<GroupResource, Arc<ResourceCache>>;
+
 /// All resources in memory.
 pub(crate) struct Cache {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    resources: BTreeMap<GroupResource, Arc<ResourceCache>>,
+    registry: Arc<Registry>,
+    resources: RwLock<Arc<Resources>>,
+    /// What each CustomResourceDefinition came to.
+    definitions: Mutex<custom::Definitions>,
+    /// Write-locked for a moment when definitions have changed.
+    custom_writes: tokio::sync::RwLock<()>,
     /// Everything up to here is in `resources` and handed to their watchers.
     reached: progress::Progress,
     /// Objects of writes under way, by the address of their bytes: when the store's watch brings
@@ -80,18 +88,22 @@ impl Cache {
     /// Reads the whole store. `follow_until` must run for the cache to move on.
     pub async fn load(
         store: Arc<dyn Store>,
-        registry: &Registry,
+        registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
-        let resources = registry
-            .kinds()
+        let resources: Resources = registry
+            .builtin_kinds()
+            .iter()
             .filter(|kind| !kind.virtual_only)
             .map(|kind| (kind.group_resource(), Arc::new(ResourceCache::new(kind.clone()))))
             .collect();
         let cache = Self {
             store,
             clock,
-            resources,
+            registry,
+            resources: RwLock::new(Arc::new(resources)),
+            definitions: Mutex::default(),
+            custom_writes: tokio::sync::RwLock::default(),
             reached: progress::Progress::default(),
             prepared: Mutex::default(),
             claims: Mutex::default(),
@@ -102,12 +114,13 @@ impl Cache {
         Ok(Arc::new(cache))
     }
 
-    pub fn resource(&self, resource: &GroupResource) -> Option<&Arc<ResourceCache>> {
-        self.resources.get(resource)
+    pub fn resource(&self, resource: &GroupResource) -> Option<Arc<ResourceCache>> {
+        self.resources.read().get(resource).cloned()
     }
 
-    pub fn resources(&self) -> impl Iterator<Item = &Arc<ResourceCache>> {
-        self.resources.values()
+    /// All of them, as they are now: custom kinds come and go.
+    pub fn resources(&self) -> Arc<Resources> {
+        self.resources.read().clone()
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -207,7 +220,13 @@ impl Cache {
             tokio::select! {
                 biased;
                 batch = stream.next() => match batch {
-                    Some(Ok(batch)) => self.apply(batch),
+                    Some(Ok(batch)) => {
+                        // A kind is served before anybody is told that it is.
+                        if let Err(error) = self.redefine(&batch).await {
+                            return error;
+                        }
+                        self.apply(batch);
+                    }
                     Some(Err(error)) => return error,
                     None => return StoreError::Unavailable("the stream ended".into()),
                 },
@@ -219,7 +238,8 @@ impl Cache {
     /// Takes in whole revisions, resource by resource, then makes them known.
     fn apply(&self, batch: Batch) {
         let at = self.clock.now();
-        let mut changes: BTreeMap<&GroupResource, Vec<Change>> = BTreeMap::new();
+        let resources = self.resources();
+        let mut changes: BTreeMap<GroupResource, Vec<Change>> = BTreeMap::new();
         for event in batch.events {
             let key: Arc<str> = match &event {
                 Event::Put { now, .. } => now.key.clone(),
@@ -229,7 +249,9 @@ impl Cache {
                 self.apply_claim(event);
                 continue;
             }
-            let Some((resource, cache, namespace, name)) = self.locate(&key) else { continue };
+            let Some((resource, cache, namespace, name)) = locate(&resources, &key) else {
+                continue;
+            };
             let change = match event {
                 Event::Put { now, .. } => self.put_change(cache, now, at),
                 Event::Delete { revision, .. } => {
@@ -242,7 +264,7 @@ impl Cache {
             }
         }
         for (resource, changes) in changes {
-            if let Some(cache) = self.resources.get(resource) {
+            if let Some(cache) = resources.get(&resource) {
                 cache.apply(changes);
                 cache.trim(Timestamp::MIN, batch.revision.saturating_sub(HISTORY_REVISIONS));
             }
@@ -275,17 +297,6 @@ impl Cache {
         Some(Change::put(Arc::new(object), at))
     }
 
-    /// Which resource and object a store key stands for; None for keys of no served resource.
-    fn locate<'a>(
-        &self,
-        key: &'a str,
-    ) -> Option<(&GroupResource, &ResourceCache, &'a str, &'a str)> {
-        let (group, plural, namespace, name) = split_key(key)?;
-        let resource = GroupResource::new(group, plural);
-        let (resource, cache) = self.resources.get_key_value(&resource)?;
-        Some((resource, cache, namespace, name))
-    }
-
     /// Drops history that is too old, here and in the store.
     fn trim(&self) {
         let (now, reached) = (self.clock.now(), self.reached());
@@ -298,7 +309,7 @@ impl Cache {
             }
         }
         let oldest = self.oldest_exact();
-        for cache in self.resources.values() {
+        for cache in self.resources().values() {
             cache.trim(horizon, reached.saturating_sub(HISTORY_REVISIONS));
         }
         if oldest > self.compacting.swap(oldest, Ordering::Relaxed) {
@@ -321,19 +332,19 @@ impl Cache {
 
 impl Lookup for Cache {
     fn get(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        self.resources.get(resource)?.get(namespace, name)
+        self.resource(resource)?.get(namespace, name)
     }
 
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<Object>> {
-        self.resources.get(resource).map(|cache| cache.all(namespace)).unwrap_or_default()
+        self.resource(resource).map(|cache| cache.all(namespace)).unwrap_or_default()
     }
 
     fn revision(&self, resource: &GroupResource) -> u64 {
-        self.resources.get(resource).map_or(0, |cache| cache.changed_at())
+        self.resource(resource).map_or(0, |cache| cache.changed_at())
     }
 
     fn pods_on_node(&self, node: &str) -> Vec<Arc<Object>> {
-        let pods = self.resources.get(&GroupResource::new("", "pods"));
+        let pods = self.resource(&GroupResource::new("", "pods"));
         pods.map(|pods| pods.indexed(node)).unwrap_or_default()
     }
 }
@@ -367,6 +378,17 @@ fn split_key(key: &str) -> Option<(&str, &str, &str, &str)> {
     let (group, plural) = (parts.next()?, parts.next()?);
     let (namespace, name) = (parts.next()?, parts.next()?);
     Some((if group == "core" { "" } else { group }, plural, namespace, name))
+}
+
+/// Which resource and object a store key stands for; None for keys of no served resource.
+fn locate<'a, 'k>(
+    resources: &'a Resources,
+    key: &'k str,
+) -> Option<(GroupResource, &'a ResourceCache, &'k str, &'k str)> {
+    let (group, plural, namespace, name) = split_key(key)?;
+    let resource = GroupResource::new(group, plural);
+    let cache = resources.get(&resource)?;
+    Some((resource, cache, namespace, name))
 }
 
 fn address_of(bytes: &Arc<[u8]>) -> usize {

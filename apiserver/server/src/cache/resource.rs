@@ -27,7 +27,7 @@ const INDEXED: [(&str, &str, &str); 1] = [("", "pods", "spec.nodeName")];
 
 /// A resource's objects and who watches them.
 pub(crate) struct ResourceCache {
-    kind: Arc<Kind>,
+    kind: RwLock<Arc<Kind>>,
     indexed_field: Option<&'static str>,
     state: RwLock<State>,
 }
@@ -93,11 +93,38 @@ impl ResourceCache {
             .iter()
             .find(|(group, plural, _)| *group == resource.group && *plural == resource.resource);
         let indexed_field = indexed.map(|(.., field)| *field);
-        Self { kind, indexed_field, state: RwLock::default() }
+        Self { kind: RwLock::new(kind), indexed_field, state: RwLock::default() }
     }
 
-    pub fn kind(&self) -> &Arc<Kind> {
-        &self.kind
+    pub fn kind(&self) -> Arc<Kind> {
+        self.kind.read().clone()
+    }
+
+    /// The kind's definition has changed. Objects are looked at again where selectors may name
+    /// other fields of them now.
+    pub fn set_kind(&self, kind: Arc<Kind>) {
+        let paths =
+            |kind: &Kind| kind.selectable.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
+        let before = std::mem::replace(&mut *self.kind.write(), kind.clone());
+        if paths(&before) == paths(&kind) {
+            return;
+        }
+        let mut state = self.state.write();
+        let renewed: Root = state
+            .now
+            .iter()
+            .filter_map(|(key, object)| {
+                let bytes = object.encoded().bytes().clone();
+                let object = kind.object_from_stored(bytes, object.revision)?;
+                Some((key.clone(), Arc::new(object)))
+            })
+            .collect();
+        state.now = renewed;
+    }
+
+    /// The kind is gone: so are its watchers.
+    pub fn close(&self) {
+        self.state.write().watchers = Watchers::default();
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {

@@ -154,7 +154,7 @@ impl Iterator for Pieces {
             if !std::mem::take(&mut self.first) {
                 out.push(b',');
             }
-            match self.renderer.is_stored_form() {
+            match self.renderer.is_stored_form(&object) {
                 true => write_stored(&object, object.revision, &mut out),
                 false => to_json(&self.renderer.item(&object), &mut out),
             }

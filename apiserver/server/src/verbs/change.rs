@@ -13,7 +13,7 @@ use windlass_sdk_meta::{GroupVersionKind, Status};
 
 use super::{Call, Target, answer, finish, success};
 use crate::{
-    body::{self, WriteOptions},
+    body::{self, Of, WriteOptions},
     content::{self, BodyType},
     write::Proposal,
 };
@@ -27,7 +27,7 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 struct Source {
     bytes: Bytes,
     body_type: BodyType,
-    kind: GroupVersionKind,
+    of: Of,
     validation: FieldValidation,
     first: Option<Value>,
     warnings: Vec<String>,
@@ -52,20 +52,21 @@ impl Source {
     async fn read(
         call: &Call,
         body: Body,
-        kind: GroupVersionKind,
+        of: impl Into<Of>,
         validation: FieldValidation,
     ) -> Result<Self, Status> {
+        let of = of.into();
         let body_type = content::body_type(&call.parts.headers)?;
         let bytes = content::read_body(body).await?;
-        let (tree, warnings) = body::read(&bytes, body_type, &kind, validation)?;
-        Ok(Self { bytes, body_type, kind, validation, first: Some(tree), warnings })
+        let (tree, warnings) = body::read(&bytes, body_type, &of, validation)?;
+        Ok(Self { bytes, body_type, of, validation, first: Some(tree), warnings })
     }
 
     fn tree(&mut self) -> Result<Value, Status> {
         match self.first.take() {
             Some(tree) => Ok(tree),
             None => {
-                let read = body::read(&self.bytes, self.body_type, &self.kind, self.validation);
+                let read = body::read(&self.bytes, self.body_type, &self.of, self.validation);
                 read.map(|(tree, _)| tree)
             }
         }
@@ -77,12 +78,17 @@ impl Patch {
     pub async fn read(
         call: &Call,
         body: Body,
+        is_custom: bool,
         validation: FieldValidation,
     ) -> Result<Self, Status> {
         let kind = match content::media_type(&call.parts.headers) {
             JSON_PATCH => PatchType::Json,
             MERGE_PATCH => PatchType::Merge,
-            STRATEGIC_PATCH => PatchType::Strategic,
+            STRATEGIC_PATCH if !is_custom => PatchType::Strategic,
+            _ if is_custom => {
+                let known = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH];
+                return Err(content::unsupported(&known));
+            }
             _ => {
                 let known = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
                 return Err(content::unsupported(&known));
@@ -117,8 +123,8 @@ pub(super) async fn create(
 ) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(&call.info.query, "CreateOptions")?;
     let renderer = target.renderer(call, true)?;
-    let gvk = target.kind.gvk_in(&target.at);
-    let mut source = Source::read(call, body, gvk, options.validation).await?;
+    let of = Of::kind(&target.kind, &target.at);
+    let mut source = Source::read(call, body, of, options.validation).await?;
     let manager = call.manager(&options.field_manager);
     let write = call.write(target, Operation::Create, "", &manager, options.dry_run);
     let written = write.run(&mut |_| create_proposal(target, &mut source, None)).await?;
@@ -148,8 +154,8 @@ pub(super) async fn update(
 ) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(&call.info.query, "UpdateOptions")?;
     let renderer = target.renderer(call, true)?;
-    let gvk = target.kind.gvk_in(&target.at);
-    let mut source = Source::read(call, body, gvk, options.validation).await?;
+    let of = Of::kind(&target.kind, &target.at);
+    let mut source = Source::read(call, body, of, options.validation).await?;
     let manager = call.manager(&options.field_manager);
     let name = call.info.name.as_str();
     let write = call.write(target, Operation::Update, name, &manager, options.dry_run);
@@ -179,7 +185,7 @@ pub(super) async fn patch(
         return apply(call, target, body, &options).await;
     }
     let renderer = target.renderer(call, true)?;
-    let patch = Patch::read(call, body, options.validation).await?;
+    let patch = Patch::read(call, body, target.kind.is_custom(), options.validation).await?;
     let manager = call.manager(&options.field_manager);
     let name = call.info.name.as_str();
     let write = call.write(target, Operation::Update, name, &manager, options.dry_run);
@@ -206,7 +212,7 @@ async fn apply(
     let bytes = content::read_body(body).await?;
     let (kind, name) = (&target.kind, call.info.name.as_str());
     let (mut config, warnings) =
-        body::read_config(&bytes, &kind.gvk_in(&target.at), options.validation)?;
+        body::read_config(&bytes, &Of::kind(kind, &target.at), options.validation)?;
     kind.identify(&mut config, &target.at, &target.namespace, Some(name))?;
     kind.convert(&mut config, kind.storage());
     let manager = &options.field_manager;

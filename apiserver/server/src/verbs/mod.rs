@@ -47,6 +47,17 @@ pub(crate) struct Target {
 
 /// Answers a request for a resource.
 pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Status> {
+    let RequestInfo { group, version, resource, .. } = &call.info;
+    let kind = call.server.registry().resource(group, version, resource);
+    let warning = kind.and_then(|kind| kind.warning.clone());
+    let mut response = answer_to(call, body).await?;
+    if let Some(warning) = warning {
+        content::add_warnings(&mut response, &[warning.into_owned()]);
+    }
+    Ok(response)
+}
+
+async fn answer_to(call: Call, body: Body) -> Result<Response<Body>, Status> {
     let info = &call.info;
     if (info.group.as_str(), info.resource.as_str(), info.verb) == ("", "bindings", "create") {
         return change::bind_by_body(&call, body).await;

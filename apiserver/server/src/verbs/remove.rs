@@ -122,7 +122,7 @@ async fn read_options(call: &Call, target: &Target, body: Body) -> Result<Delete
     let body_type = content::body_type(&call.parts.headers)?;
     let at = &target.at;
     let kind = GroupVersionKind::new(&at.group, &at.version, "DeleteOptions");
-    let (tree, _) = body::read(&bytes, body_type, &kind, FieldValidation::Ignore)?;
+    let (tree, _) = body::read(&bytes, body_type, &kind.into(), FieldValidation::Ignore)?;
     let mut options: DeleteOptions = serde_json::from_value(tree)
         .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?;
     // kubectl names a dry run in both places, other clients in one.

@@ -22,7 +22,7 @@ pub(super) async fn get(call: &Call, target: &Target) -> Result<Response<Body>, 
     let version = call.info.query.get("resourceVersion").unwrap_or_default();
     let at = (target.namespace.as_str(), call.info.name.as_str());
     let object = read::get(&call.server, &target.kind, at, version).await?;
-    respond(target, &object.tree(), &accepted)
+    respond(target, &target.kind.tree_of(&object), &accepted)
 }
 
 /// What the client wants the Scale to be.
@@ -42,7 +42,13 @@ pub(super) async fn change(
     let kind = if patching { "PatchOptions" } else { "UpdateOptions" };
     let options = WriteOptions::parse(&call.info.query, kind)?;
     let (wish, mut warnings) = match patching {
-        true => (Wish::Patch(change::Patch::read(call, body, options.validation).await?), vec![]),
+        true => (
+            Wish::Patch(
+                change::Patch::read(call, body, target.kind.is_custom(), options.validation)
+                    .await?,
+            ),
+            vec![],
+        ),
         false => {
             let read = change::read_tree(call, body, scale_kind(), options.validation).await?;
             (Wish::Whole(read.0), read.1)
@@ -80,9 +86,9 @@ fn wanted(
     match wish {
         Wish::Whole(scale) => Ok((scale.clone(), Vec::new())),
         Wish::Patch(patch) => {
-            let mut scale = read_scale(&target.kind, old).ok_or_else(Status::unknown_path)?;
+            let mut scale = read_scale(&target.kind, old)?;
             patch.apply(&mut scale, &scale_kind())?;
-            crate::body::check_as(&scale, &scale_kind(), validation)
+            crate::body::check_as(&scale, &scale_kind().into(), validation)
         }
     }
 }
@@ -92,6 +98,6 @@ fn scale_kind() -> GroupVersionKind {
 }
 
 fn respond(target: &Target, object: &Value, accepted: &Accepted) -> Result<Response<Body>, Status> {
-    let scale = read_scale(&target.kind, object).ok_or_else(Status::unknown_path)?;
+    let scale = read_scale(&target.kind, object)?;
     Ok(content::respond_tree(StatusCode::OK, &scale, accepted))
 }

@@ -2,6 +2,7 @@
 //! of requests; what comes back is one line each.
 
 mod content;
+mod customs;
 mod discovery;
 mod evictions;
 mod faults;
@@ -30,7 +31,6 @@ use tower::Service as _;
 use windlass_apiserver_access::{
     Admission, AdmissionOptions, Authenticator, Authorizer, Tokens, User, pki::Authority,
 };
-use windlass_apiserver_registry::Registry;
 use windlass_apiserver_server::{ApiServer, Config, LocalService, Stages};
 use windlass_apiserver_store::{MemoryStore, Store};
 use windlass_sdk_meta::{Clock, Rng, SystemClock, Timestamp};
@@ -269,7 +269,6 @@ async fn start_server(
     let tokens = tokens.expect("a signing key");
     ApiServer::start(Config {
         store,
-        registry: Arc::new(Registry::builtin()),
         authenticator: Authenticator::new(ca.certificate_der().clone(), clock.clone())
             .with_tokens(Arc::new(tokens)),
         clock,

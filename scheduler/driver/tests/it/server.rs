@@ -5,7 +5,6 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::{Admission, AdmissionOptions, Authenticator, Authorizer, User};
-use windlass_apiserver_registry::Registry;
 use windlass_apiserver_schema::NoDescriptions;
 use windlass_apiserver_server::{ApiServer, Config};
 use windlass_apiserver_store::MemoryStore;
@@ -21,7 +20,6 @@ async fn cluster() -> Api {
     let authorizer = Arc::new(Authorizer::new());
     let server = ApiServer::start(Config {
         store: Arc::new(MemoryStore::new()),
-        registry: Arc::new(Registry::builtin()),
         clock: clock.clone(),
         rng: rng.clone(),
         authenticator: Authenticator::new(

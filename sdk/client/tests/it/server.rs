@@ -3,7 +3,6 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use expect_test::expect;
 use serde_json::json;
 use windlass_apiserver_access::{Admission, AdmissionOptions, Authenticator, Authorizer, User};
-use windlass_apiserver_registry::Registry;
 use windlass_apiserver_schema::NoDescriptions;
 use windlass_apiserver_server::{ApiServer, Config};
 use windlass_apiserver_store::MemoryStore;
@@ -26,7 +25,6 @@ async fn cluster() -> Cluster {
     let authorizer = Arc::new(Authorizer::new());
     let server = ApiServer::start(Config {
         store: Arc::new(MemoryStore::new()),
-        registry: Arc::new(Registry::builtin()),
         clock: clock.clone(),
         rng: rng.clone(),
         authenticator: Authenticator::new(

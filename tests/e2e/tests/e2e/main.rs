@@ -8,6 +8,7 @@ mod attacks;
 mod bad_input;
 mod clients;
 mod containers;
+mod customs;
 mod engine;
 mod etcd;
 mod faults;

@@ -92,7 +92,7 @@ impl Strategy for Deployment {
         cells
     }
 
-    fn scale(&self) -> Option<ScalePaths> {
+    fn scale(&self) -> Option<ScalePaths<'_>> {
         Some(ScalePaths {
             spec_replicas: "spec.replicas",
             status_replicas: "status.replicas",

@@ -61,7 +61,7 @@ impl Strategy for ReplicaSet {
         cells
     }
 
-    fn scale(&self) -> Option<ScalePaths> {
+    fn scale(&self) -> Option<ScalePaths<'_>> {
         Some(ScalePaths {
             spec_replicas: "spec.replicas",
             status_replicas: "status.replicas",

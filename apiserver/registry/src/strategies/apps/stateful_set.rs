@@ -108,7 +108,7 @@ impl Strategy for StatefulSet {
         vec![name(object), format!("{ready}/{desired}").into(), age(object, now), names, images]
     }
 
-    fn scale(&self) -> Option<ScalePaths> {
+    fn scale(&self) -> Option<ScalePaths<'_>> {
         Some(ScalePaths {
             spec_replicas: "spec.replicas",
             status_replicas: "status.replicas",

@@ -97,7 +97,7 @@ impl Strategy for ReplicationController {
         ]
     }
 
-    fn scale(&self) -> Option<ScalePaths> {
+    fn scale(&self) -> Option<ScalePaths<'_>> {
         Some(ScalePaths {
             spec_replicas: "spec.replicas",
             status_replicas: "status.replicas",
