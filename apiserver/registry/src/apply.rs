@@ -226,7 +226,7 @@ fn renew_last_applied(object: &mut Value, config: &Value) {
     tree::set(annotations, LAST_APPLIED, config.to_string());
 }
 
-/// The applier's entry beside those of the others.
+/// The applier's entry beside those of the others; none for one that names nothing.
 fn own(
     object: &mut Value,
     mut entries: Vec<Value>,
@@ -242,7 +242,9 @@ fn own(
     if !by.subresource.is_empty() {
         tree::set(&mut entry, "subresource", by.subresource);
     }
-    entries.push(entry);
+    if !wanted.is_empty() {
+        entries.push(entry);
+    }
     entries.sort_by(order);
     tree::set(tree::child(object, "metadata"), "managedFields", entries);
 }

@@ -94,6 +94,10 @@ pub fn validate_annotations(annotations: &Value, path: Path<'_>, causes: &mut Ca
 fn parts(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
     validate_labels(&metadata["labels"], path.child("labels"), causes);
     validate_annotations(&metadata["annotations"], path.child("annotations"), causes);
+    if tree::number(metadata, "generation").is_some_and(|number| number < 0) {
+        let why = "must be greater than or equal to 0";
+        causes.invalid(path.child("generation"), &metadata["generation"], why);
+    }
     owners(metadata, path.child("ownerReferences"), causes);
 }
 

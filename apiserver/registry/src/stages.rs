@@ -75,6 +75,15 @@ impl Kind {
         self.strategy.default(object);
     }
 
+    /// Takes what only the server sets out of the body of a create. A generation stays where the
+    /// kind has none of its own.
+    pub fn forget_system_metadata(&self, object: &mut Value) {
+        let metadata = tree::child(object, "metadata");
+        for key in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+            tree::remove(metadata, key);
+        }
+    }
+
     /// Makes a body the object it will be: system metadata, the generated name, no status of the
     /// client's. To be run again on the body where the generated name is taken (8 attempts).
     pub fn prepare_create(&self, object: &mut Value, cx: &Context<'_>) -> Result<(), Status> {
@@ -85,16 +94,9 @@ impl Kind {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        let map = tree::object(metadata);
-        for key in [
-            "resourceVersion",
-            "selfLink",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "generation",
-        ] {
-            map.shift_remove(key);
-        }
+        tree::remove(metadata, "resourceVersion");
+        self.forget_system_metadata(object);
+        let metadata = tree::child(object, "metadata");
         let base = tree::text(metadata, "generateName");
         if tree::text(metadata, "name").is_empty() && !base.is_empty() {
             let cut = base.char_indices().nth(MAX_GENERATED_BASE).map_or(base.len(), |(at, _)| at);

@@ -49,6 +49,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// What every answer about the kind warns of: it will go, and what takes its place.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The cells of a Table row, in the order of the kind's columns.
     fn cells(&self, object: &Value, now: Timestamp) -> Cells;
 

@@ -31,7 +31,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query());
     let accepted = Accepted::of_status(&parts);
     let guarded = AssertUnwindSafe(filters(server, &info, parts, body)).catch_unwind();
-    let response = match guarded.await {
+    let mut response = match guarded.await {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => {
             if status.code >= 500 {
@@ -46,6 +46,10 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
             content::respond_status(&Status::internal(why), &accepted)
         }
     };
+    let kind = server.registry().resource(&info.group, &info.version, &info.resource);
+    if let Some(text) = kind.and_then(|kind| kind.strategy.deprecation()) {
+        content::add_warnings(&mut response, &[text.to_owned()]);
+    }
     server.metrics().observe(&info, response.status().as_u16(), began.elapsed());
     response
 }

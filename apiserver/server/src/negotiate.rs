@@ -65,7 +65,7 @@ impl Accepted {
             true => Some(Self::JSON),
             false => ranges(&accept).into_iter().find_map(|range| served(range, offer)),
         };
-        let mut accepted = found.ok_or_else(|| not_acceptable(offer))?;
+        let mut accepted = found.ok_or_else(|| not_acceptable(&accept, offer))?;
         accepted.gzip = accepts_gzip(&parts.headers);
         accepted.pretty |= wants_pretty(parts);
         Ok(accepted)
@@ -123,15 +123,22 @@ fn served(range: &str, offer: Offer) -> Option<Accepted> {
     Some(accepted)
 }
 
-fn not_acceptable(offer: Offer) -> Status {
-    let types: &[&str] = match offer.stream {
+/// Upstream's router refuses types that it doesn't know, its writer a parameter of a known one:
+/// each has words of its own.
+fn not_acceptable(accept: &str, offer: Offer) -> Status {
+    let types = match offer.stream {
         true => {
-            &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"]
+            "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch".into()
         }
-        false => &[JSON, YAML, PROTOBUF],
+        false => [JSON, YAML, PROTOBUF].join(", "),
     };
-    let why = format!("only the following media types are accepted: {}", types.join(", "));
-    Status::new(Reason::NotAcceptable, why)
+    let bare = |range: &str| range.split(';').next().is_some_and(|r| served(r, offer).is_some());
+    if offer.stream || accept.split(',').any(bare) {
+        let why = format!("only the following media types are accepted: {types}");
+        return Status::new(Reason::NotAcceptable, why);
+    }
+    let why = format!("406: Not Acceptable\n\nAvailable representations: {types}");
+    Status { details: Some(Box::default()), ..Status::new(Reason::NotAcceptable, why) }
 }
 
 /// The query says so, or the client is one that people look at.

@@ -232,6 +232,7 @@ impl Run<'_> {
             return Err(Status::forbidden(&kind.group_resource(), name, why));
         }
         self.warn_of_inert();
+        kind.forget_system_metadata(&mut object);
         let generated = object["metadata"]["name"].as_str().is_none_or(str::is_empty);
         self.default_and_admit(&mut object, None).await?;
         self.warnings.extend(kind.drop_disabled(&mut object));

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Mutex};
 use tokio_rustls::TlsConnector;
 use windlass_apiserver_access::pki::Authority;
 
@@ -28,13 +28,16 @@ pub const SERVICE_RANGE_BITS: u8 = 16;
 const TOKEN: &str = "oracle";
 const HOST: &str = "localhost";
 /// A cold start on a busy machine takes half of it.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 const LOG_LINES: usize = 12;
 
 /// A running pair of processes, and a connection.
 pub struct Upstream {
-    sender: http2::SendRequest<Full<Bytes>>,
+    sender: Mutex<http2::SendRequest<Full<Bytes>>>,
+    port: u16,
+    /// Says whom to trust on the next connection.
+    tls: Arc<ClientConfig>,
     _processes: [Process; 2],
 }
 
@@ -62,11 +65,15 @@ impl Upstream {
         let port = free_port()?;
         let server = start_apiserver(apiserver, &folder.join("apiserver"), port, store, authority)?;
         let mut processes = [server, etcd];
+        let tls = trusting(authority)?;
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let why = match connect(port, authority).await {
+            let why = match connect(port, &tls).await {
                 Ok(mut sender) => match ready(&mut sender).await {
-                    Ok(()) => return Ok(Self { sender, _processes: processes }),
+                    Ok(()) => {
+                        let sender = Mutex::new(sender);
+                        return Ok(Self { sender, port, tls, _processes: processes });
+                    }
                     Err(error) => error,
                 },
                 Err(error) => error,
@@ -81,9 +88,21 @@ impl Upstream {
         }
     }
 
+    /// Sends a request; once more where the server had asked for a new connection, as it does after
+    /// some of its own failures.
     pub async fn send(&self, mut request: Request<Bytes>) -> anyhow::Result<Response<Incoming>> {
         authenticate(&mut request)?;
-        let mut sender = self.sender.clone();
+        match self.send_once(request.clone()).await {
+            Err(error) if goes_away(&error) => {
+                *self.sender.lock().await = connect(self.port, &self.tls).await?;
+                self.send_once(request).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn send_once(&self, request: Request<Bytes>) -> anyhow::Result<Response<Incoming>> {
+        let mut sender = self.sender.lock().await.clone();
         sender.ready().await?;
         Ok(sender.send_request(request.map(Full::new)).await?)
     }
@@ -167,17 +186,29 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-async fn connect(
-    port: u16,
-    authority: &Authority,
-) -> anyhow::Result<http2::SendRequest<Full<Bytes>>> {
+/// The connection ended, or no stream can be opened on it: the request wasn't looked at.
+fn goes_away(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let text = cause.to_string();
+        text.contains("not a result of an error") || text.contains("connection closed")
+    })
+}
+
+fn trusting(authority: &Authority) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate_der().clone())?;
     let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+async fn connect(
+    port: u16,
+    tls: &Arc<ClientConfig>,
+) -> anyhow::Result<http2::SendRequest<Full<Bytes>>> {
     let tcp = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     tcp.set_nodelay(true)?;
-    let tls = TlsConnector::from(Arc::new(config)).connect(HOST.try_into()?, tcp).await?;
+    let tls = TlsConnector::from(tls.clone()).connect(HOST.try_into()?, tcp).await?;
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
     tokio::spawn(connection);
     Ok(sender)

@@ -9,7 +9,7 @@ use windlass_apiserver_registry::{
     apply as apply_config, bind as bind_pod, json_patch, merge_patch,
 };
 use windlass_apiserver_schema::{FieldValidation, strategic_merge};
-use windlass_sdk_meta::{GroupVersionKind, Status};
+use windlass_sdk_meta::{GroupVersionKind, Reason, Status};
 
 use super::{Call, Target, answer, finish, success};
 use crate::{
@@ -90,8 +90,10 @@ impl Patch {
                 return Err(content::unsupported(&known));
             }
             _ => {
-                let known = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
-                return Err(content::unsupported(&known));
+                return Err(Status {
+                    details: Some(Box::default()),
+                    ..Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+                });
             }
         };
         let bytes = content::read_body(body).await?;
@@ -139,10 +141,42 @@ fn create_proposal(
     identified(target, source, name).map(Proposal::Create)
 }
 
+/// Takes owners that are there twice out of an object, and returns what to tell its client.
+fn single_owners(tree: &mut Value, what: &str) -> Option<String> {
+    let owners = tree["metadata"].get_mut("ownerReferences")?.as_array_mut()?;
+    let mut seen: Vec<Value> = Vec::new();
+    let mut twice: Vec<String> = Vec::new();
+    for owner in std::mem::take(owners) {
+        if seen.contains(&owner) {
+            twice.push(owner["uid"].as_str().unwrap_or_default().to_owned());
+        } else {
+            seen.push(owner);
+        }
+    }
+    *owners = seen;
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains {what}; API server dedups owner references in \
+             1.20+, and may reject such requests as early as 1.24; please fix your requests; \
+             duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
+}
+
 /// The body, held to its request, in the stored version.
 fn identified(target: &Target, source: &mut Source, name: Option<&str>) -> Result<Value, Status> {
     let mut tree = source.tree()?;
+    let said = tree["metadata"]["name"].as_str().unwrap_or_default();
+    if let Some(name) = name.filter(|_| said.is_empty()) {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
     target.kind.identify(&mut tree, &target.at, &target.namespace, name)?;
+    let warning = single_owners(&mut tree, "duplicate entries");
+    // A body may be read again where a write has to be tried again.
+    source.warnings.extend(warning.filter(|text| !source.warnings.contains(text)));
     target.kind.convert(&mut tree, target.kind.storage());
     Ok(tree)
 }

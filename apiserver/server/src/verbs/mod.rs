@@ -12,7 +12,7 @@ mod watch;
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Response, StatusCode, header, request::Parts};
+use http::{Method, Response, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use windlass_apiserver_access::{Operation, User};
 use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
@@ -63,6 +63,10 @@ async fn answer_to(call: Call, body: Body) -> Result<Response<Body>, Status> {
         return change::bind_by_body(&call, body).await;
     }
     let target = Target::find(&call)?;
+    // A proxied request may have any method.
+    if call.parts.method == Method::HEAD && info.subresource != "proxy" {
+        return Err(Status::method_not_allowed());
+    }
     let kind = &target.kind;
     if !info.tail.is_empty() && info.subresource != "proxy" {
         return Err(Status::unknown_path());

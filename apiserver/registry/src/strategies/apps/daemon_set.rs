@@ -32,6 +32,10 @@ pub struct DaemonSet;
 impl Strategy for DaemonSet {
     fn default(&self, object: &mut Value) {
         workload::default_template(object);
+        // The count as upstream's types have it: a number that is always there.
+        if !tree::has(&object["metadata"]["annotations"], TEMPLATE_GENERATION) {
+            set_template_generation(object, 0);
+        }
         let strategy = tree::child(tree::child(object, "spec"), "updateStrategy");
         if tree::text(strategy, "type") == "RollingUpdate" {
             let rolling = tree::child(strategy, "rollingUpdate");

@@ -46,10 +46,13 @@ pub fn labels_fit(spec: &Value, path: Path<'_>, unreadable: &str, causes: &mut C
     let (selector, labels) = (&spec["selector"], &spec["template"]["metadata"]["labels"]);
     let template = path.child("template");
     let metadata = template.child("metadata");
-    match Selector::from_json(selector) {
-        Err(_) if unreadable.is_empty() => {}
-        Err(_) => causes.invalid(path.child("selector"), selector, unreadable),
-        Ok(parsed) => {
+    let mut complaints = Causes::default();
+    validate_selector(selector, path, &mut complaints);
+    let parsed = Selector::from_json(selector).ok().filter(|_| complaints.is_empty());
+    match parsed {
+        None if unreadable.is_empty() => {}
+        None => causes.invalid(path.child("selector"), selector, unreadable),
+        Some(parsed) => {
             let fits =
                 tree::has(spec, "selector") && parsed.matches_labels(&Labels::from_json(labels));
             if !fits {

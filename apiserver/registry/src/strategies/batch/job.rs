@@ -49,6 +49,12 @@ impl Strategy for Job {
         if !tree::flag(&object["spec"], "manualSelector") {
             generate_selector(object);
         }
+        // The defaults of what is stored and read again: nobody owns these labels.
+        let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+        let own = object["metadata"]["labels"].as_object();
+        if own.is_none_or(serde_json::Map::is_empty) && labels.is_object() {
+            tree::set(tree::child(object, "metadata"), "labels", labels);
+        }
     }
 
     fn prepare_for_update(&self, sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {

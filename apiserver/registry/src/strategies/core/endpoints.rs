@@ -22,6 +22,10 @@ const SHOWN: usize = 3;
 pub struct Endpoints;
 
 impl Strategy for Endpoints {
+    fn deprecation(&self) -> Option<&'static str> {
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let path = Path::Root.child("subsets");
         for (at, subset) in tree::list(object, "subsets").iter().enumerate() {
@@ -82,6 +86,10 @@ fn address_rules(address: &Value, path: Path<'_>, causes: &mut Causes) {
     }
     if let Some(node) = address["nodeName"].as_str() {
         causes.complaints(path.child("nodeName"), node, names::subdomain(node));
+    }
+    let ip = tree::text(address, "ip");
+    if ip.parse::<IpAddr>().is_err() {
+        causes.invalid_text(path.child("ip"), ip, "must be a valid IP address");
     }
     is_endpoint(&address["ip"], path.child("ip"), causes);
 }

@@ -14,7 +14,7 @@ const LIST: &str = "ephemeralContainers";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// What may be set; ports, probes, resources and the like have no meaning for a guest that comes
 /// late and isn't restarted.
-const ALLOWED: [&str; 18] = [
+const ALLOWED: [&str; 17] = [
     "name",
     "image",
     "command",
@@ -32,8 +32,6 @@ const ALLOWED: [&str; 18] = [
     "stdinOnce",
     "tty",
     "targetContainerName",
-    // Has a complaint of its own where it isn't allowed.
-    "restartPolicy",
 ];
 const NOT_HERE: &str = "cannot be set for an Ephemeral Container";
 
@@ -54,7 +52,8 @@ pub fn validate_update(new: &Value, old: &Value, causes: &mut Causes) {
     }
     let spec = Path::Root.child("spec");
     let path = spec.child(LIST);
-    validate(&new["spec"], path, causes);
+    let volumes: Vec<&Value> = tree::list(&new["spec"], "volumes").iter().collect();
+    validate(&new["spec"], &volumes, path, causes);
     let after = tree::list(&new["spec"], LIST);
     for before in tree::list(&old["spec"], LIST) {
         let name = tree::text(before, "name");
@@ -74,22 +73,28 @@ pub fn validate_update(new: &Value, old: &Value, causes: &mut Causes) {
     }
 }
 
-fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
-    let volumes: Vec<&Value> = tree::list(spec, "volumes").iter().collect();
+/// Rules of the list wherever it stands; that it may not stand there is for others to say.
+pub fn validate(spec: &Value, volumes: &[&Value], path: Path<'_>, causes: &mut Causes) {
     let others = [tree::list(spec, "containers"), tree::list(spec, "initContainers")].concat();
     let all = tree::list(spec, LIST);
     for (at, container) in all.iter().enumerate() {
         let item = path.index(at);
-        containers::common(container, spec, &volumes, item, causes);
+        containers::common(container, spec, volumes, item, causes);
         containers::unique_name(container, &others, item, causes);
         containers::unique_name(container, &all[..at], item, causes);
         let target = tree::text(container, "targetContainerName");
         if !target.is_empty() && !others.iter().any(|one| tree::text(one, "name") == target) {
             causes.not_found(item.child("targetContainerName"), &container["targetContainerName"]);
         }
+        let image = tree::text(container, "image");
+        if image.trim() != image {
+            let why = "must not have leading or trailing whitespace";
+            causes.invalid_text(item.child("image"), image, why);
+        }
         for (key, value) in container.as_object().into_iter().flatten() {
-            let is_set = !value.is_null() && *value != Value::Array(Vec::new()) && !is_empty(value);
-            if is_set && (!ALLOWED.contains(&key.as_str()) || key == "restartPolicy") {
+            // Of these fields only `resources` is no pointer or list: empty, it isn't set.
+            let is_set = !value.is_null() && !(key == "resources" && is_empty(value));
+            if is_set && !ALLOWED.contains(&key.as_str()) {
                 causes.forbidden(item.child(key), NOT_HERE);
             }
         }
@@ -105,5 +110,5 @@ fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 fn is_empty(value: &Value) -> bool {
-    value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_str() == Some("")
+    value.as_object().is_some_and(serde_json::Map::is_empty)
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    containers, resources,
+    containers, ephemeral, resources,
     scheduling::{self, validate_tolerations},
     security, volumes,
 };
@@ -103,6 +103,7 @@ fn validate_spec(spec: &Value, pod: &str, path: Path<'_>, causes: &mut Causes) {
     resources::validate_claims(spec, path.child("resourceClaims"), causes);
     containers::validate(spec, &volumes, path.child("containers"), causes);
     containers::validate_init(spec, &volumes, path.child("initContainers"), causes);
+    ephemeral::validate(spec, &volumes, path.child("ephemeralContainers"), causes);
     resources::validate_pod(spec, path, causes);
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, causes);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
