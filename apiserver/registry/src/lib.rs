@@ -44,7 +44,9 @@ pub use registry::{Registry, Rows};
 pub use scale::{read as read_scale, write as write_scale};
 pub use stages::generated_name_taken;
 pub use strategies::{
-    apiregistration::local_services, flowcontrol::flow_control_objects, scheduling::system_classes,
+    apiregistration::{custom_service, is_kept_service, local_services, service_name},
+    flowcontrol::flow_control_objects,
+    scheduling::system_classes,
 };
 pub use strategy::{Allocator, Context, NODE_PORTS, ScalePaths, Separation, Strategy};
 pub use table::{Cells, IncludeObject, human_duration, partial_metadata};

@@ -20,6 +20,7 @@ use crate::{
     ApiServer,
     bootstrap::OWN_NAME,
     cache::Filter,
+    registrations,
     write::{Proposal, Write},
 };
 
@@ -109,7 +110,15 @@ async fn look(server: &Arc<ApiServer>, resource: &GroupResource, known: &mut All
             }
         }
     }
-    known.values().all(|one| one.settled)
+    let mut settled = known.values().all(|one| one.settled);
+    if renewed || !settled {
+        let registered = registrations::renew(server, known.values().map(|one| &one.tree)).await;
+        if let Err(status) = registered {
+            tracing::warn!(%status, "versions of definitions could not be registered yet");
+            settled = false;
+        }
+    }
+    settled
 }
 
 /// Does what there is to do about one definition; false where it must be looked at again.
@@ -195,7 +204,7 @@ async fn delete_all(server: &Arc<ApiServer>, resource: &GroupResource) -> Result
 }
 
 async fn delete(server: &ApiServer, kind: &Arc<Kind>, object: &Object) -> Result<(), Status> {
-    let user = User::authenticated(OWN_NAME, &["system:masters"]);
+    let user = own_user();
     let at = (&*object.namespace, &*object.name);
     let write = own_write(server, kind, &user, Operation::Delete, "", at);
     write.run(&mut |_| Ok(Proposal::Delete(DeleteOptions::default()))).await.map(drop)
@@ -221,7 +230,7 @@ async fn write_status(
     next: &(dyn Fn(&Value) -> Option<Value> + Sync),
 ) -> Result<Option<Value>, Status> {
     let kind = server.registry().resource(GROUP, "v1", PLURAL).ok_or_else(Status::unknown_path)?;
-    let user = User::authenticated(OWN_NAME, &["system:masters"]);
+    let user = own_user();
     let write = own_write(server, &kind, &user, Operation::Update, "status", ("", name));
     let written = write
         .run(&mut |old| {
@@ -232,7 +241,11 @@ async fn write_status(
     Ok(Some(written.tree))
 }
 
-fn own_write<'a>(
+pub(crate) fn own_user() -> User {
+    User::authenticated(OWN_NAME, &["system:masters"])
+}
+
+pub(crate) fn own_write<'a>(
     server: &'a ApiServer,
     kind: &'a Arc<Kind>,
     user: &'a User,

@@ -24,6 +24,7 @@ mod negotiate;
 mod openapi;
 mod options;
 mod read;
+mod registrations;
 mod render;
 mod request;
 mod server;

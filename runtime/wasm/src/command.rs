@@ -1,5 +1,6 @@
-//! Runs a command to its end. WASI has no signals, so a command that is asked to
-//! end gets its grace period to finish by itself, and is then dropped, also while it computes.
+//! Runs a command to its end. WASI has no signals: a command that is asked to end sees the end of
+//! its stdin and gets its grace period to finish by itself, and is then dropped, also while it
+//! computes.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -34,9 +35,12 @@ pub async fn start(container: &Arc<Container>, program: &Run, weight: u32) -> Re
     Ok(())
 }
 
-/// Waits up to `grace` for the command to end by itself, then ends it.
+/// Ends the command's input and waits up to `grace` for it to end by itself, then ends it.
 pub async fn stop(container: &Container, grace: Duration) {
     let ended = &container.ending.ended;
+    if !grace.is_zero() {
+        container.console.end_input().await;
+    }
     if tokio::time::timeout(grace, ended.cancelled()).await.is_err() {
         container.ending.abort.cancel();
         ended.cancelled().await;

@@ -44,6 +44,8 @@ pub struct Console {
     guest: Mutex<Option<DuplexStream>>,
     /// The sessions' side; None once it is closed, or where there is none.
     stdin: AsyncMutex<Option<DuplexStream>>,
+    /// No more input comes, also not from a session that has more.
+    input_over: CancellationToken,
     sessions: Mutex<Sessions>,
 }
 
@@ -87,6 +89,7 @@ impl Console {
             spec,
             guest: Mutex::new(guest),
             stdin: AsyncMutex::new(ours),
+            input_over: CancellationToken::new(),
             sessions: Mutex::new(Sessions { backlog, ..Sessions::default() }),
         }
     }
@@ -123,6 +126,12 @@ impl Console {
         }
     }
 
+    /// The program reads the end of its input, once it has read what came before.
+    pub async fn end_input(&self) {
+        self.input_over.cancel();
+        *self.stdin.lock().await = None;
+    }
+
     /// The program has ended: sessions end with what it wrote.
     pub fn close(&self) {
         let mut sessions = self.sessions.lock();
@@ -136,11 +145,15 @@ impl Console {
             let held = self.stdin.lock().await;
             let mut stdin = Held { stdin: held, once: self.spec.stdin_once };
             // An error is an end: the program, or the session, is gone.
-            let _ = match stdin.stdin.as_mut() {
-                Some(open) => tokio::io::copy(&mut from, open).await,
+            if let Some(open) = stdin.stdin.as_mut() {
+                let copy = tokio::io::copy(&mut from, open);
+                let _ = self.input_over.run_until_cancelled(copy).await;
+            }
+            if stdin.stdin.is_none() || self.input_over.is_cancelled() {
+                drop(stdin);
                 // Read and dropped, so that the sender isn't held up.
-                None => tokio::io::copy(&mut from, &mut tokio::io::sink()).await,
-            };
+                let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+            }
         }
         std::future::pending().await
     }

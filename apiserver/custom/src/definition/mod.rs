@@ -88,7 +88,7 @@ impl Strategy for Definition {
 
     fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
         let stored: Vec<Value> = stored_version(object).into_iter().collect();
-        let status = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""},
+        let status = json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""},
             "storedVersions": stored});
         tree::set(object, "status", status);
     }

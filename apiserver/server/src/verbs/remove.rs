@@ -30,7 +30,7 @@ pub(super) async fn one(
     target: &Target,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    let options = read_options(call, target, body).await?;
+    let options = read_options(call, body).await?;
     let renderer = target.renderer(call, true)?;
     let written = delete(call, target, &call.info.name, &options).await?;
     let response = match written.outcome {
@@ -70,7 +70,7 @@ pub(super) async fn collection(
     target: &Target,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    let options = read_options(call, target, body).await?;
+    let options = read_options(call, body).await?;
     let renderer = target.renderer(call, true)?;
     let list = ListOptions::parse(&call.info.query)?;
     list.list_state()?;
@@ -114,14 +114,14 @@ async fn delete_found(
 }
 
 /// The options: the body's if there is one, else the query's.
-async fn read_options(call: &Call, target: &Target, body: Body) -> Result<DeleteOptions, Status> {
+async fn read_options(call: &Call, body: Body) -> Result<DeleteOptions, Status> {
     let bytes = content::read_body(body).await?;
     if bytes.is_empty() {
         return Ok(from_query(&call.info.query));
     }
     let body_type = content::body_type(&call.parts.headers)?;
-    let at = &target.at;
-    let kind = GroupVersionKind::new(&at.group, &at.version, "DeleteOptions");
+    // They come in any group-version: in the objects' own, in v1, in this one.
+    let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
     let (tree, _) = body::read(&bytes, body_type, &kind.into(), FieldValidation::Ignore)?;
     let mut options: DeleteOptions = serde_json::from_value(tree)
         .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?;

@@ -19,7 +19,7 @@ pub const TYPES: &[Type] = &[
             honoured("restartPolicy"),
             so(
                 "terminationGracePeriodSeconds",
-                "handlers drain; a command may end by itself, since WASI has no signals, and is ended then",
+                "handlers drain; a command reads the end of its stdin, since WASI has no signals, and is ended when the period is over",
             )
             .but_containers(),
             honoured("activeDeadlineSeconds"),

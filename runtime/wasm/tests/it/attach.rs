@@ -88,6 +88,26 @@ async fn stdin_outlives_a_session_where_more_may_come() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_asked_to_end_reads_the_end_of_its_input() {
+    let node = Node::new();
+    let spec = started(&node, "asked", &["cat"], STDIN).await;
+    let (Caller { mut stdin, mut stdout, stderr: _stderr }, io) = caller();
+    let mut out = String::new();
+    let session = async {
+        stdin.write_all(b"last words").await.expect("sent");
+        let mut echoed = [0; 10];
+        stdout.read_exact(&mut echoed).await.expect("echoed");
+        // The session goes on, and has more to say.
+        let patient = Duration::from_secs(600);
+        node.runtime.stop_container(&spec.pod.uid, "main", patient).await.expect("stops");
+        stdout.read_to_string(&mut out).await.expect("ends");
+    };
+    let (attached, ()) = tokio::join!(attach(&node, &spec, io), session);
+    assert_eq!(attached, Ok(true));
+    assert_eq!(node.exit(&spec).await.0, 0);
+}
+
+#[tokio::test]
 async fn a_terminal_has_one_output_and_shows_what_came_before() {
     let node = Node::new();
     let tty = ConsoleSpec { tty: true, ..STDIN };

@@ -16,6 +16,8 @@ use crate::{
 
 /// Label by which upstream tells what it registered itself.
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+/// The label's value where the object is there for as long as what it stands for.
+const KEPT: &str = "true";
 const STATES: [&str; 3] = ["True", "False", "Unknown"];
 /// Upstream's order of groups, and of a group's versions where it has more than one.
 const PRIORITIES: [(&str, i64); 24] = [
@@ -76,7 +78,7 @@ impl Strategy for ApiService {
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let (spec, path) = (&object["spec"], Path::Root.child("spec"));
         let (group, version) = (tree::text(spec, "group"), tree::text(spec, "version"));
-        let (own, wanted) = (tree::text(&object["metadata"], "name"), format!("{version}.{group}"));
+        let (own, wanted) = (tree::text(&object["metadata"], "name"), service_name(group, version));
         if own != wanted {
             let why = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
             let metadata = Path::Root.child("metadata");
@@ -182,12 +184,29 @@ pub fn local_services<'a>(served: impl Iterator<Item = &'a GroupVersion>) -> Vec
             ("flowcontrol.apiserver.k8s.io" | "resource.k8s.io", _) => 21,
             _ => 15,
         };
-        (priority > 0).then(|| {
-            json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-                "metadata": {"name": format!("{version}.{group}"), "labels": {MANAGED: "onstart"}},
-                "spec": {"group": group, "version": version, "groupPriorityMinimum": priority,
-                    "versionPriority": version_priority}})
-        })
+        (priority > 0).then(|| service((group, version), "onstart", priority, version_priority))
     });
     rows.collect()
+}
+
+/// The object that stands for a version of custom resources, for as long as one serves it.
+pub fn custom_service(group: &str, version: &str) -> Value {
+    service((group, version), KEPT, OTHER_PRIORITY, 100)
+}
+
+/// The name of the object that stands for a version.
+pub fn service_name(group: &str, version: &str) -> String {
+    format!("{version}.{group}")
+}
+
+/// An object made by [`custom_service`], which is to go when nothing serves its version.
+pub fn is_kept_service(object: &Value) -> bool {
+    tree::text(&object["metadata"]["labels"], MANAGED) == KEPT
+}
+
+fn service((group, version): (&str, &str), managed: &str, of_group: i64, own: i64) -> Value {
+    json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": service_name(group, version), "labels": {MANAGED: managed}},
+        "spec": {"group": group, "version": version, "groupPriorityMinimum": of_group,
+            "versionPriority": own}})
 }

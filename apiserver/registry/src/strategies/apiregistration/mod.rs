@@ -2,4 +2,4 @@
 
 mod api_service;
 
-pub use api_service::{ApiService, local_services};
+pub use api_service::{ApiService, custom_service, is_kept_service, local_services, service_name};
