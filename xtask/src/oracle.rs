@@ -14,6 +14,14 @@ const ETCD: &str = "3.7.3";
 
 /// Arguments go to the comparison: kinds, `--json FILE`, `--verbose`, `--filter TEXT`.
 pub fn run_all(args: &[String]) -> anyhow::Result<()> {
+    let mut compare = command("cargo");
+    compare.args(["run", "--quiet", "--package", "windlass-tests-oracle", "--"]).args(args);
+    compare.envs(install()?);
+    run(&mut compare)
+}
+
+/// Builds both programs where they are missing; returns the variables that name them.
+pub fn install() -> anyhow::Result<[(String, PathBuf); 2]> {
     ensure!(
         has("go") || go().is_absolute(),
         "the oracle is built with Go 1.26, which isn't on the path"
@@ -30,10 +38,7 @@ pub fn run_all(args: &[String]) -> anyhow::Result<()> {
     );
     let etcd = build("etcd", &format!("etcd-{ETCD}"), "")?;
     let apiserver = build("apiserver", &format!("kube-apiserver-{KUBERNETES}"), &version)?;
-    let mut compare = command("cargo");
-    compare.args(["run", "--quiet", "--package", "windlass-tests-oracle", "--"]).args(args);
-    compare.env("WINDLASS_ORACLE_ETCD", etcd).env("WINDLASS_ORACLE_APISERVER", apiserver);
-    run(&mut compare)
+    Ok([("WINDLASS_ORACLE_ETCD".into(), etcd), ("WINDLASS_ORACLE_APISERVER".into(), apiserver)])
 }
 
 /// Builds the program of `xtask/oracle/NAME`, unless that version is there.

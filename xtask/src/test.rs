@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::Command, time::Instant};
 
 use crate::{
-    docker, guests,
+    docker, guests, oracle,
     shell::{self, command, root},
     tools,
 };
@@ -39,6 +39,9 @@ pub fn bench(args: &[String]) -> anyhow::Result<()> {
     ]))?;
     let mut bench = command(root().join("target/release/windlass-tests-bench"));
     bench.args(args).env("WINDLASS_BIN", binary("release")).envs(tools::install_for_bench()?);
+    if args.iter().any(|arg| arg == "api") {
+        bench.envs(oracle::install()?);
+    }
     let engine = docker::Engine::start()?;
     shell::run(bench.envs([engine.environment()]))
 }

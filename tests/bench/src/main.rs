@@ -2,6 +2,7 @@
 //! says who observes, what is included, sizes and concurrency; a peer runs beside it, alternating.
 #![allow(clippy::disallowed_methods, reason = "measures real time")]
 
+mod api;
 mod client;
 mod containers;
 mod etcd;
@@ -34,6 +35,8 @@ enum Name {
     Main,
     /// Durable creates beside etcd's transactions: a part of `main`
     Etcd,
+    /// Creates, gets, lists, patches, applies and watches beside upstream's API server with etcd
+    Api,
     /// A container's pod against `docker run`
     Containers,
     /// Requests/s against `wasmtime serve`, restarts, cold starts, calls between pods, density
@@ -63,6 +66,7 @@ fn main() -> anyhow::Result<()> {
                 pods::measure(&mut report)?;
                 etcd::measure(&mut report)?;
             }
+            Name::Api => api::measure(&mut report)?,
             Name::Etcd => etcd::measure(&mut report)?,
             Name::Containers => containers::measure(&mut report)?,
             Name::Wasm => wasm::measure(&mut report)?,

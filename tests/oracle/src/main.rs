@@ -15,7 +15,6 @@ mod purpose;
 mod report;
 mod run;
 mod session;
-mod upstream;
 
 use std::path::PathBuf;
 

@@ -10,8 +10,9 @@ use windlass_apiserver_registry::Registry;
 use windlass_apiserver_server::{ApiServer, Config, LocalService};
 use windlass_apiserver_store::MemoryStore;
 use windlass_sdk_meta::{Rng, SystemClock};
-
-use crate::upstream::{SERVICE_RANGE, SERVICE_RANGE_BITS, USER, USER_GROUP, USER_UID};
+use windlass_tests_oracle::upstream::{
+    SERVICE_RANGE, SERVICE_RANGE_BITS, USER, USER_GROUP, USER_UID,
+};
 
 /// Upstream's defaults of `DefaultTolerationSeconds`.
 const TOLERATION_SECONDS: i64 = 300;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tower::Service as _;
 use windlass_apiserver_access::pki::Authority;
 use windlass_sdk_meta::SystemClock;
+use windlass_tests_oracle::upstream::{Durability, Upstream};
 
 use crate::{
     Cli,
@@ -20,7 +21,6 @@ use crate::{
     ours::Ours,
     report::Report,
     session::{Body, JSON, Names, Session, Step},
-    upstream::Upstream,
 };
 
 /// Sessions under way at a time: both servers share two cores.
@@ -43,9 +43,11 @@ struct Raw {
 pub async fn run(cli: &Cli) -> anyhow::Result<usize> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::open_or_create(&folder.path().join("pki"), Arc::new(SystemClock))?;
+    let (apiserver, etcd, at) = (&cli.apiserver, &cli.etcd, folder.path());
+    let durability = Durability::Unsynced;
     let sides = Sides {
-        ours: Ours::start(folder.path(), &authority).await?,
-        theirs: Upstream::start(&cli.apiserver, &cli.etcd, folder.path(), &authority).await?,
+        ours: Ours::start(at, &authority).await?,
+        theirs: Upstream::start(apiserver, etcd, at, &authority, durability).await?,
     };
     let sides = &sides;
     let rows = corpus::rows(&cli.kinds)?;

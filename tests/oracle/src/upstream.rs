@@ -32,13 +32,22 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 
 const LOG_LINES: usize = 12;
 
+/// Whether what the pair acknowledges is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// As etcd is run.
+    Synced,
+    /// Faster, for who only looks at answers.
+    Unsynced,
+}
+
 /// A running pair of processes, and a connection.
 pub struct Upstream {
     sender: Mutex<http2::SendRequest<Full<Bytes>>>,
     port: u16,
     /// Says whom to trust on the next connection.
     tls: Arc<ClientConfig>,
-    _processes: [Process; 2],
+    processes: [Process; 2],
 }
 
 /// Killed by its own id when dropped.
@@ -59,9 +68,10 @@ impl Upstream {
         etcd: &Path,
         folder: &Path,
         authority: &Authority,
+        durability: Durability,
     ) -> anyhow::Result<Self> {
         let store = free_port()?;
-        let etcd = start_etcd(etcd, &folder.join("etcd"), store)?;
+        let etcd = start_etcd(etcd, &folder.join("etcd"), store, durability)?;
         let port = free_port()?;
         let server = start_apiserver(apiserver, &folder.join("apiserver"), port, store, authority)?;
         let mut processes = [server, etcd];
@@ -72,7 +82,7 @@ impl Upstream {
                 Ok(mut sender) => match ready(&mut sender).await {
                     Ok(()) => {
                         let sender = Mutex::new(sender);
-                        return Ok(Self { sender, port, tls, _processes: processes });
+                        return Ok(Self { sender, port, tls, processes });
                     }
                     Err(error) => error,
                 },
@@ -86,6 +96,16 @@ impl Upstream {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Where the API server answers.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The API server's process and its etcd's.
+    pub fn pids(&self) -> [u32; 2] {
+        self.processes.each_ref().map(|process| process.0.id())
     }
 
     /// Sends a request; once more where the server had asked for a new connection, as it does after
@@ -115,14 +135,22 @@ fn log(folder: &Path, name: &str) -> String {
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
-fn start_etcd(program: &Path, folder: &Path, port: u16) -> anyhow::Result<Process> {
+fn start_etcd(
+    program: &Path,
+    folder: &Path,
+    port: u16,
+    durability: Durability,
+) -> anyhow::Result<Process> {
     let peer = format!("http://127.0.0.1:{}", free_port()?);
     let client = format!("http://127.0.0.1:{port}");
     let mut command = logged(program, folder)?;
     command.arg("--data-dir").arg(folder.join("data"));
     command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
     command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-    command.args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"]);
+    command.args(["--initial-cluster", &format!("default={peer}")]);
+    if durability == Durability::Unsynced {
+        command.arg("--unsafe-no-fsync");
+    }
     spawn(&mut command)
 }
 

@@ -9,11 +9,11 @@ use windlass_apiserver_store::MemoryStore;
 
 use crate::Cluster;
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
 
 /// A definition of widgets with most of what schemas can say.
-fn widgets() -> Value {
+pub fn widgets() -> Value {
     let schema = json!({"type": "object", "required": ["spec"], "properties": {
         "spec": {"type": "object", "required": ["size"],
             "x-kubernetes-validations": [
@@ -48,8 +48,16 @@ fn widgets() -> Value {
                     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]}]}})
 }
 
+/// The same under other names.
+pub fn widgets_named(plural: &str) -> Value {
+    let mut definition = widgets();
+    definition["metadata"]["name"] = json!(format!("{plural}.example.com"));
+    definition["spec"]["names"] = json!({"plural": plural, "kind": "Gadget"});
+    definition
+}
+
 /// Creates a definition and waits until it is served.
-async fn define(cluster: &Cluster, definition: &Value) {
+pub async fn define(cluster: &Cluster, definition: &Value) {
     let answer = cluster.run(&format!("POST {CRDS} {definition}")).await;
     assert_eq!(answer.code, 201, "{}", String::from_utf8_lossy(&answer.bytes));
     let name = definition["metadata"]["name"].as_str().expect("a name");
@@ -89,7 +97,7 @@ async fn registered(cluster: &Cluster, wanted: bool) {
     panic!("{path}: it should be there: {wanted}");
 }
 
-fn widget(name: &str, spec: Value) -> String {
+pub fn widget(name: &str, spec: Value) -> String {
     let object = json!({"apiVersion": "example.com/v1", "kind": "Widget",
         "metadata": {"name": name}, "spec": spec});
     format!("POST {WIDGETS} {object}")

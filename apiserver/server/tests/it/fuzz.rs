@@ -1,14 +1,17 @@
 //! Everything that is parsed and comes from the network, damaged in many ways: bodies of every media
-//! type, patches, apply, selectors, continue tokens, through the same door as every request. The seeds
-//! are kept in `tests/corpus` (and the protobuf bodies that the schema's tests compare); the damage is
+//! type, patches, apply, selectors, continue tokens, schemas and rules of custom resources, through
+//! the same door as every request. The seeds are here and in `tests/corpus` (and the protobuf bodies that the schema's tests compare); the damage is
 //! drawn from a fixed seed, so a failure comes again. Nothing may panic, and memory stays bounded.
 
 use axum::body::Body;
 use http::{Request, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use windlass_sdk_meta::Rng;
 
-use crate::Cluster;
+use crate::{
+    Cluster,
+    customs::{CRDS, WIDGETS, define, widget, widgets, widgets_named},
+};
 
 const REQUESTS: usize = 6_000;
 /// How much the whole run may add to the peak of the test process, its other tests included.
@@ -135,7 +138,47 @@ async fn seeds(cluster: &Cluster) -> Vec<Seed> {
             query: None,
         });
     }
+    seeds.extend(custom_seeds());
     seeds
+}
+
+/// Definitions, whose schemas and rules are parsed, and what is held to them.
+fn custom_seeds() -> Vec<Seed> {
+    let definitions = format!("{CRDS}?dryRun=All");
+    let (all, one) = (format!("{WIDGETS}?dryRun=All"), format!("{WIDGETS}/target"));
+    let apply = format!("{one}?fieldManager=f&force=true&dryRun=All");
+    let object = json!({"apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "target"},
+        "spec": {"size": 3, "port": "http", "when": "2026-01-01T00:00:00Z", "tags": ["a", "b"],
+            "parts": [{"id": "x", "count": 2}], "free": {"any": [1, {"deep": null}]},
+            "inner": {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}}});
+    let rules = json!({"metadata": {"name": "rules.example.com"}, "spec": {"group": "example.com",
+        "scope": "Cluster", "names": {"plural": "rules", "kind": "Rule"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+            {"type": "object", "properties": {"spec": {"type": "object", "maxProperties": 9,
+                "additionalProperties": {"type": "string", "maxLength": 40},
+                "x-kubernetes-validations": [{"rule":
+                    "self.all(k, self[k].matches('^[a-z]+$') || cidr('10.0.0.0/8').containsIP(self[k])) && self.map(k, size(k)).sum() < 40 && quantity('1Gi').isGreaterThan(quantity('5M'))"}]}}}}}]}});
+    let of = |method: &str, url: &str, media: &str, body: &Value| Seed {
+        method: method.into(),
+        url: url.into(),
+        media: media.into(),
+        bytes: body.to_string().into_bytes(),
+        query: None,
+    };
+    vec![
+        of("POST", &definitions, "application/json", &widgets_named("gadgets")),
+        of("POST", &definitions, "application/yaml", &rules),
+        of("POST", &definitions, "application/json", &rules),
+        of("POST", &all, "application/json", &object),
+        of("PATCH", &apply, "application/apply-patch+yaml", &object),
+        of(
+            "PATCH",
+            &one,
+            "application/merge-patch+json",
+            &json!({"spec": {"size": 4, "min": null}}),
+        ),
+    ]
 }
 
 /// The most memory that this process ever had.
@@ -156,6 +199,8 @@ async fn damaged_requests_are_refused_and_nothing_else() {
     let deployment = r#"{"metadata":{"name":"target","finalizers":["a/f"]},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"},{"name":"e","image":"i"}]}}}}"#;
     let url = "/apis/apps/v1/namespaces/default/deployments";
     assert_eq!(cluster.run(&format!("POST {url} {deployment}")).await.code, 201);
+    define(&cluster, &widgets()).await;
+    assert_eq!(cluster.run(&widget("target", json!({"size": 2}))).await.code, 201);
     let seeds = seeds(&cluster).await;
     assert!(seeds.len() > 20, "{}", seeds.len());
     let (rng, before) = (Rng::seeded(2026), peak_kib());
