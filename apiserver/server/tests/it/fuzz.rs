@@ -1,6 +1,7 @@
 //! Everything that is parsed and comes from the network, damaged in many ways: bodies of every media
 //! type, patches, apply, selectors, continue tokens, schemas and rules of custom resources, through
-//! the same door as every request. The seeds are here and in `tests/corpus` (and the protobuf bodies that the schema's tests compare); the damage is
+//! the same door as every request. The seeds are here and in `tests/corpus` (and the protobuf bodies that
+//! the schema's tests compare); the damage is
 //! drawn from a fixed seed, so a failure comes again. Nothing may panic, and memory stays bounded.
 
 use axum::body::Body;

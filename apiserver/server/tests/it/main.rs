@@ -2,6 +2,7 @@
 //! of requests; what comes back is one line each.
 
 mod content;
+mod crowds;
 mod customs;
 mod discovery;
 mod evictions;

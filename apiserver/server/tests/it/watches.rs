@@ -38,7 +38,7 @@ impl Watch {
         self.next_within(Duration::from_secs(1)).await
     }
 
-    async fn next_within(&mut self, wait: Duration) -> Option<Value> {
+    pub async fn next_within(&mut self, wait: Duration) -> Option<Value> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
