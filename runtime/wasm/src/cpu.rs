@@ -4,7 +4,8 @@
 //! Places go to the container that is behind in virtual time, which runs slower for a larger
 //! `requests.cpu`. So a guest that spins costs its neighbours at most a tick, and guests that
 //! answer within a tick never queue, unless their container is busy while others compute too: its
-//! requests then start one by one, so that they stand in nobody's way as a crowd.
+//! requests then start, and its long answers go on, one by one, so that they stand in nobody's way
+//! as a crowd.
 
 use std::{
     cell::{Cell, RefCell},
@@ -74,15 +75,15 @@ impl CpuAccount {
 
     /// Polls a guest, once, at this account's cost.
     pub fn poll<T>(&self, guest: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let outer = PLACE.with_borrow_mut(Option::take);
-        let outer_began = BEGAN.replace(Some(Instant::now()));
-        let polled = guest();
-        if let Some(began) = BEGAN.replace(outer_began) {
-            self.charge(began.elapsed());
-        }
-        // What the guest held is free again, and whoever is next gets it.
-        drop(PLACE.replace(outer));
-        polled
+        // What the guest holds in the end is free again, and whoever is next gets it.
+        with_place(|| {
+            let outer_began = BEGAN.replace(Some(Instant::now()));
+            let polled = guest();
+            if let Some(began) = BEGAN.replace(outer_began) {
+                self.charge(began.elapsed());
+            }
+            polled
+        })
     }
 
     pub fn charge(&self, computed: Duration) {
@@ -107,10 +108,24 @@ impl CpuAccount {
     /// For a request that is about to have an instance: a busy container's waits for its turn.
     pub async fn admit(&self) {
         self.within_quota().await;
-        let period = self.turns.period();
-        if self.turns.are_mixed(self.id, period) && self.recent.nanos(period) > BUSY_NANOS {
+        if self.is_in_the_way() {
             self.turn().await;
         }
+    }
+
+    /// For an answer that has been written for a while: others come first, and a busy container's
+    /// answers go on one by one. To be polled within [`with_place`].
+    pub async fn pause(self: Arc<Self>) {
+        match self.is_in_the_way() {
+            true => self.turn().await,
+            false => tokio::task::yield_now().await,
+        }
+    }
+
+    /// It is busy, and others compute too.
+    fn is_in_the_way(&self) -> bool {
+        let period = self.turns.period();
+        self.turns.are_mixed(self.id, period) && self.recent.nanos(period) > BUSY_NANOS
     }
 
     /// Returns with one of the places, which the guest has until it waits or its tick is over.
@@ -175,6 +190,14 @@ thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
     /// The place of the guest that this thread is polling.
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+}
+
+/// Polls what writes guests' answers, once: a place that it got meanwhile is given back.
+pub fn with_place<T>(poll: impl FnOnce() -> T) -> T {
+    let outer = PLACE.with_borrow_mut(Option::take);
+    let polled = poll();
+    drop(PLACE.replace(outer));
+    polled
 }
 
 /// Whether this thread is polling a guest.

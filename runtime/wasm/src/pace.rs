@@ -19,6 +19,8 @@ use tokio::{
 };
 use wasmtime_wasi_http::Error;
 
+use crate::cpu::CpuAccount;
+
 /// From a connection's start, or a head's first byte, to the end of the head.
 pub const HEAD: Duration = Duration::from_secs(30);
 /// Without a request, once there was one.
@@ -216,38 +218,55 @@ where
     }
 }
 
-/// Parts of an answer that a connection writes before others have their turn: a client that reads
-/// as fast as its guest writes would keep the thread.
+/// Parts of an answer, and their bytes, that a connection writes before others have their turn: a
+/// client that reads as fast as its guest writes would keep the thread.
 const PARTS_IN_A_ROW: usize = 8;
+const BYTES_IN_A_ROW: usize = 64 << 10;
 
 /// An answer's body that tells its connection of its end.
 pub struct Told<B> {
     body: B,
-    in_a_row: usize,
+    cpu: Arc<CpuAccount>,
+    parts: usize,
+    bytes: usize,
+    pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _active: Active,
 }
 
 impl<B> Told<B> {
-    pub fn new(body: B, active: Active) -> Self {
-        Self { body, in_a_row: 0, _active: active }
+    /// Its pauses are as `cpu` says.
+    pub fn new(body: B, cpu: Arc<CpuAccount>, active: Active) -> Self {
+        Self { body, cpu, parts: 0, bytes: 0, pause: None, _active: active }
+    }
+
+    /// Counts what is written in a row.
+    fn wrote(&mut self, bytes: usize) {
+        self.parts += 1;
+        self.bytes += bytes;
+        if self.parts >= PARTS_IN_A_ROW || self.bytes >= BYTES_IN_A_ROW {
+            (self.parts, self.bytes) = (0, 0);
+            self.pause = Some(Box::pin(self.cpu.clone().pause()));
+        }
     }
 }
 
-impl<B: Body + Unpin> Body for Told<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes> + Unpin> Body for Told<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        if self.in_a_row == PARTS_IN_A_ROW {
-            self.in_a_row = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
         }
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.in_a_row = if frame.is_ready() { self.in_a_row + 1 } else { 0 };
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => self.wrote(frame.data_ref().map_or(0, Bytes::len)),
+            _ => (self.parts, self.bytes) = (0, 0),
+        }
         frame
     }
 

@@ -3,6 +3,8 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -14,6 +16,7 @@ use windlass_runtime_net::{Conn, PodListener};
 
 use crate::{
     container::Container,
+    cpu::with_place,
     http::{Answer, Handler},
     pace::{Pace, Timely, Told, Watched},
     spin::Client,
@@ -138,7 +141,10 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
         let handler = handler.clone();
         async move {
             let response = answer(&handler, request).await;
-            Ok::<_, Infallible>(response.map(|body| Told::new(body, active)))
+            Ok::<_, Infallible>(response.map(|body| {
+                let cpu = handler.container.cpu.clone();
+                Told::new(body, cpu, active)
+            }))
         }
     });
     let mut builder = auto::Builder::new(Streams(container.clone()));
@@ -152,7 +158,7 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
         .max_send_buf_size(SEND_BUFFER);
     let stream = Watched { stream: conn, pace: pace.clone() };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = pin!(connection);
     let serving = async {
         tokio::select! {
             biased;
@@ -177,7 +183,9 @@ async fn serve_connection(handler: Arc<Handler>, conn: Conn) {
             }
         }
     };
-    if let Some(Err(error)) = abort.run_until_cancelled(serving).await {
+    let mut serving = pin!(abort.run_until_cancelled(serving));
+    let served = poll_fn(|cx| with_place(|| serving.as_mut().poll(cx))).await;
+    if let Some(Err(error)) = served {
         tracing::debug!(pod = %container.pod.name, %error, "connection ended");
     }
 }
@@ -204,6 +212,9 @@ where
 {
     fn execute(&self, stream: F) {
         let abort = self.0.ending.abort.clone();
-        self.0.ending.tasks.spawn(async move { abort.run_until_cancelled_owned(stream).await });
+        self.0.ending.tasks.spawn(async move {
+            let mut running = pin!(abort.run_until_cancelled_owned(stream));
+            poll_fn(|cx| with_place(|| running.as_mut().poll(cx))).await
+        });
     }
 }
