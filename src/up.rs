@@ -27,7 +27,11 @@ const STOP: Duration = Duration::from_millis(4500);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &UpArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The control plane answers also while guests compute on every core.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .on_thread_start(windlass_runtime_wasm::be_prompt)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(up(args));
     // What still blocks (a compile, a look-up of a name) is left behind.
     runtime.shutdown_background();

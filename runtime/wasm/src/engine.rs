@@ -34,6 +34,7 @@ use crate::{
     logs::LogWriter,
     memory::NodeMemory,
     sockets::ops::node_sockets,
+    threads::be_prompt,
     tls::SystemRoots,
 };
 
@@ -231,6 +232,7 @@ impl Drop for Counted<'_> {
 
 impl Ticks {
     fn run(&self, engine: &Engine) {
+        be_prompt();
         let mut idle = 0;
         while !self.ended.load(SeqCst) {
             idle = if self.running.load(SeqCst) == 0 { idle + 1 } else { 0 };

@@ -46,6 +46,7 @@ mod usage;
 pub use keyvalue::Data;
 pub use otlp::{Endpoint, EndpointError};
 pub use runtime::{WasmConfig, WasmError, WasmRuntime};
+pub use threads::be_prompt;
 pub use trace::TraceConfig;
 
 /// The wasmtime inside, as `containerRuntimeVersion` names it.

@@ -27,6 +27,9 @@ struct Cli {
     /// Also write one JSON object a line to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Only asks for these addresses, again and again: the clients of an attack
+    #[arg(long, value_name = "URL", hide = true)]
+    attack: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -53,6 +56,10 @@ enum Name {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    if !cli.attack.is_empty() {
+        wasm::attack(&cli.attack);
+        return Ok(());
+    }
     let mut report = Report::new(cli.json)?;
     let names = if cli.names.is_empty() {
         vec![Name::Main, Name::Containers, Name::Wasm]

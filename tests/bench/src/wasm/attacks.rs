@@ -2,10 +2,9 @@
 //! against the same cluster at rest, just before.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +23,9 @@ use crate::{
 const SAMPLES: usize = 400;
 const PAUSE: Duration = Duration::from_millis(4);
 /// Of the attacks' clients, which would not be on the node.
-const CLIENT_NICENESS: i32 = 10;
+const CLIENT_NICENESS: i32 = 19;
+/// How long one of their requests lasts, at most.
+const ATTACK: Duration = Duration::from_secs(15);
 /// From the attack's begin to the first timed request.
 const UNDER_WAY: Duration = Duration::from_millis(500);
 
@@ -74,34 +75,69 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
         kubectl.sh(&format!("wait pod/{attacker} --for=condition=Ready --timeout=30s"))?;
         let target = url_of(&kubectl, &attacker)?;
         let alone = seen_by(&urls, &cluster)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads: Vec<_> = (0..attack.at_once)
-            .map(|n| {
-                let (stop, url) =
-                    (stop.clone(), format!("{target}{}", attack.paths[n % attack.paths.len()]));
-                thread::spawn(move || {
-                    // It is the guest that is to be in the way, not its client.
-                    let _ = rustix::process::setpriority_process(None, CLIENT_NICENESS);
-                    while !stop.load(Relaxed) {
-                        // It is refused, fails, or never ends.
-                        let _ = http_get(&url);
-                    }
-                })
-            })
-            .collect();
+        let clients = Clients::start(attack, &target)?;
         if attack.paths.is_empty() {
             flood_the_compiler(&kubectl)?;
         }
         thread::sleep(UNDER_WAY);
         let attacked = seen_by(&urls, &cluster)?;
-        stop.store(true, Relaxed);
+        drop(clients);
         kubectl.sh(&format!("delete pod {attacker} --grace-period=1"))?;
         if attack.paths.is_empty() {
             kubectl.sh("delete pods -l flood=true --grace-period=0 --force --wait=false")?;
         }
-        threads.into_iter().for_each(|thread| drop(thread.join()));
         say(report, attack, &alone, &attacked)?;
     }
+    Ok(())
+}
+
+/// The attack's clients: a process of their own, which shares nothing with those who measure.
+struct Clients(Child);
+
+impl Clients {
+    /// None where it has no clients.
+    fn start(attack: &Attack, target: &str) -> anyhow::Result<Option<Self>> {
+        let paths = attack.paths.iter().cycle().take(attack.at_once);
+        let urls: Vec<String> = paths.map(|path| format!("--attack={target}{path}")).collect();
+        if urls.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self(Command::new(std::env::current_exe()?).args(urls).spawn()?)))
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// In that process: asks for each address again and again, until killed.
+pub fn attack(urls: &[String]) {
+    // It is the guest that is to be in the way, not its clients, which would not be on the node.
+    let _ = rustix::process::setpriority_process(None, CLIENT_NICENESS);
+    thread::scope(|scope| {
+        for url in urls {
+            scope.spawn(move || {
+                loop {
+                    // It is refused, fails, or never ends.
+                    let _ = ask(url);
+                }
+            });
+        }
+    });
+}
+
+/// Reads an answer to its end, or for a while, and drops it.
+fn ask(url: &str) -> std::io::Result<()> {
+    let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
+    let mut connection = TcpStream::connect(host)?;
+    connection.set_read_timeout(Some(ATTACK))?;
+    let head = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    connection.write_all(head.as_bytes())?;
+    let (began, mut buffer) = (Instant::now(), [0; 64 << 10]);
+    while connection.read(&mut buffer)? > 0 && began.elapsed() < ATTACK {}
     Ok(())
 }
 
@@ -115,7 +151,7 @@ fn say(report: &mut Report, attack: &Attack, alone: &Seen, attacked: &Seen) -> a
     let allowed = (alone.neighbours * 2.0).max(alone.neighbours + 5.0);
     let verdict = if attacked.neighbours <= allowed { "within" } else { "OVER" };
     let how = format!(
-        "the worse of two pods' p99 over {SAMPLES} GETs on connections of their own while {} requests at once attack ({}; their clients at niceness {CLIENT_NICENESS}); {verdict} the bound of {allowed:.1} ms = max(2 x alone, alone + 5 ms)",
+        "the worse of two pods' p99 over {SAMPLES} GETs on connections of their own while {} requests at once attack ({}; their clients in a process of their own at niceness {CLIENT_NICENESS}); {verdict} the bound of {allowed:.1} ms = max(2 x alone, alone + 5 ms)",
         attack.at_once.max(if attack.paths.is_empty() { FLOOD } else { 0 }),
         if attack.paths.is_empty() {
             "pods of components never seen".into()
@@ -158,7 +194,6 @@ fn flood_the_compiler(kubectl: &Kubectl) -> anyhow::Result<()> {
     let created = kubectl.spawn(&["create", "-f", "-"])?;
     // kubectl sends one after the other: the measuring goes on beside it.
     thread::spawn(move || {
-        use std::io::Write;
         let mut created = created;
         if let Some(mut stdin) = created.stdin.take() {
             let _ = stdin.write_all(list.as_bytes());

@@ -19,6 +19,6 @@ pub fn measure(report: &mut Report) -> anyhow::Result<()> {
     density::measure(report)
 }
 
-pub use attacks::measure as attacks;
+pub use attacks::{attack, measure as attacks};
 pub use calls::measure as calls;
 pub use density::measure as density;
