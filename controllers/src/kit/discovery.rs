@@ -15,6 +15,9 @@ use super::Error;
 /// A custom resource is noticed after at most this long.
 pub const REFRESH: Duration = Duration::from_secs(30);
 
+/// How often a version is asked for its resources before it counts as failed.
+const ATTEMPTS: usize = 3;
+
 /// A resource of the server, in its preferred version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resource {
@@ -89,7 +92,7 @@ async fn discover(api: &Api) -> Found {
         }
     };
     for version in versions {
-        match of_version(api, &version).await {
+        match patiently(api, &version).await {
             Ok(resources) => found.resources.extend(resources),
             Err(error) => failed.push(format!("{version}: {error}")),
         }
@@ -124,6 +127,16 @@ async fn groups(api: &Api) -> Result<Vec<String>, Error> {
     let groups: Groups = serde_json::from_slice(&answer)?;
     let versions = groups.groups.into_iter().map(|group| group.preferred_version.group_version);
     Ok(std::iter::once("v1".to_owned()).chain(versions).collect())
+}
+
+/// One of thirty requests that fails in passing must not make the list incomplete.
+async fn patiently(api: &Api, group_version: &str) -> Result<Vec<Resource>, Error> {
+    for _ in 1..ATTEMPTS {
+        if let Ok(found) = of_version(api, group_version).await {
+            return Ok(found);
+        }
+    }
+    of_version(api, group_version).await
 }
 
 async fn of_version(api: &Api, group_version: &str) -> Result<Vec<Resource>, Error> {

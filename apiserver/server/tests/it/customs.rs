@@ -62,6 +62,7 @@ pub async fn define(cluster: &Cluster, definition: &Value) {
     assert_eq!(answer.code, 201, "{}", String::from_utf8_lossy(&answer.bytes));
     let name = definition["metadata"]["name"].as_str().expect("a name");
     until(cluster, name, |crd| state(crd, "Established") == "True").await;
+    registered(cluster, definition, true).await;
 }
 
 fn state(crd: &Value, kind: &str) -> String {
@@ -81,20 +82,24 @@ async fn until(cluster: &Cluster, name: &str, holds: impl Fn(&Value) -> bool) ->
     panic!("{name} never got there");
 }
 
-/// Waits until the version of widgets has an APIService, or has none.
-async fn registered(cluster: &Cluster, wanted: bool) {
-    let path = "/apis/apiregistration.k8s.io/v1/apiservices/v1.example.com";
-    for _ in 0..1000 {
-        let service = cluster.get(path).await;
-        if (service["kind"] == "APIService") == wanted {
-            if wanted {
-                assert_eq!(service["status"]["conditions"][0]["status"], "True", "{service}");
+/// Waits until each version that is served has an APIService, or has none.
+async fn registered(cluster: &Cluster, definition: &Value, wanted: bool) {
+    let spec = &definition["spec"];
+    let group = spec["group"].as_str().expect("a group");
+    for version in spec["versions"].as_array().into_iter().flatten() {
+        let name = version["name"].as_str().expect("a name");
+        let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{name}.{group}");
+        let mut service = Value::Null;
+        for _ in 0..1000 {
+            service = cluster.get(&path).await;
+            if (service["kind"] == "APIService") == (wanted && version["served"] == true) {
+                break;
             }
-            return;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let available = &service["status"]["conditions"][0]["status"];
+        assert_eq!(available == "True", wanted && version["served"] == true, "{path}: {service}");
     }
-    panic!("{path}: it should be there: {wanted}");
 }
 
 pub fn widget(name: &str, spec: Value) -> String {
@@ -237,9 +242,9 @@ async fn the_life_of_a_kind() {
             ],
             expect![[r#"
                 POST /apis/example.com/v1/namespaces/default/widgets {"apiVersion":"example.com/v1","kind"
-                    201 Widget a +3 | 299 - "unknown field \"spec.unknown\""
+                    201 Widget a +4 | 299 - "unknown field \"spec.unknown\""
                 GET /apis/example.com/v1/namespaces/default/widgets/a
-                    200 Widget a +3
+                    200 Widget a +4
                 POST /apis/example.com/v1/namespaces/default/widgets {"apiVersion":"example.com/v1","kind"
                     422 Invalid: Widget.example.com "b" is invalid: spec.size: Invalid value: 11: spec.size in body should be less than or equal to 10
                 POST /apis/example.com/v1/namespaces/default/widgets {"apiVersion":"example.com/v1","kind"
@@ -263,23 +268,23 @@ async fn the_life_of_a_kind() {
                 POST /apis/example.com/v1/namespaces/default/widgets {"apiVersion":"example.com/v2","kind"
                     400 BadRequest: the API version in the data (example.com/v2) does not match the expected API version (example.com/v1)
                 POST /apis/example.com/v1/namespaces/default/widgets {"apiVersion":"example.com/v1","kind"
-                    201 Widget b +4
+                    201 Widget b +5
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b merge {"spec":{"frozen":"no"}}
                     422 Invalid: Widget.example.com "b" is invalid: spec.frozen: Forbidden: frozen can't change
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b strategic {"spec":{"size":3}}
                     415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b json [{"op":"replace","path":"/spe
-                    200 Widget b +5
-                PATCH /apis/example.com/v1/namespaces/default/widgets/b/status merge {"status":{"replicas"
                     200 Widget b +6
+                PATCH /apis/example.com/v1/namespaces/default/widgets/b/status merge {"status":{"replicas"
+                    200 Widget b +7
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b/status merge {"status":{"replicas"
                     422 Invalid: Widget.example.com "b" is invalid: [status.replicas: Invalid value: "string": replicas in body must be of type integer: "string", .status.replicas: Invalid value: 0: .status.replicas accessor error: "x" is of the type string, expected int64, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]
                 GET /apis/example.com/v1/namespaces/default/widgets/b/scale
                     500 InternalError: Internal error occurred: the spec replicas field ".spec.replicas" does not exist
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b merge {"spec":{"replicas":1}}
-                    200 Widget b +7
+                    200 Widget b +8
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b/scale merge {"spec":{"replicas":5}
-                    200 Scale b +8
+                    200 Scale b +9
                 GET /apis/example.com/v1/namespaces/default/widgets?fieldSelector=spec.color=blue
                     200 WidgetList [b]
                 GET /apis/example.com/v1/namespaces/default/widgets?fieldSelector=spec.size=3
@@ -321,17 +326,17 @@ async fn applied_by_several() {
             ],
             expect![[r#"
                 PATCH /apis/example.com/v1/namespaces/default/widgets/a?fieldManager=one apply {"apiVersio
-                    201 Widget a +3
+                    201 Widget a +4
                 PATCH /apis/example.com/v1/namespaces/default/widgets/a?fieldManager=two apply {"apiVersio
                     409 Conflict: Apply failed with 1 conflict: conflict with "one": .spec.size
                 PATCH /apis/example.com/v1/namespaces/default/widgets/a?fieldManager=two apply {"apiVersio
-                    200 Widget a +4
+                    200 Widget a +5
                 PATCH /apis/example.com/v1/namespaces/default/widgets/a?fieldManager=two apply {"apiVersio
                     409 Conflict: Apply failed with 1 conflict: conflict with "one": .spec.parts[id="p"].count
                 PATCH /apis/example.com/v1/namespaces/default/widgets/a?fieldManager=two apply {"apiVersio
                     400 BadRequest: failed to create typed patch object (default/a; example.com/v1, Kind=Widget): .spec.nope: field not declared in schema
                 PATCH /apis/example.com/v1/namespaces/default/widgets/a?fieldManager=one apply {"apiVersio
-                    200 Widget a +5
+                    200 Widget a +6
             "#]],
         )
         .await;
@@ -372,9 +377,9 @@ async fn several_versions() {
             ],
             expect![[r#"
                 POST /apis/example.com/v1beta1/gears {"apiVersion":"example.com/v1beta1","kind":"Gear","me
-                    201 Gear a +3 | 299 - "unknown field \"spec.metal\"" | 299 - "example.com/v1beta1 Gear is deprecated; use example.com/v1 Gear"
+                    201 Gear a +5 | 299 - "unknown field \"spec.metal\"" | 299 - "example.com/v1beta1 Gear is deprecated; use example.com/v1 Gear"
                 GET /apis/example.com/v1/gears/a
-                    200 Gear a +3
+                    200 Gear a +5
                 GET /apis/example.com/v1beta1/gears
                     200 GearList [a] | 299 - "example.com/v1beta1 Gear is deprecated; use example.com/v1 Gear"
             "#]],
@@ -444,7 +449,6 @@ async fn names_are_taken_once() {
 async fn a_definition_takes_its_instances_along() {
     let cluster = Cluster::new().await;
     define(&cluster, &widgets()).await;
-    registered(&cluster, true).await;
     cluster.run(&widget("a", json!({"size": 1}))).await;
     let held = json!({"apiVersion": "example.com/v1", "kind": "Widget",
         "metadata": {"name": "b", "finalizers": ["example.com/hold"]}, "spec": {"size": 1}});
@@ -471,12 +475,12 @@ async fn a_definition_takes_its_instances_along() {
                 POST /apis/example.com/v1/namespaces/default/widgets {"apiVersion":"example.com/v1","kind"
                     403 Forbidden: widgets.example.com "c" is forbidden: create not allowed while custom resource definition is terminating
                 PATCH /apis/example.com/v1/namespaces/default/widgets/b merge {"metadata":{"finalizers":nu
-                    200 Widget b +9
+                    200 Widget b +10
             "#]],
         )
         .await;
     until(&cluster, "widgets.example.com", |crd| crd["code"] == 404).await;
-    registered(&cluster, false).await;
+    registered(&cluster, &widgets(), false).await;
     cluster
         .session(
             &[&format!("GET {WIDGETS}"), "GET /apis/example.com"],
