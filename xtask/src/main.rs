@@ -13,6 +13,8 @@ mod tools;
 
 use clap::{Parser, Subcommand};
 
+use crate::tools::Kubectls;
+
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tasks of the Windlass project")]
 struct Cli {
@@ -24,6 +26,9 @@ struct Cli {
 enum Task {
     /// Installs what the tests need, builds the guests and runs every test
     Test {
+        /// Run the session of kubectl commands with every minor from 1.27 on, not only with a few
+        #[arg(long)]
+        every_kubectl: bool,
         /// Passed on to `cargo test` (a package, a filter, `-- --nocapture`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -53,7 +58,10 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
-        Task::Test { args } => test::run(&args),
+        Task::Test { every_kubectl, args } => {
+            let every = if every_kubectl { Kubectls::Every } else { Kubectls::Few };
+            test::run(every, &args)
+        }
         Task::Tools => tools::print_all(),
         Task::Guests => guests::run(),
         Task::Lint => lint::run_all(),

@@ -5,14 +5,14 @@ use std::{path::PathBuf, process::Command, time::Instant};
 use crate::{
     docker, guests, oracle,
     shell::{self, command, root},
-    tools,
+    tools::{self, Kubectls},
 };
 
 /// Runs every test with everything they need in place; `args` go to `cargo test`.
 #[allow(clippy::disallowed_methods, reason = "prints how long the parts took")]
-pub fn run(args: &[String]) -> anyhow::Result<()> {
+pub fn run(kubectls: Kubectls, args: &[String]) -> anyhow::Result<()> {
     let start = Instant::now();
-    let environment = tools::install_all()?;
+    let environment = tools::install_all(kubectls)?;
     let engine = docker::Engine::start()?;
     guests::run()?;
     eprintln!("xtask: tools and guests are there after {} s", start.elapsed().as_secs());

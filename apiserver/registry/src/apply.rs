@@ -59,7 +59,7 @@ pub fn apply(
     let wanted = wanted_by(kind, config, by);
     let merged = merge(live, config, root);
     let mut object = match last {
-        Some(last) => prune(&merged, &last, &wanted, &others, root),
+        Some(last) => prune(&merged, &last, &named_by(kind, config, by), &others, root),
         None => merged,
     };
     drop_nulls(&mut object);
@@ -106,18 +106,23 @@ fn keep_time(object: &mut Value, last: Option<&Value>, by: Manager<'_>) {
     entries.sort_by(order);
 }
 
-/// The fields that a config asks for, without what no client owns and what this subresource doesn't
-/// write.
-fn wanted_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
-    let mut wanted = fields_of(config, kind.ownership());
+/// The fields that a config names, without what this subresource doesn't write.
+fn named_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
+    let mut named = fields_of(config, kind.ownership());
     let separation = kind.strategy.separation();
     let has_status = matches!(separation, Separation::Status | Separation::StatusAndGeneration);
-    wanted.children.retain(|key, _| match (key.as_str(), by.subresource) {
-        ("f:apiVersion" | "f:kind", _) => false,
+    named.children.retain(|key, _| match (key.as_str(), by.subresource) {
         ("f:status", "") => !has_status,
-        ("f:metadata" | "f:status", _) => true,
+        ("f:apiVersion" | "f:kind" | "f:metadata" | "f:status", _) => true,
         (_, sub) => sub != "status",
     });
+    named
+}
+
+/// Of these the ones that are owned: not what no client owns.
+fn wanted_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
+    let mut wanted = named_by(kind, config, by);
+    wanted.children.retain(|key, _| !["f:apiVersion", "f:kind"].contains(&key.as_str()));
     if let Some(metadata) = wanted.children.get_mut("f:metadata") {
         let is_system =
             |path: &str| path.strip_prefix("f:").is_some_and(|key| SYSTEM_METADATA.contains(&key));
@@ -129,18 +134,19 @@ fn wanted_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
     wanted
 }
 
-/// Takes out what this applier named last time and nobody owns now. What is left inside of it goes
-/// with it, unless it is somebody's.
+/// Takes out what this applier named last time and neither it names now nor anybody else owns. What is
+/// left inside of it goes with it, unless it is somebody's. `named` holds also what nobody owns, such
+/// as the name: metadata of which nothing is owned any more stays.
 fn prune(
     merged: &Value,
     last: &FieldSet,
-    wanted: &FieldSet,
+    named: &FieldSet,
     others: &[Value],
     root: Ownership<'_>,
 ) -> Value {
     let last = with_named(last, root);
     let all = with_named(&fields_of(merged, root), root);
-    let mut owned = with_named(wanted, root);
+    let mut owned = with_named(named, root);
     for entry in others {
         owned.add(&with_named(&FieldSet::from_json(&entry["fieldsV1"]), root));
     }

@@ -189,7 +189,8 @@ impl<'a> Path<'a> {
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Path::Root => Ok(()),
+            // What is wrong with the whole: upstream prints an element of an empty name so.
+            Path::Root => f.write_str("[]"),
             Path::Child(Path::Root, name) => f.write_str(name),
             Path::Child(parent, name) => write!(f, "{parent}.{name}"),
             Path::Index(parent, at) => write!(f, "{parent}[{at}]"),

@@ -17,12 +17,17 @@ import (
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	applyapps "k8s.io/client-go/applyconfigurations/apps/v1"
 	apply "k8s.io/client-go/applyconfigurations/core/v1"
 	applymeta "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -60,6 +65,7 @@ func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 type program struct {
 	clients   *kubernetes.Clientset
 	metadata  metadata.Interface
+	dynamic   dynamic.Interface
 	namespace string
 	media     *media
 }
@@ -93,7 +99,11 @@ func run(kubeconfig, namespace string) error {
 	if err != nil {
 		return err
 	}
-	p := program{clients, metadata, namespace, seen}
+	dynamic, err := dynamic.NewForConfig(rest.CopyConfig(config))
+	if err != nil {
+		return err
+	}
+	p := program{clients, metadata, dynamic, namespace, seen}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Second)
 	defer cancel()
 	steps := []struct {
@@ -106,6 +116,7 @@ func run(kubeconfig, namespace string) error {
 		{"lists come in chunks", p.chunks},
 		{"errors are read", p.failures},
 		{"metadata alone is listed and watched", p.metadataOnly},
+		{"a kind that came at run time is watched and applied", p.customKind},
 		{"discovery and OpenAPI are read", p.discovery},
 		{"all of it was protobuf", p.wasProtobuf},
 	}
@@ -359,6 +370,100 @@ func (p *program) metadataOnly(ctx context.Context) error {
 		return err
 	}
 	return expect(ctx, events, "light")
+}
+
+// tree is an object as dynamic clients write it.
+type tree = map[string]any
+
+// boats defines the kind that customKind uses; the group is this program's own.
+func boats() *unstructured.Unstructured {
+	spec := tree{"type": "object", "properties": tree{"sails": tree{"type": "integer", "default": int64(1)}, "port": tree{"type": "string"}}}
+	status := tree{"type": "object", "properties": tree{"afloat": tree{"type": "boolean"}}}
+	version := tree{"name": "v1", "served": true, "storage": true, "subresources": tree{"status": tree{}},
+		"schema": tree{"openAPIV3Schema": tree{"type": "object", "properties": tree{"spec": spec, "status": status}}}}
+	return &unstructured.Unstructured{Object: tree{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": tree{"name": "boats.go.example.com"},
+		"spec": tree{"group": "go.example.com", "scope": "Namespaced",
+			"names":    tree{"plural": "boats", "singular": "boat", "kind": "Boat"},
+			"versions": []any{version}},
+	}}
+}
+
+func (p *program) customKind(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	definitions := p.dynamic.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	definition, err := definitions.Create(ctx, boats(), meta.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	of := schema.GroupVersionResource{Group: "go.example.com", Version: "v1", Resource: "boats"}
+	boats := p.dynamic.Resource(of).Namespace(p.namespace)
+	served := func(ctx context.Context) (bool, error) {
+		_, err := boats.List(ctx, meta.ListOptions{})
+		return err == nil, nil
+	}
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 20*time.Second, true, served); err != nil {
+		return fmt.Errorf("the kind is not served: %w", err)
+	}
+	events := make(chan string, 100)
+	tell := func(event string, object any) {
+		boat := object.(*unstructured.Unstructured)
+		sails, _, _ := unstructured.NestedInt64(boat.Object, "spec", "sails")
+		events <- fmt.Sprint(event, " ", boat.GetName(), " ", sails)
+	}
+	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(p.dynamic, 0, p.namespace, nil)
+	informer := factory.ForResource(of).Informer()
+	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(object any) { tell("add", object) },
+		UpdateFunc: func(_, object any) { tell("update", object) },
+		DeleteFunc: func(object any) { tell("delete", object) },
+	}); err != nil {
+		return err
+	}
+	factory.Start(ctx.Done())
+	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		return errors.New("the informer is not in sync")
+	}
+	wish := func(spec tree) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: tree{"apiVersion": "go.example.com/v1", "kind": "Boat", "metadata": tree{"name": "ark"}, "spec": spec}}
+	}
+	if _, err := boats.Apply(ctx, "ark", wish(tree{"port": "ararat"}), meta.ApplyOptions{FieldManager: "one"}); err != nil {
+		return err
+	}
+	// The schema's default is there, and nobody's.
+	if err := expect(ctx, events, "add ark 1"); err != nil {
+		return err
+	}
+	if _, err := boats.Apply(ctx, "ark", wish(tree{"sails": int64(2)}), meta.ApplyOptions{FieldManager: "two"}); err != nil {
+		return err
+	}
+	if err := expect(ctx, events, "update ark 2"); err != nil {
+		return err
+	}
+	_, err = boats.Apply(ctx, "ark", wish(tree{"port": "ararat", "sails": int64(3)}), meta.ApplyOptions{FieldManager: "one"})
+	if !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "two": .spec.sails`) {
+		return fmt.Errorf("what another manager owns: %v", err)
+	}
+	status := wish(tree{"sails": int64(9)})
+	status.Object["status"] = tree{"afloat": true}
+	found, err := boats.ApplyStatus(ctx, "ark", status, meta.ApplyOptions{FieldManager: "captain"})
+	if err != nil {
+		return err
+	}
+	afloat, _, _ := unstructured.NestedBool(found.Object, "status", "afloat")
+	sails, _, _ := unstructured.NestedInt64(found.Object, "spec", "sails")
+	if !afloat || sails != 2 {
+		return fmt.Errorf("after its status was applied: %v", found.Object)
+	}
+	if err := boats.Delete(ctx, "ark", meta.DeleteOptions{}); err != nil {
+		return err
+	}
+	if err := expect(ctx, events, "delete ark 2"); err != nil {
+		return err
+	}
+	return definitions.Delete(ctx, definition.GetName(), meta.DeleteOptions{})
 }
 
 func (p *program) discovery(context.Context) error {

@@ -25,7 +25,7 @@ pub struct Output {
 }
 
 impl Kubectl {
-    /// `minor`: 30 or 37.
+    /// `minor`: one of those that `cargo xtask test` installed.
     pub fn new(minor: u32, kubeconfig: &Path) -> anyhow::Result<Self> {
         let program = crate::tool(&format!("WINDLASS_KUBECTL_1_{minor}"))?;
         Ok(Self { program, kubeconfig: kubeconfig.to_owned(), namespace: "default".into() })

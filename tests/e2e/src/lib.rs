@@ -7,6 +7,7 @@ pub mod docker;
 mod kubectl;
 pub mod proxy;
 pub mod registry;
+pub mod session;
 
 pub use cluster::{Cluster, Options};
 pub use kubectl::{Kubectl, Output};

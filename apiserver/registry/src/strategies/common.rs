@@ -141,6 +141,11 @@ pub fn keep_metadata(new: &mut Value, old: &Value) {
     }
 }
 
+/// How many bytes a valid text in base64 stands for: four characters for three, padding for none.
+pub fn bytes_of_base64(text: &str) -> usize {
+    text.trim_end_matches('=').len() * 3 / 4
+}
+
 /// Texts of a list, joined for a cell.
 pub fn joined(list: &[Value]) -> String {
     list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")

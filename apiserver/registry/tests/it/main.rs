@@ -6,6 +6,7 @@ mod create;
 mod delete;
 mod kinds;
 mod managed;
+mod ownership;
 mod print;
 mod table_of_kinds;
 mod update;

@@ -555,8 +555,8 @@ fn ephemeral_containers_are_only_added() {
         &mirror,
         |pod| pod["spec"]["ephemeralContainers"] = json!([tool()]),
         expect![[r#"
-            422 Pod "a" is invalid: : Forbidden: static pods do not support ephemeral containers
-              FieldValueForbidden 
+            422 Pod "a" is invalid: []: Forbidden: static pods do not support ephemeral containers
+              FieldValueForbidden []
         "#]],
     );
     refused(

@@ -73,6 +73,58 @@ async fn what_does_not_fit_is_refused() {
     "#]].assert_eq(&out);
 }
 
+/// Data has its bound in bytes as they are, however they are written; a body has one of its own.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_is_refused_to_the_byte() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    const MOST: usize = 1024 * 1024;
+    let cluster = Cluster::new().await;
+    let text = |bytes: usize| "x".repeat(bytes);
+    let base64 = |bytes: usize| STANDARD.encode(vec![7; bytes]);
+    let secrets = MAPS.replace("configmaps", "secrets");
+    let mut out = String::new();
+    for (url, name, body) in [
+        (MAPS, "text", json!({"data": {"k": text(MOST)}})),
+        (MAPS, "text1", json!({"data": {"k": text(MOST + 1)}})),
+        (MAPS, "keys", json!({"data": {"k": text(MOST / 2), "l": text(MOST / 2)}})),
+        (MAPS, "keys1", json!({"data": {"k": text(MOST / 2), "l": text(MOST / 2 + 1)}})),
+        // Padding of two, of one, and none: it is no data.
+        (MAPS, "bytes", json!({"binaryData": {"k": base64(MOST)}})),
+        (MAPS, "bytes1", json!({"binaryData": {"k": base64(MOST + 1)}})),
+        (MAPS, "both", json!({"binaryData": {"k": base64(MOST - 2)}, "data": {"l": "xx"}})),
+        (MAPS, "both1", json!({"binaryData": {"k": base64(MOST - 1)}, "data": {"l": "xx"}})),
+        (&secrets, "secret", json!({"data": {"k": base64(MOST)}})),
+        (&secrets, "secret1", json!({"data": {"k": base64(MOST + 1)}})),
+        (&secrets, "string1", json!({"stringData": {"k": text(MOST + 1)}})),
+        (MAPS, "body", json!({"data": {"k": text(3 * MOST)}})),
+    ] {
+        let mut body = body;
+        body["metadata"]["name"] = name.into();
+        out += &format!("{}\n", cluster.run(&format!("POST {url} {body}")).await.summary());
+    }
+    // What is stored may not grow beyond it either.
+    let patch = json!({"data": {"l": "x"}});
+    let patched = cluster.run(&format!("PATCH {MAPS}/text merge {patch}")).await;
+    let stored = cluster.get(&format!("{MAPS}/bytes")).await;
+    assert_eq!(stored["binaryData"]["k"].as_str(), Some(base64(MOST).as_str()));
+    expect![[r#"
+        201 ConfigMap text
+        422 Invalid: ConfigMap "text1" is invalid: []: Too long: may not be more than 1048576 bytes
+        201 ConfigMap keys
+        422 Invalid: ConfigMap "keys1" is invalid: []: Too long: may not be more than 1048576 bytes
+        201 ConfigMap bytes
+        422 Invalid: ConfigMap "bytes1" is invalid: []: Too long: may not be more than 1048576 bytes
+        201 ConfigMap both
+        422 Invalid: ConfigMap "both1" is invalid: []: Too long: may not be more than 1048576 bytes
+        201 Secret secret
+        422 Invalid: Secret "secret1" is invalid: data: Too long: may not be more than 1048576 bytes
+        422 Invalid: Secret "string1" is invalid: data: Too long: may not be more than 1048576 bytes
+        413 RequestEntityTooLarge: Request entity too large: limit is 3145728
+        422 Invalid: ConfigMap "text" is invalid: []: Too long: may not be more than 1048576 bytes
+    "#]]
+    .assert_eq(&format!("{out}{}\n", patched.summary()));
+}
+
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf,application/json";
 
 async fn read(cluster: &Cluster, accept: &str, url: &str) -> crate::Answer {

@@ -1,7 +1,4 @@
-//! Kinds that come at run time, as people use them: with kubectl, and by a Helm chart that brings its
-//! own.
-
-use std::time::{Duration, Instant};
+//! Kinds that come at run time, as people use them. A Helm chart that brings its own is in `helm`.
 
 use windlass_tests_e2e::{Cluster, Kubectl};
 
@@ -161,40 +158,5 @@ fn custom_kinds_outlive_a_restart_and_go_with_their_namespace() -> anyhow::Resul
     kubectl.sh("delete namespace customs --timeout=60s")?;
     let left = kubectl.sh("get crontabs.late.example.com,crontabs.restart.example.com -A")?;
     assert!(left.is_empty(), "{left}");
-    Ok(())
-}
-
-#[test]
-fn a_chart_brings_its_own_kinds() -> anyhow::Result<()> {
-    let kubectl = shared().kubectl(37)?.in_new_namespace("customs-helm")?;
-    let chart = tempfile::tempdir()?;
-    let write = |path: &str, text: &str| -> anyhow::Result<()> {
-        let path = chart.path().join(path);
-        std::fs::create_dir_all(path.parent().expect("a folder"))?;
-        Ok(std::fs::write(path, text)?)
-    };
-    write("Chart.yaml", "apiVersion: v2\nname: tabs\nversion: 0.1.0\n")?;
-    write("values.yaml", "replicas: 2\n")?;
-    write("crds/crontabs.yaml", &definition("helm.example.com"))?;
-    write(
-        "templates/tab.yaml",
-        &object("helm.example.com", "{image: x, replicas: {{ .Values.replicas }}}"),
-    )?;
-    let folder = chart.path().display().to_string();
-    kubectl.helm(&["install", "tabs", &folder])?;
-    let replicas = || kubectl.jsonpath("crontabs.helm.example.com one", "{.spec.replicas}");
-    assert_eq!(replicas()?, "2");
-    kubectl.helm(&["upgrade", "tabs", &folder, "--set", "replicas=4"])?;
-    assert_eq!(replicas()?, "4");
-    kubectl.helm(&["rollback", "tabs", "1"])?;
-    assert_eq!(replicas()?, "2");
-    kubectl.helm(&["uninstall", "tabs"])?;
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while kubectl.output(&["get", "crontabs.helm.example.com", "one"], "")?.success {
-        assert!(Instant::now() < deadline, "the release's object stays");
-        std::thread::yield_now();
-    }
-    // Helm leaves kinds where they are.
-    kubectl.sh("delete crd crontabs.helm.example.com --timeout=30s")?;
     Ok(())
 }

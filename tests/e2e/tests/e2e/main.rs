@@ -1,4 +1,4 @@
-//! What a person does with Windlass, with the real kubectl 1.30 and 1.37, against the real binary.
+//! What a person does with Windlass, with the real kubectl, against the real binary.
 //! Tests that only read or work in a namespace of their own share one cluster.
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
@@ -13,6 +13,7 @@ mod engine;
 mod etcd;
 mod faults;
 mod health;
+mod helm;
 mod images;
 mod languages;
 mod lifecycle;
@@ -22,6 +23,7 @@ mod observe;
 mod pods;
 mod reach;
 mod registries;
+mod session;
 mod sharing;
 mod spin;
 mod streams;

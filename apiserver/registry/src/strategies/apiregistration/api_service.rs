@@ -8,7 +8,7 @@ use crate::{
     cause::{Causes, Path},
     kind::GroupVersion,
     names::{self, NameRule},
-    strategies::common::{keep_metadata, required},
+    strategies::common::{bytes_of_base64, keep_metadata, required},
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -143,8 +143,7 @@ fn server(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     let service = &spec["service"];
     if service.is_null() {
         if !bundle.is_empty() {
-            // Base64 without its padding: how many bytes there are.
-            let bytes = bundle.trim_end_matches('=').len() * 3 / 4;
+            let bytes = bytes_of_base64(bundle);
             let why = "local APIServices may not have a caBundle";
             causes.invalid_text(of_bundle, &format!("{bytes} bytes"), why);
         }

@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use crate::{
     cause::{Causes, Path},
     names,
+    strategies::common::bytes_of_base64,
     strategy::Strategy,
     table::{Cells, age, name},
     tree,
@@ -21,7 +22,9 @@ impl Strategy for ConfigMap {
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let binary = &object["binaryData"];
         let mut bytes = 0;
-        for (bag, width) in [("data", 4), ("binaryData", 3)] {
+        let sizes: [(&str, fn(&str) -> usize); 2] =
+            [("data", str::len), ("binaryData", bytes_of_base64)];
+        for (bag, size) in sizes {
             let path = Path::Root.child(bag);
             for (key, value) in tree::entries(object, bag) {
                 causes.complaints(path.key(key), key, names::config_key(key));
@@ -32,8 +35,7 @@ impl Strategy for ConfigMap {
                         "duplicate of key present in binaryData",
                     );
                 }
-                // Base64 holds three bytes in four characters.
-                bytes += value.as_str().map_or(0, str::len) * width / 4;
+                bytes += value.as_str().map_or(0, size);
             }
         }
         if bytes > MAX_DATA_BYTES {

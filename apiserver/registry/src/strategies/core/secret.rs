@@ -8,6 +8,7 @@ use super::config_map::{MAX_DATA_BYTES, frozen};
 use crate::{
     cause::{Causes, Path},
     names,
+    strategies::common::bytes_of_base64,
     strategy::Strategy,
     table::{Cells, age, name},
     tree,
@@ -31,7 +32,7 @@ impl Strategy for Secret {
         let mut bytes = 0;
         for (key, value) in tree::entries(object, "data") {
             causes.complaints(path.key(key), key, names::config_key(key));
-            bytes += value.as_str().map_or(0, str::len) / 4 * 3;
+            bytes += value.as_str().map_or(0, bytes_of_base64);
         }
         if bytes > MAX_DATA_BYTES {
             causes.too_long(path, MAX_DATA_BYTES);
