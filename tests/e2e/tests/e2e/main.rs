@@ -22,6 +22,7 @@ mod observe;
 mod pods;
 mod reach;
 mod registries;
+mod sdk;
 mod sharing;
 mod spin;
 mod streams;
