@@ -2,12 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser},
+};
 use windlass_runtime_net::Block;
 use windlass_runtime_wasm::Endpoint;
 use windlass_sdk_meta::Quantity;
 
-use crate::{image, reset, up};
+use crate::{deploy, image, project, reset, up};
 
 /// Kubernetes rebuilt in Rust for WebAssembly: one binary, real kubectl, pods that are ready in milliseconds.
 #[derive(Parser)]
@@ -21,6 +24,12 @@ pub struct Cli {
 enum Command {
     /// Runs a whole cluster in this process until it is told to stop
     Up(Box<UpArgs>),
+    /// Makes a project of a template
+    New(NewArgs),
+    /// Builds the project of a folder, and says what the component is and may do
+    Build(BuildArgs),
+    /// Builds the project of a folder and runs it in a cluster; the last line is its URL
+    Deploy(DeployArgs),
     /// Puts WASM images on the nodes of a cluster
     #[command(subcommand)]
     Image(ImageCommand),
@@ -103,6 +112,59 @@ pub enum Network {
     Routed,
 }
 
+#[derive(Args)]
+pub struct NewArgs {
+    /// What the component is called; the new folder too
+    pub name: String,
+    /// What to begin with
+    #[arg(long, value_name = "TEMPLATE", default_value = project::templates()[0].0, value_parser = template())]
+    pub template: String,
+}
+
+#[derive(Args)]
+pub struct BuildArgs {
+    /// The project's folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct DeployArgs {
+    /// The project's folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
+    /// Where its objects are (else the namespace of the kubeconfig's context)
+    #[arg(long, short, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// How long it may take until all of it runs
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub timeout: u64,
+    /// Takes over fields that somebody else has set
+    #[arg(long)]
+    pub force_conflicts: bool,
+    /// Shows what would change, and changes nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prints the manifests, without asking a cluster
+    #[arg(long, short, value_enum, value_name = "FORMAT", requires = "dry_run")]
+    pub output: Option<Format>,
+    /// Machine-readable output
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Yaml,
+    Json,
+}
+
 #[derive(Subcommand)]
 enum ImageCommand {
     /// Copies a WASM file, an OCI layout folder or an image archive to the nodes under an image name
@@ -162,11 +224,19 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Up(args) => up::run(&args),
+            Command::New(args) => project::new(&args),
+            Command::Build(args) => project::build(&args),
+            Command::Deploy(args) => deploy::run(&args),
             Command::Image(ImageCommand::Import(args)) => image::import(&args),
             Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
             Command::Reset(args) => reset::run(&args),
         }
     }
+}
+
+fn template() -> PossibleValuesParser {
+    let templates = project::templates().into_iter();
+    templates.map(|(name, about)| PossibleValue::new(name).help(about)).collect::<Vec<_>>().into()
 }
 
 /// `~/.local/share/windlass`.

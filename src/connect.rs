@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use kube::{
     Config,
     client::ConfigExt,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::Value;
 use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneService};
 
 use crate::cli::{UsageError, default_data_dir};
@@ -24,6 +25,11 @@ pub type Connection = BoxCloneService<Request<Body>, Response<hyper::body::Incom
 
 /// The cluster that is meant.
 pub async fn connect(flag: Option<&Path>) -> anyhow::Result<Connection> {
+    Ok(connect_in_namespace(flag).await?.0)
+}
+
+/// The same, with the namespace that its kubeconfig's context names.
+pub async fn connect_in_namespace(flag: Option<&Path>) -> anyhow::Result<(Connection, String)> {
     let path = kubeconfig(flag)?;
     let kubeconfig = Kubeconfig::read_from(&path).map_err(|why| {
         UsageError(format!("can't read the kubeconfig {}: {why}", path.display()))
@@ -42,7 +48,57 @@ pub async fn connect(flag: Option<&Path>) -> anyhow::Result<Connection> {
             .service(client);
         Ok(service.boxed_clone())
     };
-    prepare().with_context(|| format!("can't use the credentials of {}", path.display()))
+    let connection = prepare();
+    let connection =
+        connection.with_context(|| format!("can't use the credentials of {}", path.display()))?;
+    Ok((connection, config.default_namespace))
+}
+
+/// A body of nothing.
+pub fn nothing() -> Body {
+    Empty::new().map_err(BoxError::from).boxed_unsync()
+}
+
+/// The JSON of an answer.
+pub async fn ask(cluster: &Connection, request: Request<Body>) -> Result<Value, Refused> {
+    let (status, body) = ask_raw(cluster, request).await?;
+    let tree = serde_json::from_slice::<Value>(&body)
+        .with_context(|| format!("the answer is no JSON: {:?}", String::from_utf8_lossy(&body)))?;
+    if status.is_success() {
+        return Ok(tree);
+    }
+    let message = tree["message"].as_str().unwrap_or("refused without a reason");
+    Err(Refused::Status { status, message: message.to_owned() })
+}
+
+/// Status and body of an answer, whatever they are.
+pub async fn ask_raw(
+    cluster: &Connection,
+    request: Request<Body>,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let response = cluster.clone().oneshot(request).await.map_err(anyhow::Error::from_boxed)?;
+    let status = response.status();
+    Ok((status, response.into_body().collect().await?.to_bytes()))
+}
+
+/// Why there is no answer to go on with.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The cluster's own words.
+    #[error("{message}")]
+    Status { status: StatusCode, message: String },
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl Refused {
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::CONFLICT)
+    }
 }
 
 fn kubeconfig(flag: Option<&Path>) -> anyhow::Result<PathBuf> {

@@ -7,10 +7,10 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http::Request;
-use http_body_util::{BodyExt, Empty, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
 use tokio::{fs::File, io::AsyncReadExt};
-use tower::{BoxError, ServiceExt};
+use tower::BoxError;
 
 use crate::{
     cli::{ImportArgs, InspectArgs, UsageError},
@@ -34,7 +34,7 @@ async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
         None => ready_nodes(&cluster).await?,
     };
     for node in nodes {
-        let digest = import_on(&cluster, &node, args, file.path())
+        let digest = import_on(&cluster, &node, &args.name, file.path())
             .await
             .with_context(|| format!("{} can't be imported on node {node}", args.file.display()))?;
         if args.json {
@@ -62,13 +62,11 @@ async fn inspect_somewhere(args: &InspectArgs) -> anyhow::Result<()> {
     let mut last = None;
     for node in nodes {
         let path = format!("/api/v1/nodes/{node}/proxy/images/inspect?name={name}");
-        let request =
-            Request::get(path).body(Empty::new().map_err(BoxError::from).boxed_unsync())?;
-        match answer(&cluster, request).await {
+        match connect::ask(&cluster, Request::get(path).body(connect::nothing())?).await {
             Ok(found) if args.json => println!("{found}"),
             Ok(found) => println!("{}", shown(&found, &node)),
             Err(error) => {
-                last = Some(error);
+                last = Some(error.into());
                 continue;
             }
         }
@@ -153,10 +151,10 @@ fn encoded(name: &str) -> percent_encoding::PercentEncode<'_> {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
 }
 
-async fn ready_nodes(cluster: &Connection) -> anyhow::Result<Vec<String>> {
-    let request =
-        Request::get("/api/v1/nodes").body(Empty::new().map_err(BoxError::from).boxed_unsync())?;
-    let nodes = answer(cluster, request).await?;
+/// The names of the nodes that can take an image.
+pub async fn ready_nodes(cluster: &Connection) -> anyhow::Result<Vec<String>> {
+    let request = Request::get("/api/v1/nodes").body(connect::nothing())?;
+    let nodes = connect::ask(cluster, request).await?;
     let ready = |node: &&Value| {
         let conditions = node["status"]["conditions"].as_array();
         conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
@@ -170,11 +168,11 @@ async fn ready_nodes(cluster: &Connection) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The digest of the image as the node stored it.
-async fn import_on(
+/// Sends a file to a node as the image `name`; the digest of the image as the node stored it.
+pub async fn import_on(
     cluster: &Connection,
     node: &str,
-    args: &ImportArgs,
+    name: &str,
     file: &Path,
 ) -> anyhow::Result<String> {
     let file = File::open(file).await?;
@@ -185,24 +183,11 @@ async fn import_on(
         Ok::<_, BoxError>((read > 0).then(|| (Bytes::from(chunk), file)))
     });
     let body: Body = StreamBody::new(chunks.map_ok(http_body::Frame::data)).boxed_unsync();
-    let name = encoded(&args.name);
+    let name = encoded(name);
     let request = Request::post(format!("/api/v1/nodes/{node}/proxy/images?name={name}"))
         .header("content-type", "application/octet-stream")
         .body(body)?;
-    let stored = answer(cluster, request).await?;
+    let stored = connect::ask(cluster, request).await?;
     let digest = stored["digest"].as_str().context("the node's answer holds no digest")?;
     Ok(digest.to_owned())
-}
-
-/// The JSON of a successful answer; else the message of the `Status`.
-async fn answer(cluster: &Connection, request: Request<Body>) -> anyhow::Result<Value> {
-    let response = cluster.clone().oneshot(request).await.map_err(anyhow::Error::from_boxed)?;
-    let success = response.status().is_success();
-    let body = response.into_body().collect().await?.to_bytes();
-    let tree: Value = serde_json::from_slice(&body)
-        .with_context(|| format!("the answer is no JSON: {:?}", String::from_utf8_lossy(&body)))?;
-    if !success {
-        bail!("{}", tree["message"].as_str().unwrap_or("refused without a reason"));
-    }
-    Ok(tree)
 }

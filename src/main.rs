@@ -4,10 +4,12 @@
 mod cli;
 mod connect;
 mod demo;
+mod deploy;
 mod files;
 mod image;
 mod node;
 mod plane;
+mod project;
 mod reset;
 mod up;
 

@@ -14,11 +14,12 @@ use serde_json::Value;
 const MOST_LINES: usize = 600;
 
 /// A crate and the crates of this workspace that it may use besides itself (not for tests).
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     ("sdk-meta", &[]),
     ("sdk-types", &["sdk-meta"]),
     ("sdk-client", &["sdk-meta", "sdk-types"]),
     ("sdk-package", &["sdk-meta"]),
+    ("sdk-project", &["sdk-meta", "sdk-package"]),
     ("apiserver-store", &["sdk-meta"]),
     ("apiserver-schema", &["sdk-meta"]),
     ("apiserver-registry", &["sdk-meta", "apiserver-schema"]),

@@ -23,6 +23,7 @@ mod observe;
 mod pods;
 mod reach;
 mod registries;
+mod sdk;
 mod session;
 mod sharing;
 mod spin;

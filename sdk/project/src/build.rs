@@ -1,0 +1,292 @@
+//! Builds a project with its language's own tool, and looks at what came out. Two builds of the same
+//! sources give the same bytes, in whichever folder they lie.
+
+use std::{
+    collections::VecDeque,
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+use serde_json::Value;
+use windlass_sdk_package::{Inspection, digest, inspect};
+
+use crate::{
+    Allowed, Kind, Language, Manifest, Project, ProjectError, at, component,
+    toolchain::{Go, Rust},
+};
+
+/// Below the project's folder: what is built, and what is needed in between.
+const OUT: &str = "target/windlass";
+/// Lines that are kept of what a tool says on stderr, and bytes of what it prints.
+const MOST_LINES: usize = 400;
+const MOST_PRINTED_BYTES: usize = 64 << 20;
+/// A larger file is no microservice.
+const MOST_WASM_BYTES: u64 = 256 << 20;
+/// Hex digits of the digest that become the image's tag.
+const TAG_DIGITS: usize = 12;
+
+/// A component that was built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    pub file: PathBuf,
+    /// Of the file.
+    pub digest: String,
+    pub size_bytes: u64,
+    pub inspection: Inspection,
+    pub allowed: Allowed,
+}
+
+impl Built {
+    /// The name of its image in a cluster. It names the bytes, so another build is another image.
+    pub fn image(&self, namespace: &str, manifest: &Manifest) -> String {
+        let hex = self.digest.strip_prefix("sha256:").unwrap_or(&self.digest);
+        let tag = hex.get(..TAG_DIGITS).unwrap_or(hex);
+        format!("windlass.local/{namespace}/{}:{tag}", manifest.name)
+    }
+}
+
+impl Project {
+    /// Runs the language's tool, whose lines go to `tell` as they come.
+    pub fn build(&self, tell: &mut dyn FnMut(&str)) -> Result<Built, ProjectError> {
+        let out = self.folder.join(OUT);
+        at(fs::create_dir_all(&out), &out)?;
+        let file = out.join(format!("{}.wasm", self.manifest.name));
+        let made = match (self.manifest.build.language, &self.manifest.build.command) {
+            (Some(Language::Rust), _) => self.build_rust(tell)?,
+            (Some(Language::Go), _) => self.build_go(&out, tell)?,
+            (None, command) => {
+                let command = command.as_deref().unwrap_or_default();
+                self.build_by(command, tell)?
+            }
+        };
+        let wasm = read_wasm(&made)?;
+        // Renamed, so that nobody ever sees half a component.
+        let part = file.with_extension("part");
+        at(fs::write(&part, &wasm), &part)?;
+        at(fs::rename(&part, &file), &file)?;
+        let wrong = |why| ProjectError::Component { file: file.clone(), why };
+        let inspection =
+            inspect(&mut std::io::Cursor::new(&wasm)).map_err(|error| wrong(error.to_string()))?;
+        let allowed = Allowed::judge(&self.manifest, &inspection).map_err(wrong)?;
+        let (digest, size_bytes) = (digest(&wasm), wasm.len() as u64);
+        Ok(Built { file, digest, size_bytes, inspection, allowed })
+    }
+
+    fn build_rust(&self, tell: &mut dyn FnMut(&str)) -> Result<PathBuf, ProjectError> {
+        let rust = Rust::find(&self.folder)?;
+        let mut remap = vec![(self.folder.clone(), "/src".to_owned())];
+        remap.extend(cargo_home().map(|home| (home, "/cargo".to_owned())));
+        let mut cargo = rust.build(&self.folder, &remap)?;
+        cargo.arg("--message-format=json-render-diagnostics");
+        if self.folder.join("Cargo.lock").is_file() {
+            cargo.arg("--locked");
+        }
+        let printed = run(&mut cargo, tell)?;
+        wasm_of_cargo(&printed, &self.folder.join("Cargo.toml"))
+            .ok_or_else(|| ProjectError::Nothing { command: shown(&cargo) })
+    }
+
+    fn build_go(&self, out: &Path, tell: &mut dyn FnMut(&str)) -> Result<PathBuf, ProjectError> {
+        let go = Go::find(&self.folder)?;
+        let module = out.join(format!("{}.module.wasm", self.manifest.name));
+        let mut build = Command::new("go");
+        build.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="]);
+        if self.manifest.kind == Kind::Http {
+            build.arg("-buildmode=c-shared").arg("-overlay").arg(overlay(&go, out)?);
+        }
+        build.arg("-o").arg(&module).arg(".").current_dir(&self.folder);
+        build.env("GOOS", "wasip1").env("GOARCH", "wasm").env("GOTOOLCHAIN", "local");
+        build.env_remove("GOEXPERIMENT").env_remove("GOWASM");
+        tell(&format!("building with {}", go.version));
+        run(&mut build, tell)?;
+        if self.manifest.kind == Kind::Command {
+            return Ok(module);
+        }
+        let component = out.join(format!("{}.component.wasm", self.manifest.name));
+        let bytes = component::of_go(&read_wasm(&module)?)
+            .map_err(|why| ProjectError::Component { file: module.clone(), why })?;
+        at(fs::write(&component, bytes), &component)?;
+        Ok(component)
+    }
+
+    fn build_by(
+        &self,
+        command: &[String],
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<PathBuf, ProjectError> {
+        // The manifest was read: there is a program, and there is a file.
+        let (program, arguments) =
+            command.split_first().ok_or(ProjectError::Nothing { command: String::new() })?;
+        let mut tool = Command::new(program);
+        run(tool.args(arguments).current_dir(&self.folder), tell)?;
+        let file = self.manifest.build.file.clone().unwrap_or_default();
+        Ok(self.folder.join(file))
+    }
+}
+
+/// Writes the overlay by which Go compiles its runtime so that it shares its memory.
+fn overlay(go: &Go, out: &Path) -> Result<PathBuf, ProjectError> {
+    let original = go.root.join("src/runtime/mem_wasm.go");
+    let source = at(fs::read_to_string(&original), &original)?;
+    let patched = component::shared_memory(&source).ok_or_else(|| ProjectError::Component {
+        file: original.clone(),
+        why: format!(
+            "{} manages its memory in a way that this Windlass doesn't know: use Go 1.24 to 1.26",
+            go.version
+        ),
+    })?;
+    let (replacement, overlay) = (out.join("mem_wasm.go"), out.join("overlay.json"));
+    at(fs::write(&replacement, patched), &replacement)?;
+    let replace = serde_json::json!({"Replace": {original.display().to_string(): replacement}});
+    at(fs::write(&overlay, replace.to_string()), &overlay)?;
+    Ok(overlay)
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    let named = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    named.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+}
+
+fn read_wasm(file: &Path) -> Result<Vec<u8>, ProjectError> {
+    let mut bytes = Vec::new();
+    let opened = at(File::open(file), file)?;
+    at(opened.take(MOST_WASM_BYTES + 1).read_to_end(&mut bytes), file)?;
+    if bytes.len() as u64 > MOST_WASM_BYTES {
+        let why = format!("it has more than {} MiB", MOST_WASM_BYTES >> 20);
+        return Err(ProjectError::Component { file: file.to_owned(), why });
+    }
+    Ok(bytes)
+}
+
+/// The WebAssembly file among what cargo says it made of this package.
+fn wasm_of_cargo(printed: &str, manifest: &Path) -> Option<PathBuf> {
+    let messages = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of_package = messages.filter(|message| {
+        let of = message["manifest_path"].as_str();
+        message["reason"] == "compiler-artifact" && of.is_some_and(|of| Path::new(of) == manifest)
+    });
+    let files = of_package.flat_map(|message| {
+        let files = message["filenames"].as_array().cloned().unwrap_or_default();
+        files.into_iter().filter_map(|file| file.as_str().map(PathBuf::from))
+    });
+    files.filter(|file| file.extension().is_some_and(|kind| kind == "wasm")).last()
+}
+
+/// Runs a tool to its end; returns what it printed on stdout.
+fn run(command: &mut Command, tell: &mut dyn FnMut(&str)) -> Result<String, ProjectError> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let name = shown(command);
+    let io = |source| ProjectError::Io { what: format!("can't run `{name}`"), source };
+    let mut child = command.spawn().map_err(io)?;
+    let stdout = child.stdout.take();
+    let printing = thread::spawn(move || stdout.map(read_printed).unwrap_or_default());
+    let mut said = VecDeque::new();
+    for line in
+        child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).split(b'\n'))
+    {
+        let Ok(line) = line else { break };
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        tell(&line);
+        if said.len() == MOST_LINES {
+            said.pop_front();
+        }
+        said.push_back(line);
+    }
+    let status = child.wait();
+    let printed = printing.join().unwrap_or_default();
+    let status = status.map_err(io)?;
+    if status.success() {
+        return Ok(printed);
+    }
+    let said = Vec::from(said).join("\n");
+    Err(ProjectError::Tool { command: name, status: status.to_string(), said })
+}
+
+/// All of it is read, lest the tool waits for ever; so much is kept.
+fn read_printed(mut from: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut chunk = [0; 16 << 10];
+    while let Ok(read) = from.read(&mut chunk) {
+        if read == 0 {
+            break;
+        }
+        let room = MOST_PRINTED_BYTES - kept.len();
+        kept.extend_from_slice(&chunk[..read.min(room)]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn cargo_says_which_file_it_made() {
+        let printed = r#"{"reason":"compiler-artifact","manifest_path":"/cargo/wasip2/Cargo.toml","filenames":["/t/libwasip2.rlib"]}
+not json
+{"reason":"compiler-artifact","manifest_path":"/p/Cargo.toml","filenames":["/t/service.wasm","/t/service.d"]}
+{"reason":"build-finished","success":true}"#;
+        let found = wasm_of_cargo(printed, Path::new("/p/Cargo.toml"));
+        assert_eq!(found, Some("/t/service.wasm".into()));
+        assert_eq!(wasm_of_cargo(printed, Path::new("/q/Cargo.toml")), None);
+    }
+
+    fn project(folder: &Path, build: &str) -> Project {
+        let text = format!("name = 'cart'\nversion = '1'\nkind = 'command'\nbuild = {build}\n");
+        fs::write(folder.join("windlass.toml"), text).expect("written");
+        Project::open(folder).expect("a project")
+    }
+
+    /// A module that exports `_start` and does nothing.
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\
+        \x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+
+    #[test]
+    fn by_a_command_of_ones_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("given.wasm"), MODULE).expect("written");
+        let make = "{command = ['sh', '-c', 'echo copying >&2; cp given.wasm made.wasm'], \
+                    file = 'made.wasm'}";
+        let (project, mut told) = (project(folder.path(), make), Vec::new());
+        let built = project.build(&mut |line| told.push(line.to_owned())).expect("it builds");
+        assert_eq!(told, ["copying"]);
+        assert!(built.file.ends_with("target/windlass/cart.wasm"));
+        assert_eq!(fs::read(&built.file).expect("it is there"), MODULE);
+        expect!["windlass.local/shop/cart:5647c39a1d25"]
+            .assert_eq(&built.image("shop", &project.manifest));
+    }
+
+    #[test]
+    fn what_fails_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut fails = |build: &str| {
+            let error = project(folder.path(), build).build(&mut |_| {}).expect_err("it fails");
+            let error = match &error {
+                ProjectError::Tool { said, .. } => format!("{error}: {said}"),
+                _ => error.to_string(),
+            };
+            let root = folder.path().canonicalize().expect("it is there");
+            error.replace(&root.display().to_string(), "")
+        };
+        let of = |command: &str| format!("{{command = [{command}], file = 'made.wasm'}}");
+        expect!["`sh -c echo no such thing >&2; exit 3` failed (exit status: 3): no such thing"]
+            .assert_eq(&fails(&of("'sh', '-c', 'echo no such thing >&2; exit 3'")));
+        expect!["/made.wasm: No such file or directory (os error 2)"]
+            .assert_eq(&fails(&of("'true'")));
+        expect!["can't run `no-such-tool`: No such file or directory (os error 2)"]
+            .assert_eq(&fails(&of("'no-such-tool'")));
+        expect!["/target/windlass/cart.wasm: not a WebAssembly binary: it is shorter than 8 bytes"]
+            .assert_eq(&fails(&of("'sh', '-c', 'echo text > made.wasm'")));
+    }
+}

@@ -1,0 +1,208 @@
+//! The developer's way: from no folder to a URL that answers, with the compilers of this machine.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use windlass_tests_e2e::{Cluster, http_get, tool};
+
+use crate::shared;
+
+/// A developer's folder, and the namespace they deploy to.
+struct Desk {
+    folder: TempDir,
+    namespace: &'static str,
+}
+
+impl Desk {
+    fn new(namespace: &'static str) -> anyhow::Result<Self> {
+        shared().kubectl(37)?.in_new_namespace(namespace)?;
+        Ok(Self { folder: TempDir::with_prefix("windlass-sdk-")?, namespace })
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    fn windlass(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        run(tool("WINDLASS_BIN")?.as_path(), arguments, self.folder.path(), shared())
+    }
+
+    /// What it printed on stdout.
+    fn works(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.windlass(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "windlass {arguments:?}: {said}");
+        ensure!(!said.contains('\u{1b}'), "colours in a pipe: {said:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn deploy(&self, project: &str) -> anyhow::Result<String> {
+        self.works(&["deploy", project, "--namespace", self.namespace])
+    }
+
+    /// The last line of a deployment: the URL, asked at once.
+    fn deploy_and_ask(&self, project: &str) -> anyhow::Result<String> {
+        let printed = self.deploy(project)?;
+        let url = printed.lines().last().context("it prints a URL")?.to_owned();
+        let (status, body) = http_get(&url)?;
+        ensure!(status == 200, "{url}: {status} {body}");
+        Ok(body)
+    }
+
+    fn build(&self, project: &str) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.works(&["build", project, "--json"])?)?)
+    }
+
+    /// Replaces text in a file of a project.
+    fn edit(&self, file: &str, from: &str, to: &str) -> anyhow::Result<()> {
+        let path = self.path(file);
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{file} holds no {from:?}");
+        Ok(fs::write(path, text.replace(from, to))?)
+    }
+}
+
+fn run(
+    program: &Path,
+    arguments: &[&str],
+    folder: &Path,
+    cluster: &Cluster,
+) -> anyhow::Result<Output> {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder).env("KUBECONFIG", cluster.kubeconfig());
+    // What cargo tells the tests is nothing that a developer's shell has.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO") && name != "CARGO_HOME" {
+            command.env_remove(name);
+        }
+    }
+    Ok(command.output()?)
+}
+
+fn own_tests(project: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = run(Path::new(program), arguments, project, shared())?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+#[test]
+fn a_microservice_in_rust_from_no_folder_to_its_url() -> anyhow::Result<()> {
+    let desk = Desk::new("sdk-rust")?;
+    assert!(desk.works(&["new", "cart"])?.contains("windlass deploy"));
+    own_tests(&desk.path("cart"), "cargo", &["test", "--quiet"])?;
+
+    // The same bytes again, and in another folder.
+    let built = desk.build("cart")?;
+    assert_eq!(desk.build("cart")?["digest"], built["digest"]);
+    fs::create_dir(desk.path("elsewhere"))?;
+    let copied =
+        Command::new("cp").arg("-r").arg(desk.path("cart")).arg(desk.path("elsewhere")).status()?;
+    ensure!(copied.success(), "the project is copied");
+    fs::remove_dir_all(desk.path("elsewhere/cart/target"))?;
+    assert_eq!(desk.build("elsewhere/cart")?["digest"], built["digest"]);
+    assert_eq!(built["wasi"], "0.2");
+    assert_eq!(built["allowed"], serde_json::json!({"hosts": [], "keyvalue": []}));
+
+    // A dry run changes nothing; manifests are printed without a cluster.
+    desk.works(&["deploy", "cart", "--namespace", desk.namespace, "--dry-run"])?;
+    let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
+    assert!(!kubectl.sh("get deployments,services -o name")?.contains("cart"));
+    let manifests =
+        desk.works(&["deploy", "cart", "--namespace", desk.namespace, "--dry-run", "-o", "yaml"])?;
+    assert!(manifests.contains("windlass.dev/allowed-hosts: ''"), "{manifests}");
+
+    assert_eq!(desk.deploy_and_ask("cart")?, "Hello from cart\n");
+    let of = |path: &str| kubectl.jsonpath("deployment cart", path);
+    assert_eq!(of("{.metadata.managedFields[0].manager}")?, "windlass");
+    let digest = built["digest"].as_str().context("a digest")?;
+    let image = of("{.spec.template.spec.containers[0].image}")?;
+    assert_eq!(image, format!("windlass.local/sdk-rust/cart:{}", &digest[7..19]));
+
+    // Another answer is another image, and told as a change.
+    desk.edit("cart/src/lib.rs", "Hello from", "Good day from")?;
+    let shown = desk.windlass(&["deploy", "cart", "--namespace", desk.namespace, "--dry-run"])?;
+    let shown = String::from_utf8(shown.stderr)?;
+    assert!(
+        shown.contains("containers[component].image: \"windlass.local/sdk-rust/cart:"),
+        "{shown}"
+    );
+    assert!(shown.contains("Service sdk-rust/cart: unchanged"), "{shown}");
+    assert_eq!(desk.deploy_and_ask("cart")?, "Good day from cart\n");
+    Ok(())
+}
+
+#[test]
+fn a_rollout_that_fails_says_why() -> anyhow::Result<()> {
+    let desk = Desk::new("sdk-fails")?;
+    desk.works(&["new", "cart"])?;
+    let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
+    kubectl.sh("create quota none --hard=pods=0")?;
+    let output = desk.windlass(&["deploy", "cart", "--namespace", desk.namespace])?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cart does not run: FailedCreate") && said.contains("exceeded quota"),
+        "{said}"
+    );
+    assert!(output.stdout.is_empty());
+
+    // What the compiler says is passed on; what the manifest says wrong is named.
+    desk.edit("cart/src/lib.rs", "pub fn handle(", "pub fn handel(")?;
+    let output = desk.windlass(&["build", "cart"])?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("crate::handle"), "{said}");
+    desk.edit("cart/windlass.toml", "hosts = []", "host = []")?;
+    let output = desk.windlass(&["build", "cart"])?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("unknown field `host`"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_command_runs_to_completion() -> anyhow::Result<()> {
+    let desk = Desk::new("sdk-command")?;
+    desk.works(&["new", "greet", "--template", "command-rust"])?;
+    own_tests(&desk.path("greet"), "cargo", &["test", "--quiet"])?;
+    assert_eq!(desk.deploy("greet")?, "Hello from greet\n");
+    // Again, with another environment.
+    desk.edit("greet/windlass.toml", "GREETING = \"Hello\"", "GREETING = \"Welcome\"")?;
+    assert_eq!(desk.deploy("greet")?, "Welcome from greet\n");
+
+    desk.edit("greet/windlass.toml", "arguments = []", "arguments = [\"Ada\", \"Grace\"]")?;
+    let output = desk.windlass(&["deploy", "greet", "--namespace", desk.namespace])?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("it takes one name, not 2") && said.contains("exit code 1"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_microservice_in_go_from_no_folder_to_its_url() -> anyhow::Result<()> {
+    let desk = Desk::new("sdk-go")?;
+    desk.works(&["new", "basket", "--template", "http-go"])?;
+    own_tests(&desk.path("basket"), "go", &["test", "./..."])?;
+    let built = desk.build("basket")?;
+    assert_eq!(desk.build("basket")?["digest"], built["digest"]);
+    assert_eq!(desk.deploy_and_ask("basket")?, "Hello from basket\n");
+    desk.edit("basket/handler.go", "Hello from", "Good day from")?;
+    assert_eq!(desk.deploy_and_ask("basket")?, "Good day from basket\n");
+
+    // Bodies both ways, and more memory than a module begins with.
+    let printed = desk.deploy("basket")?;
+    let url = printed.lines().last().context("it prints a URL")?;
+    let body = "0123456789abcdef".repeat(40_000);
+    let (status, echoed) = windlass_tests_e2e::http_post(&format!("{url}echo"), body.as_bytes())?;
+    assert_eq!(status, 200);
+    assert!(echoed == body, "{} bytes came back", echoed.len());
+    Ok(())
+}
