@@ -16,7 +16,8 @@
 //! [exit 1]
 //! ```
 //!
-//! `*` stands for any text in a line, `...` for any lines. A range of versions before a line makes
+//! `*` stands for any text in a line, `...` for any lines; how many blanks set words apart doesn't
+//! count. A range of versions before a line makes
 //! the line count for those only; before a command it does so for all that belongs to the command.
 //! `{minor}` is the minor version everywhere.
 
@@ -160,9 +161,19 @@ pub fn printed_as_expected(expected: &[String], printed: &str) -> bool {
 }
 
 fn line_like(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.trim_end().chars().collect();
-    let text: Vec<char> = text.chars().collect();
+    // Between blanks it may stand for nothing at all.
+    let pattern = squeezed(pattern.trim_end()).replace(" * ", " *");
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), squeezed(text).chars().collect());
     like(&pattern, &text, |one| *one == '*', |one, other| one == other)
+}
+
+/// The line with single blanks behind its indentation: columns are as wide as what stands in them.
+fn squeezed(line: &str) -> String {
+    let text = line.trim_start_matches(' ');
+    let mut chars: Vec<char> = text.chars().collect();
+    chars.dedup_by(|one, before| *one == ' ' && *before == ' ');
+    " ".repeat(line.len() - text.len()) + &chars.into_iter().collect::<String>()
 }
 
 /// Whether a sequence follows a pattern in which some elements stand for any sequence.
@@ -260,6 +271,8 @@ $ last
             ("", ""),
             ("a\nb", "a  \nb\n\n"),
             ("a*c", "abc"),
+            ("  a  *  c", "  a b     c"),
+            ("a * c", "a c"),
             ("*a*", "a"),
             ("a*b*c", "a-bb-b-c"),
             ("...", ""),
@@ -274,6 +287,8 @@ $ last
             ("a", "A"),
             ("a", "a\nb"),
             ("a*c", "abcd"),
+            ("  a", " a"),
+            ("a b", "ab"),
             ("a\n...\nd", "a\nb\nc"),
             ("...\nb", "a\nb\nc"),
         ] {
