@@ -11,7 +11,7 @@ use windlass_sdk_meta::Rng;
 
 use crate::{
     Cluster,
-    customs::{CRDS, WIDGETS, define, widget, widgets, widgets_named},
+    widgets::{CRDS, WIDGETS, define, widget, widgets, widgets_named},
 };
 
 const REQUESTS: usize = 6_000;

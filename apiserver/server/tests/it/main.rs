@@ -16,6 +16,7 @@ mod stages;
 mod tokens;
 mod tunnels;
 mod watches;
+mod widgets;
 mod writes;
 
 use std::{
