@@ -169,11 +169,11 @@ fn wasm_of_cargo(printed: &str, manifest: &Path) -> Option<PathBuf> {
         let of = message["manifest_path"].as_str();
         message["reason"] == "compiler-artifact" && of.is_some_and(|of| Path::new(of) == manifest)
     });
-    let files = of_package.flat_map(|message| {
+    let mut files = of_package.flat_map(|message| {
         let files = message["filenames"].as_array().cloned().unwrap_or_default();
         files.into_iter().filter_map(|file| file.as_str().map(PathBuf::from))
     });
-    files.filter(|file| file.extension().is_some_and(|kind| kind == "wasm")).last()
+    files.rfind(|file| file.extension().is_some_and(|kind| kind == "wasm"))
 }
 
 /// Runs a tool to its end; returns what it printed on stdout.
