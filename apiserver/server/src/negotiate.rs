@@ -210,12 +210,16 @@ mod tests {
                 application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json: Metadata Protobuf
                 application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1: Table Json
                 application/cbor,application/json: Object Json
-                application/cbor: 406 only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
+                application/cbor: 406 406: Not Acceptable
+
+                Available representations: application/json, application/yaml, application/vnd.kubernetes.protobuf
                 application/json;q=0.5,application/yaml;q=0.9: Object Yaml
                 application/json;q=0,application/vnd.kubernetes.protobuf;q=0.1: Object Protobuf
                 application/yaml: Object Yaml
                 */*: Object Json
-                text/html: 406 only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
+                text/html: 406 406: Not Acceptable
+
+                Available representations: application/json, application/yaml, application/vnd.kubernetes.protobuf
             "#]],
         );
     }
@@ -243,7 +247,9 @@ mod tests {
             expect![[r#"
                 application/vnd.kubernetes.protobuf,application/json: Object Json
                 application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1: Metadata Protobuf
-                application/vnd.kubernetes.protobuf: 406 only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
+                application/vnd.kubernetes.protobuf: 406 406: Not Acceptable
+
+                Available representations: application/json, application/yaml, application/vnd.kubernetes.protobuf
             "#]],
         );
     }

@@ -4,16 +4,17 @@ use windlass_tests_e2e::{Cluster, Kubectl};
 
 use crate::shared;
 
-/// A definition whose group is the test's own: names of one are the whole cluster's.
-fn definition(group: &str) -> String {
+/// A definition whose group and names are the test's own: kubectl finds a resource by any of its names,
+/// in whatever group.
+fn definition(group: &str, minor: u32) -> String {
     format!(
         r#"apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {{name: crontabs.{group}}}
+metadata: {{name: crontabs{minor}.{group}}}
 spec:
   group: {group}
   scope: Namespaced
-  names: {{plural: crontabs, singular: crontab, kind: CronTab, shortNames: [ct], categories: [all]}}
+  names: {{plural: crontabs{minor}, singular: crontab{minor}, kind: CronTab{minor}, shortNames: [ct{minor}], categories: [all]}}
   versions:
   - name: v1
     served: true
@@ -46,8 +47,10 @@ spec:
     )
 }
 
-fn object(group: &str, spec: &str) -> String {
-    format!("apiVersion: {group}/v1\nkind: CronTab\nmetadata: {{name: one}}\nspec: {spec}\n")
+fn object(minor: u32, spec: &str) -> String {
+    format!(
+        "apiVersion: k{minor}.example.com/v1\nkind: CronTab{minor}\nmetadata: {{name: one}}\nspec: {spec}\n"
+    )
 }
 
 fn refused(kubectl: &Kubectl, manifest: &str, words: &[&str]) -> anyhow::Result<()> {
@@ -63,18 +66,18 @@ fn refused(kubectl: &Kubectl, manifest: &str, words: &[&str]) -> anyhow::Result<
 fn check(minor: u32) -> anyhow::Result<()> {
     let kubectl = shared().kubectl(minor)?.in_new_namespace(&format!("customs-{minor}"))?;
     let group = format!("k{minor}.example.com");
-    let name = format!("crontabs.{group}");
-    kubectl.apply(&definition(&group))?;
+    let (name, short) = (format!("crontabs{minor}.{group}"), format!("ct{minor}"));
+    kubectl.apply(&definition(&group, minor))?;
     kubectl.sh(&format!("wait --for=condition=Established --timeout=20s crd/{name}"))?;
 
-    let explained = kubectl.sh(&format!("explain {name}.spec"))?;
+    let explained = kubectl.sh(&format!("explain crontabs{minor}.spec"))?;
     assert!(
         explained.contains("What to run, and when.") && explained.contains("maxReplicas"),
         "{explained}"
     );
     refused(
         &kubectl,
-        &object(&group, "{cronSpec: nonsense, replicas: 0}"),
+        &object(minor, "{cronSpec: nonsense, replicas: 0}"),
         &[
             "spec.cronSpec: Invalid value: \"nonsense\": spec.cronSpec in body should match",
             "spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1",
@@ -82,23 +85,23 @@ fn check(minor: u32) -> anyhow::Result<()> {
     )?;
     refused(
         &kubectl,
-        &object(&group, "{replicas: 11}"),
+        &object(minor, "{replicas: 11}"),
         &["replicas must not be above maxReplicas"],
     )?;
-    refused(&kubectl, &object(&group, "{replikas: 1}"), &["unknown field \"spec.replikas\""])?;
-    kubectl.apply(&object(&group, "{cronSpec: '* * * * */5', image: a}"))?;
-    let table = kubectl.sh("get ct")?;
+    refused(&kubectl, &object(minor, "{replikas: 1}"), &["unknown field \"spec.replikas\""])?;
+    kubectl.apply(&object(minor, "{cronSpec: '* * * * */5', image: a}"))?;
+    let table = kubectl.sh(&format!("get {short}"))?;
     assert!(
-        table.starts_with("NAME   SPEC            REPLICAS   AGE\none    * * * * */5     1"),
+        table.starts_with("NAME   SPEC          REPLICAS   AGE\none    * * * * */5   1"),
         "{table}"
     );
     assert!(kubectl.sh("get all")?.contains("crontab"), "a category");
 
-    kubectl.sh("scale ct/one --replicas=3")?;
-    assert_eq!(kubectl.jsonpath("ct one", "{.spec.replicas}")?, "3");
+    kubectl.sh(&format!("scale {short}/one --replicas=3"))?;
+    assert_eq!(kubectl.jsonpath(&format!("{short} one"), "{.spec.replicas}")?, "3");
     kubectl.run(&[
         "patch",
-        "ct",
+        &short,
         "one",
         "--subresource=status",
         "--type=merge",
@@ -106,13 +109,16 @@ fn check(minor: u32) -> anyhow::Result<()> {
         r#"{"status":{"replicas":3},"spec":{"image":"b"}}"#,
     ])?;
     assert_eq!(
-        kubectl.jsonpath("ct one", "{.status.replicas} {.spec.image} {.metadata.generation}")?,
+        kubectl.jsonpath(
+            &format!("{short} one"),
+            "{.status.replicas} {.spec.image} {.metadata.generation}"
+        )?,
         "3 a 2"
     );
 
     let apply = |manager: &str, spec: &str| {
         let manager = format!("--field-manager={manager}");
-        kubectl.output(&["apply", "--server-side", &manager, "-f", "-"], &object(&group, spec))
+        kubectl.output(&["apply", "--server-side", &manager, "-f", "-"], &object(minor, spec))
     };
     assert!(apply("first", "{maxReplicas: 20}")?.success);
     let rival = apply("second", "{maxReplicas: 30}")?;
@@ -150,7 +156,10 @@ fn custom_kinds_outlive_a_restart_and_go_with_their_namespace() -> anyhow::Resul
     kubectl.apply(&object("restart.example.com", "{image: kept}"))?;
     cluster.stop()?;
     cluster.resume()?;
-    assert_eq!(kubectl.jsonpath("ct one", "{.spec.image} {.spec.replicas}")?, "kept 1");
+    assert_eq!(
+        kubectl.jsonpath(&format!("{short} one"), "{.spec.image} {.spec.replicas}")?,
+        "kept 1"
+    );
     // A kind that has only just come is emptied with its namespace, too.
     kubectl.apply(&definition("late.example.com"))?;
     kubectl.sh("wait --for=condition=Established --timeout=20s crd/crontabs.late.example.com")?;

@@ -268,52 +268,52 @@ fn a_daemon_set_gets_upstreams_defaults() {
     created(
         &with("DaemonSet", ""),
         expect![[r#"
-        kind: DaemonSet
-        apiVersion: apps/v1
-        metadata:
-          name: a
-          generation: 1
-          annotations:
-            deprecated.daemonset.template.generation: '1'
-        spec:
-          selector:
-            matchLabels:
-              a: b
-          template:
+            kind: DaemonSet
+            apiVersion: apps/v1
             metadata:
-              labels:
-                a: b
+              name: a
+              annotations:
+                deprecated.daemonset.template.generation: '1'
+              generation: 1
             spec:
-              containers:
-              - name: one
-                image: i:1
-                resources: {}
-                terminationMessagePath: /dev/termination-log
-                terminationMessagePolicy: File
-                imagePullPolicy: IfNotPresent
-              - name: two
-                image: j:1
-                resources: {}
-                terminationMessagePath: /dev/termination-log
-                terminationMessagePolicy: File
-                imagePullPolicy: IfNotPresent
-              dnsPolicy: ClusterFirst
-              restartPolicy: Always
-              schedulerName: default-scheduler
-              securityContext: {}
-              terminationGracePeriodSeconds: 30
-          updateStrategy:
-            type: RollingUpdate
-            rollingUpdate:
-              maxUnavailable: 1
-              maxSurge: 0
-          revisionHistoryLimit: 10
-        status:
-          currentNumberScheduled: 0
-          numberMisscheduled: 0
-          desiredNumberScheduled: 0
-          numberReady: 0
-    "#]],
+              selector:
+                matchLabels:
+                  a: b
+              template:
+                metadata:
+                  labels:
+                    a: b
+                spec:
+                  containers:
+                  - name: one
+                    image: i:1
+                    resources: {}
+                    terminationMessagePath: /dev/termination-log
+                    terminationMessagePolicy: File
+                    imagePullPolicy: IfNotPresent
+                  - name: two
+                    image: j:1
+                    resources: {}
+                    terminationMessagePath: /dev/termination-log
+                    terminationMessagePolicy: File
+                    imagePullPolicy: IfNotPresent
+                  dnsPolicy: ClusterFirst
+                  restartPolicy: Always
+                  schedulerName: default-scheduler
+                  securityContext: {}
+                  terminationGracePeriodSeconds: 30
+              updateStrategy:
+                type: RollingUpdate
+                rollingUpdate:
+                  maxUnavailable: 1
+                  maxSurge: 0
+              revisionHistoryLimit: 10
+            status:
+              currentNumberScheduled: 0
+              numberMisscheduled: 0
+              desiredNumberScheduled: 0
+              numberReady: 0
+        "#]],
     );
 }
 

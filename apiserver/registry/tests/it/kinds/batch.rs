@@ -27,44 +27,49 @@ fn a_job_gets_upstreams_defaults() {
     created(
         &job(""),
         expect![[r#"
-        kind: Job
-        apiVersion: batch/v1
-        metadata:
-          name: a
-          generation: 1
-        spec:
-          template:
+            kind: Job
+            apiVersion: batch/v1
             metadata:
+              name: a
+              generation: 1
               labels:
                 job-name: a
                 batch.kubernetes.io/job-name: a
                 controller-uid: 0e2c1a00-2aae-413d-ac0f-c8ddfa4e9e14
                 batch.kubernetes.io/controller-uid: 0e2c1a00-2aae-413d-ac0f-c8ddfa4e9e14
             spec:
-              containers:
-              - name: one
-                image: i:1
-                resources: {}
-                terminationMessagePath: /dev/termination-log
-                terminationMessagePolicy: File
-                imagePullPolicy: IfNotPresent
-              restartPolicy: Never
-              dnsPolicy: ClusterFirst
-              schedulerName: default-scheduler
-              securityContext: {}
-              terminationGracePeriodSeconds: 30
-          completions: 1
-          parallelism: 1
-          backoffLimit: 6
-          completionMode: NonIndexed
-          suspend: false
-          podReplacementPolicy: TerminatingOrFailed
-          manualSelector: false
-          selector:
-            matchLabels:
-              batch.kubernetes.io/controller-uid: 0e2c1a00-2aae-413d-ac0f-c8ddfa4e9e14
-        status: {}
-    "#]],
+              template:
+                metadata:
+                  labels:
+                    job-name: a
+                    batch.kubernetes.io/job-name: a
+                    controller-uid: 0e2c1a00-2aae-413d-ac0f-c8ddfa4e9e14
+                    batch.kubernetes.io/controller-uid: 0e2c1a00-2aae-413d-ac0f-c8ddfa4e9e14
+                spec:
+                  containers:
+                  - name: one
+                    image: i:1
+                    resources: {}
+                    terminationMessagePath: /dev/termination-log
+                    terminationMessagePolicy: File
+                    imagePullPolicy: IfNotPresent
+                  restartPolicy: Never
+                  dnsPolicy: ClusterFirst
+                  schedulerName: default-scheduler
+                  securityContext: {}
+                  terminationGracePeriodSeconds: 30
+              completions: 1
+              parallelism: 1
+              backoffLimit: 6
+              completionMode: NonIndexed
+              suspend: false
+              podReplacementPolicy: TerminatingOrFailed
+              manualSelector: false
+              selector:
+                matchLabels:
+                  batch.kubernetes.io/controller-uid: 0e2c1a00-2aae-413d-ac0f-c8ddfa4e9e14
+            status: {}
+        "#]],
     );
     let short = |more: &str, expected: Expect| {
         let job = create(&job(more)).expect("valid");
