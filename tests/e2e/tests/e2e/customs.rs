@@ -4,17 +4,24 @@ use windlass_tests_e2e::{Cluster, Kubectl};
 
 use crate::shared;
 
-/// A definition whose group and names are the test's own: kubectl finds a resource by any of its names,
+/// The plural name and the short one of a group's kind: kubectl finds a resource by any of its names,
 /// in whatever group.
-fn definition(group: &str, minor: u32) -> String {
+fn names(group: &str) -> (String, String) {
+    let own = group.split('.').next().unwrap_or_default();
+    (format!("crontabs{own}"), format!("ct{own}"))
+}
+
+/// A definition whose group and names are the test's own.
+fn definition(group: &str) -> String {
+    let (plural, short) = names(group);
     format!(
         r#"apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {{name: crontabs{minor}.{group}}}
+metadata: {{name: {plural}.{group}}}
 spec:
   group: {group}
   scope: Namespaced
-  names: {{plural: crontabs{minor}, singular: crontab{minor}, kind: CronTab{minor}, shortNames: [ct{minor}], categories: [all]}}
+  names: {{plural: {plural}, singular: one{plural}, kind: CronTab, shortNames: [{short}], categories: [all]}}
   versions:
   - name: v1
     served: true
@@ -47,10 +54,8 @@ spec:
     )
 }
 
-fn object(minor: u32, spec: &str) -> String {
-    format!(
-        "apiVersion: k{minor}.example.com/v1\nkind: CronTab{minor}\nmetadata: {{name: one}}\nspec: {spec}\n"
-    )
+fn object(group: &str, spec: &str) -> String {
+    format!("apiVersion: {group}/v1\nkind: CronTab\nmetadata: {{name: one}}\nspec: {spec}\n")
 }
 
 fn refused(kubectl: &Kubectl, manifest: &str, words: &[&str]) -> anyhow::Result<()> {
@@ -66,18 +71,19 @@ fn refused(kubectl: &Kubectl, manifest: &str, words: &[&str]) -> anyhow::Result<
 fn check(minor: u32) -> anyhow::Result<()> {
     let kubectl = shared().kubectl(minor)?.in_new_namespace(&format!("customs-{minor}"))?;
     let group = format!("k{minor}.example.com");
-    let (name, short) = (format!("crontabs{minor}.{group}"), format!("ct{minor}"));
-    kubectl.apply(&definition(&group, minor))?;
+    let (plural, short) = names(&group);
+    let name = format!("{plural}.{group}");
+    kubectl.apply(&definition(&group))?;
     kubectl.sh(&format!("wait --for=condition=Established --timeout=20s crd/{name}"))?;
 
-    let explained = kubectl.sh(&format!("explain crontabs{minor}.spec"))?;
+    let explained = kubectl.sh(&format!("explain {plural}.spec"))?;
     assert!(
         explained.contains("What to run, and when.") && explained.contains("maxReplicas"),
         "{explained}"
     );
     refused(
         &kubectl,
-        &object(minor, "{cronSpec: nonsense, replicas: 0}"),
+        &object(&group, "{cronSpec: nonsense, replicas: 0}"),
         &[
             "spec.cronSpec: Invalid value: \"nonsense\": spec.cronSpec in body should match",
             "spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1",
@@ -85,11 +91,11 @@ fn check(minor: u32) -> anyhow::Result<()> {
     )?;
     refused(
         &kubectl,
-        &object(minor, "{replicas: 11}"),
+        &object(&group, "{replicas: 11}"),
         &["replicas must not be above maxReplicas"],
     )?;
-    refused(&kubectl, &object(minor, "{replikas: 1}"), &["unknown field \"spec.replikas\""])?;
-    kubectl.apply(&object(minor, "{cronSpec: '* * * * */5', image: a}"))?;
+    refused(&kubectl, &object(&group, "{replikas: 1}"), &["unknown field \"spec.replikas\""])?;
+    kubectl.apply(&object(&group, "{cronSpec: '* * * * */5', image: a}"))?;
     let table = kubectl.sh(&format!("get {short}"))?;
     assert!(
         table.starts_with("NAME   SPEC          REPLICAS   AGE\none    * * * * */5   1"),
@@ -118,9 +124,11 @@ fn check(minor: u32) -> anyhow::Result<()> {
 
     let apply = |manager: &str, spec: &str| {
         let manager = format!("--field-manager={manager}");
-        kubectl.output(&["apply", "--server-side", &manager, "-f", "-"], &object(minor, spec))
+        let object = object(&group, spec).replace("name: one", "name: two");
+        kubectl.output(&["apply", "--server-side", &manager, "-f", "-"], &object)
     };
-    assert!(apply("first", "{maxReplicas: 20}")?.success);
+    let first = apply("first", "{maxReplicas: 20}")?;
+    assert!(first.success, "{first:?}");
     let rival = apply("second", "{maxReplicas: 30}")?;
     assert!(
         !rival.success && rival.stderr.contains("conflict with \"first\": .spec.maxReplicas"),
@@ -151,21 +159,21 @@ fn custom_kinds_outlive_a_restart_and_go_with_their_namespace() -> anyhow::Resul
     let mut cluster = Cluster::start()?;
     let kubectl = cluster.kubectl(37)?.in_new_namespace("customs")?;
     kubectl.apply(&definition("restart.example.com"))?;
-    kubectl
-        .sh("wait --for=condition=Established --timeout=20s crd/crontabs.restart.example.com")?;
+    kubectl.sh(
+        "wait --for=condition=Established --timeout=20s crd/crontabsrestart.restart.example.com",
+    )?;
     kubectl.apply(&object("restart.example.com", "{image: kept}"))?;
     cluster.stop()?;
     cluster.resume()?;
-    assert_eq!(
-        kubectl.jsonpath(&format!("{short} one"), "{.spec.image} {.spec.replicas}")?,
-        "kept 1"
-    );
+    assert_eq!(kubectl.jsonpath("ctrestart one", "{.spec.image} {.spec.replicas}")?, "kept 1");
     // A kind that has only just come is emptied with its namespace, too.
     kubectl.apply(&definition("late.example.com"))?;
-    kubectl.sh("wait --for=condition=Established --timeout=20s crd/crontabs.late.example.com")?;
+    kubectl
+        .sh("wait --for=condition=Established --timeout=20s crd/crontabslate.late.example.com")?;
     kubectl.apply(&object("late.example.com", "{image: late}"))?;
     kubectl.sh("delete namespace customs --timeout=60s")?;
-    let left = kubectl.sh("get crontabs.late.example.com,crontabs.restart.example.com -A")?;
+    let left =
+        kubectl.sh("get crontabslate.late.example.com,crontabsrestart.restart.example.com -A")?;
     assert!(left.is_empty(), "{left}");
     Ok(())
 }
