@@ -232,8 +232,7 @@ impl Checker<'_> {
         let all = functions::overloads(function);
         let member = target.is_some();
         if !all.iter().any(|overload| overload.member == member) {
-            let what = if all.is_empty() { function.to_owned() } else { function.to_owned() };
-            self.error(function, format!("undeclared reference to '{what}' (in container '')"));
+            self.error(function, format!("undeclared reference to '{function}' (in container '')"));
             return Type::Dyn;
         }
         let given: Vec<Type> = target.into_iter().chain(args).collect();

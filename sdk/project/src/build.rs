@@ -270,7 +270,7 @@ not json
     #[test]
     fn what_fails_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut fails = |build: &str| {
+        let fails = |build: &str| {
             let error = project(folder.path(), build).build(&mut |_| {}).expect_err("it fails");
             let error = match &error {
                 ProjectError::Tool { said, .. } => format!("{error}: {said}"),

@@ -22,9 +22,7 @@ impl Strategy for ConfigMap {
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let binary = &object["binaryData"];
         let mut bytes = 0;
-        let sizes: [(&str, fn(&str) -> usize); 2] =
-            [("data", str::len), ("binaryData", bytes_of_base64)];
-        for (bag, size) in sizes {
+        for bag in ["data", "binaryData"] {
             let path = Path::Root.child(bag);
             for (key, value) in tree::entries(object, bag) {
                 causes.complaints(path.key(key), key, names::config_key(key));
@@ -35,6 +33,7 @@ impl Strategy for ConfigMap {
                         "duplicate of key present in binaryData",
                     );
                 }
+                let size = if bag == "data" { str::len } else { bytes_of_base64 };
                 bytes += value.as_str().map_or(0, size);
             }
         }

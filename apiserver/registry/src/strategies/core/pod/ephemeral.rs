@@ -93,8 +93,8 @@ pub fn validate(spec: &Value, volumes: &[&Value], path: Path<'_>, causes: &mut C
         }
         for (key, value) in container.as_object().into_iter().flatten() {
             // Of these fields only `resources` is no pointer or list: empty, it isn't set.
-            let is_set = !value.is_null() && !(key == "resources" && is_empty(value));
-            if is_set && !ALLOWED.contains(&key.as_str()) {
+            let is_unset = value.is_null() || key == "resources" && is_empty(value);
+            if !is_unset && !ALLOWED.contains(&key.as_str()) {
                 causes.forbidden(item.child(key), NOT_HERE);
             }
         }
