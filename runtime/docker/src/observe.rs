@@ -1,7 +1,10 @@
 //! What the engine has of this node's pods. The agent decides from this, also after a restart of
 //! either, so nothing here depends on what was made by whom.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bollard::{
     Docker,
@@ -21,6 +24,10 @@ use crate::{
 pub const START_ERROR: &str = "StartError";
 pub const START_ERROR_CODE: i32 = 128;
 const OUT_OF_MEMORY: &str = "OOMKilled";
+/// The kernel tells the engine why it killed a container apart from its end, at times later.
+const OUT_OF_MEMORY_WITHIN: Duration = Duration::from_millis(250);
+/// The exit code of a container that was killed (SIGKILL).
+const KILLED_CODE: i64 = 137;
 
 impl Inner {
     /// The containers of one pod, or of all, with what their labels say.
@@ -107,10 +114,12 @@ impl Inner {
         if let Some(known) = known.filter(fits) {
             return Ok(Some(known));
         }
-        let found = match docker.inspect_container(id, None).await {
-            Err(error) if is_not_found(&error) => return Ok(None),
-            found => found.map_err(|error| failed("ListError", "a container", &error))?,
-        };
+        let Some(mut found) = inspected(docker, id).await? else { return Ok(None) };
+        if may_be_out_of_memory(&found) {
+            tokio::time::sleep(OUT_OF_MEMORY_WITHIN).await;
+            let Some(again) = inspected(docker, id).await? else { return Ok(None) };
+            found = again;
+        }
         let Some(state) = state_of(&found) else { return Ok(None) };
         // It may have ended since it was listed.
         if matches!(state, ContainerState::Exited { .. }) {
@@ -120,6 +129,28 @@ impl Inner {
         self.seen.lock().insert(id.to_owned(), state.clone());
         Ok(Some(state))
     }
+}
+
+/// None: it is gone.
+async fn inspected(
+    docker: &Docker,
+    id: &str,
+) -> Result<Option<ContainerInspectResponse>, RuntimeError> {
+    match docker.inspect_container(id, None).await {
+        Err(error) if is_not_found(&error) => Ok(None),
+        found => found.map(Some).map_err(|error| failed("ListError", "a container", &error)),
+    }
+}
+
+/// It has a limit and was killed, and the engine knows of no reason.
+fn may_be_out_of_memory(found: &ContainerInspectResponse) -> bool {
+    let limited = found.host_config.as_ref().and_then(|host| host.memory).unwrap_or(0) > 0;
+    let killed = found.state.as_ref().is_some_and(|state| {
+        state.running != Some(true)
+            && state.exit_code == Some(KILLED_CODE)
+            && state.oom_killed != Some(true)
+    });
+    limited && killed
 }
 
 /// What an inspection says. None: it was made, and not started yet.

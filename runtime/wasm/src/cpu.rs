@@ -12,14 +12,20 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::Poll,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 use windlass_runtime_api::Limits;
 
 /// `limits.cpu` is held in each of these.
@@ -30,6 +36,9 @@ const LEAST_WEIGHT: u32 = 10;
 const CREDIT_NANOS: u64 = 100_000_000;
 /// The id of no container.
 const NOBODY: u64 = 0;
+/// How long a place is kept for a guest that it was given to. A guest whose client doesn't read is
+/// not polled, and a place of its own would be nobody's.
+const TAKEN_UP_WITHIN: Duration = Duration::from_millis(10);
 /// What a container computes in a period, or recently, before it is a busy one.
 const BUSY_NANOS: u64 = 20_000_000;
 
@@ -218,19 +227,41 @@ pub struct Turns {
     queue: Mutex<Queue>,
 }
 
+#[derive(Default)]
 struct Queue {
     free: usize,
     /// By container; those with nobody waiting are absent.
     waiting: BTreeMap<u64, Waiting>,
+    /// Offers that may not be settled, the oldest first.
+    offers: VecDeque<(Instant, Arc<AtomicBool>)>,
+}
+
+impl Queue {
+    fn remember(&mut self, settled: Arc<AtomicBool>) {
+        self.forget_settled();
+        self.offers.push_back((Instant::now(), settled));
+    }
+
+    fn forget_settled(&mut self) {
+        while self.offers.front().is_some_and(|(_, settled)| settled.load(SeqCst)) {
+            self.offers.pop_front();
+        }
+    }
 }
 
 struct Waiting {
     virtual_nanos: u64,
-    guests: VecDeque<oneshot::Sender<Place>>,
+    guests: VecDeque<oneshot::Sender<Offer>>,
 }
 
 /// The right to compute for a tick; given back when dropped.
-struct Place(Option<Arc<Turns>>);
+struct Place(Arc<Turns>);
+
+/// A place for a guest that waits. Settled once: it is taken up, or goes to the next.
+struct Offer {
+    turns: Arc<Turns>,
+    settled: Arc<AtomicBool>,
+}
 
 impl Turns {
     pub fn new(places: usize) -> Arc<Self> {
@@ -240,7 +271,7 @@ impl Turns {
             last: AtomicU64::new(NOBODY),
             mixed_until: AtomicU64::new(0),
             floor: AtomicU64::new(0),
-            queue: Mutex::new(Queue { free: places.max(1), waiting: BTreeMap::new() }),
+            queue: Mutex::new(Queue { free: places.max(1), ..Queue::default() }),
         })
     }
 
@@ -259,35 +290,50 @@ impl Turns {
     }
 
     async fn place(self: Arc<Self>, of: &CpuAccount) -> Place {
-        // Who was just computing may not queue yet when somebody further ahead gets a place.
-        let floor = self.floor.load(Relaxed).saturating_sub(CREDIT_NANOS * 1000 / of.weight);
-        let virtual_nanos = of.virtual_nanos.fetch_max(floor, Relaxed).max(floor);
-        let granted = {
-            let mut queue = self.queue.lock();
-            if queue.free > 0 && queue.waiting.is_empty() {
-                queue.free -= 1;
-                self.floor.fetch_max(virtual_nanos, Relaxed);
-                return Place(Some(self.clone()));
+        loop {
+            let mut offered = match self.ask(of) {
+                Ok(place) => return place,
+                Err(offered) => offered,
+            };
+            // Given back only now, so that who computes most is compared with all who wait.
+            drop(PLACE.with_borrow_mut(Option::take));
+            let offer = loop {
+                match timeout(TAKEN_UP_WITHIN, &mut offered).await {
+                    Ok(offer) => break offer,
+                    // Whoever waits sees to it that places go round.
+                    Err(_) => self.take_back(),
+                }
+            };
+            match offer.map(Offer::take_up) {
+                Ok(Some(place)) => return place,
+                Ok(None) => {}
+                // Only dropped with the queue itself, which this future keeps.
+                Err(_) => return std::future::pending().await,
             }
-            let (grant, granted) = oneshot::channel();
-            let waiting = queue.waiting.entry(of.id);
-            let waiting =
-                waiting.or_insert_with(|| Waiting { virtual_nanos, guests: VecDeque::new() });
-            waiting.virtual_nanos = virtual_nanos;
-            waiting.guests.push_back(grant);
-            granted
-        };
-        // Given back only now, so that who computes most is compared with all who wait.
-        drop(PLACE.with_borrow_mut(Option::take));
-        match granted.await {
-            Ok(place) => place,
-            // Only dropped with the queue itself, which this future keeps.
-            Err(_) => std::future::pending().await,
         }
     }
 
+    /// A place if one is free; else the guest queues for an offer of one.
+    fn ask(self: &Arc<Self>, of: &CpuAccount) -> Result<Place, oneshot::Receiver<Offer>> {
+        // Who was just computing may not queue yet when somebody further ahead gets a place.
+        let floor = self.floor.load(Relaxed).saturating_sub(CREDIT_NANOS * 1000 / of.weight);
+        let virtual_nanos = of.virtual_nanos.fetch_max(floor, Relaxed).max(floor);
+        let mut queue = self.queue.lock();
+        if queue.free > 0 && queue.waiting.is_empty() {
+            queue.free -= 1;
+            self.floor.fetch_max(virtual_nanos, Relaxed);
+            return Ok(Place(self.clone()));
+        }
+        let (offer, offered) = oneshot::channel();
+        let waiting = queue.waiting.entry(of.id);
+        let waiting = waiting.or_insert_with(|| Waiting { virtual_nanos, guests: VecDeque::new() });
+        waiting.virtual_nanos = virtual_nanos;
+        waiting.guests.push_back(offer);
+        Err(offered)
+    }
+
     /// The next in line, once a place is free.
-    fn next(&self) -> Option<oneshot::Sender<Place>> {
+    fn next(&self) -> Option<oneshot::Sender<Offer>> {
         let mut queue = self.queue.lock();
         let behind = queue.waiting.iter().min_by_key(|(_, waiting)| waiting.virtual_nanos);
         let Some((id, virtual_nanos)) = behind.map(|(id, waiting)| (*id, waiting.virtual_nanos))
@@ -304,23 +350,56 @@ impl Turns {
         next
     }
 
-    /// Gives a place away; those who stopped waiting are passed over.
+    /// Offers a free place to the next; who stopped waiting drops the offer, which is passed on.
     fn pass_on(self: &Arc<Self>) {
         while let Some(next) = self.next() {
-            match next.send(Place(Some(self.clone()))) {
+            let settled = Arc::new(AtomicBool::new(false));
+            self.queue.lock().remember(settled.clone());
+            match next.send(Offer { turns: self.clone(), settled }) {
                 Ok(()) => return,
                 // Nobody waits there; its drop must not pass the place on as well.
-                Err(mut unwanted) => unwanted.0 = None,
+                Err(unwanted) => unwanted.settled.store(true, SeqCst),
             }
+        }
+    }
+
+    /// Takes back what was offered a while ago, and offers it to others.
+    fn take_back(self: &Arc<Self>) {
+        while let Some(settled) = self.oldest_offer() {
+            if !settled.swap(true, SeqCst) {
+                self.pass_on();
+            }
+        }
+    }
+
+    /// The oldest offer, if it is too old.
+    fn oldest_offer(&self) -> Option<Arc<AtomicBool>> {
+        let mut queue = self.queue.lock();
+        queue.forget_settled();
+        let (offered, _) = queue.offers.front()?;
+        let old = offered.elapsed() >= TAKEN_UP_WITHIN;
+        old.then(|| queue.offers.pop_front()).flatten().map(|(_, settled)| settled)
+    }
+}
+
+impl Offer {
+    /// None: it came too late.
+    fn take_up(self) -> Option<Place> {
+        (!self.settled.swap(true, SeqCst)).then(|| Place(self.turns.clone()))
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if !self.settled.swap(true, SeqCst) {
+            self.turns.pass_on();
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(turns) = self.0.take() {
-            turns.pass_on();
-        }
+        self.0.pass_on();
     }
 }
 
@@ -423,5 +502,26 @@ mod tests {
         assert!(next.is_ok());
         drop(next);
         assert_eq!(turns.queue.lock().free, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_not_taken_up_goes_to_the_next() {
+        let turns = Turns::new(1);
+        let account = account(&turns, None, 100);
+        let held = turns.clone().place(&account).await;
+        let mut unpolled = std::pin::pin!(turns.clone().place(&account));
+        assert!(futures::poll!(unpolled.as_mut()).is_pending());
+        // It is offered to who isn't polled.
+        drop(held);
+        let began = Instant::now();
+        let next = timeout(PERIOD, turns.clone().place(&account)).await;
+        let took = began.elapsed();
+        assert!(next.is_ok() && took < TAKEN_UP_WITHIN * 3, "{took:?}");
+        // There is one place, whoever was offered it.
+        assert!(futures::poll!(unpolled.as_mut()).is_pending());
+        drop(next);
+        drop(timeout(PERIOD, unpolled).await.expect("its turn has come"));
+        assert_eq!(turns.queue.lock().free, 1);
+        assert!(turns.queue.lock().offers.len() <= 2);
     }
 }

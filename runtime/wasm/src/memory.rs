@@ -6,14 +6,14 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU64,
+            AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
     time::Duration,
 };
 
-use tokio::sync::{Notify, RwLock, RwLockWriteGuard};
+use tokio::sync::Notify;
 use wasmtime::ResourceLimiterAsync;
 use windlass_runtime_api::{Limits, MemoryBudget};
 
@@ -55,8 +55,10 @@ pub struct NodeMemory {
     freed: Notify,
     /// Instances that wait for `freed`.
     waiting: AtomicU64,
-    /// Held while the kernel takes the pages of a large instance back.
-    ends: RwLock<()>,
+    /// The kernel takes the pages of a large instance back. No lock: a guest whose client doesn't
+    /// read may be given one and not look at it for as long.
+    ending: AtomicBool,
+    ended: Notify,
 }
 
 impl NodeMemory {
@@ -73,7 +75,8 @@ impl NodeMemory {
             low: Notify::new(),
             freed: Notify::new(),
             waiting: AtomicU64::new(0),
-            ends: RwLock::default(),
+            ending: AtomicBool::new(false),
+            ended: Notify::new(),
         })
     }
 
@@ -85,9 +88,10 @@ impl NodeMemory {
         }
     }
 
-    /// For a thread that ends a large instance: no other one grows meanwhile.
-    pub fn end_alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.ends.blocking_write()
+    /// For the thread that ends large instances: no other large one begins to grow meanwhile.
+    pub fn end_alone(&self) -> Alone<'_> {
+        self.ending.store(true, SeqCst);
+        Alone(self)
     }
 
     /// Returns once less than the reserve is left.
@@ -123,6 +127,16 @@ impl NodeMemory {
         if self.waiting.load(SeqCst) > 0 {
             self.freed.notify_waiters();
         }
+    }
+}
+
+/// While a large instance ends.
+pub struct Alone<'a>(&'a NodeMemory);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.ending.store(false, SeqCst);
+        self.0.ended.notify_waiters();
     }
 }
 
@@ -239,7 +253,7 @@ impl Held {
         let node = &self.account.node;
         if self.bytes >= LARGE_BYTES {
             // The kernel would hold up the thread along with the guest.
-            drop(node.ends.read().await);
+            until(&node.ended, || !node.ending.load(SeqCst)).await;
         }
         if !node.take(wanted).await {
             self.account.give_back(wanted);

@@ -46,7 +46,7 @@ pub fn validate(json: &Value, path: &str, has_status: bool, unchanged: bool, cau
         }
     }
     let mut walk = Walk { causes, cel: Vec::new(), total: 0, expensive: Vec::new(), unchanged };
-    let context = is_structural.then(|| Context {
+    let context = is_structural.then_some(Context {
         decl: None,
         in_scope: !schema.rules.is_empty(),
         cardinality: Some(1),
@@ -486,7 +486,7 @@ impl Walk<'_> {
         self.total = self.total.saturating_add(cost);
         if cost >= SCHEMA_COST / 100 {
             self.expensive.push((place, cost));
-            self.expensive.sort_by(|a, b| b.1.cmp(&a.1));
+            self.expensive.sort_by_key(|one| std::cmp::Reverse(one.1));
             self.expensive.truncate(4);
         }
     }

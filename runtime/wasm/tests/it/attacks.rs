@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, time::Instant};
 use windlass_runtime_api::{ContainerSpec, Limits, Runtime};
 
 use crate::node::{Node, committed, guest, until};
@@ -182,4 +182,23 @@ async fn cores_are_shared_by_weight() {
 async fn used(node: &Node) -> BTreeMap<String, u64> {
     let stats = node.runtime.stats().await;
     stats.into_iter().map(|pod| (pod.name, pod.containers[0].cpu_nanos)).collect()
+}
+
+/// A guest that would compute on, but whose client doesn't read, is not polled: what others wait
+/// for must not be given to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn guests_whose_clients_do_not_read_hold_no_place() {
+    let node = Arc::new(Node::in_folder(Node::new().folder, Some(2)));
+    let computing = node.started(node.pod("computing", &guest("http-traps"))).await;
+    let attacker = node.started(node.pod("attacker", &guest("http-attacks"))).await;
+    let mut unread = Vec::new();
+    for n in 0..200 {
+        let mut conn = node.connect(&attacker).await.expect("connects");
+        conn.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("is asked");
+        unread.push(conn);
+        let answered =
+            tokio::time::timeout(Duration::from_secs(2), node.get(&computing, "/spin?ms=5"));
+        let answered = answered.await.unwrap_or_else(|_| panic!("no answer beside {n} floods"));
+        assert_eq!(answered.expect("answers").status, 200);
+    }
 }

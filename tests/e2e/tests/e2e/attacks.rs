@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use windlass_tests_e2e::{Cluster, Kubectl, first_answer, guest, http_get};
 
 /// Requests to each neighbour while attacked.
@@ -78,7 +78,8 @@ spec:
         .collect();
     for n in 0..SAMPLES {
         let began = Instant::now();
-        let (status, _) = http_get(&neighbours[n % neighbours.len()])?;
+        let answered = http_get(&neighbours[n % neighbours.len()]);
+        let (status, _) = answered.with_context(|| format!("request {n} beside {name}"))?;
         let took = began.elapsed();
         ensure!(status == 200 && took < ANSWERED_WITHIN, "{name}: {status} after {took:?}");
     }
