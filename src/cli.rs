@@ -10,7 +10,7 @@ use windlass_runtime_net::Block;
 use windlass_runtime_wasm::Endpoint;
 use windlass_sdk_meta::Quantity;
 
-use crate::{deploy, image, project, reset, up};
+use crate::{deploy, image, project, registry, reset, up};
 
 /// Kubernetes rebuilt in Rust for WebAssembly: one binary, real kubectl, pods that are ready in milliseconds.
 #[derive(Parser)]
@@ -30,6 +30,12 @@ enum Command {
     Build(BuildArgs),
     /// Builds the project of a folder and runs it in a cluster; the last line is its URL
     Deploy(DeployArgs),
+    /// Pushes WASM to a registry, as a CNCF artifact
+    Push(PushArgs),
+    /// Gets an image's WASM from a registry into a file
+    Pull(PullArgs),
+    /// Tells what a WASM file is, or an image of a registry
+    Inspect(InspectArgs),
     /// Puts WASM images on the nodes of a cluster
     #[command(subcommand)]
     Image(ImageCommand),
@@ -170,7 +176,50 @@ enum ImageCommand {
     /// Copies a WASM file, an OCI layout folder or an image archive to the nodes under an image name
     Import(ImportArgs),
     /// Tells what an image on a node is, and what decided so
-    Inspect(InspectArgs),
+    Inspect(InspectOnNodeArgs),
+}
+
+#[derive(Args)]
+pub struct PushArgs {
+    /// The image's name with its registry, such as example.com/shop/cart:v1
+    pub name: String,
+    /// A .wasm file, or a project's folder, which is built first
+    #[arg(default_value = ".")]
+    pub source: PathBuf,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Args)]
+pub struct PullArgs {
+    /// The image's name with its registry, such as example.com/shop/cart:v1
+    pub name: String,
+    /// The file to write (else the last part of the name, with .wasm)
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Writes over a file that is there
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// A .wasm file, or an image's name with its registry, such as example.com/shop/cart:v1
+    pub source: String,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Args)]
+pub struct RegistryArgs {
+    /// Mirrors, trust and credentials of image registries, in the form of k3s' registries.yaml
+    #[arg(long, value_name = "FILE")]
+    pub registries: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]
@@ -191,7 +240,7 @@ pub struct ImportArgs {
 }
 
 #[derive(Args)]
-pub struct InspectArgs {
+pub struct InspectOnNodeArgs {
     /// The image's name, such as example.com/shop/cart:v1
     pub name: String,
     /// The node to ask; the first Ready node that has the image where none is named
@@ -227,6 +276,9 @@ impl Cli {
             Command::New(args) => project::new(&args),
             Command::Build(args) => project::build(&args),
             Command::Deploy(args) => deploy::run(&args),
+            Command::Push(args) => registry::push(&args),
+            Command::Pull(args) => registry::pull(&args),
+            Command::Inspect(args) => registry::inspect(&args),
             Command::Image(ImageCommand::Import(args)) => image::import(&args),
             Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
             Command::Reset(args) => reset::run(&args),

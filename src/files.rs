@@ -1,9 +1,9 @@
-//! Files of a data folder that the binary itself writes.
+//! Files that the binary itself writes, of a data folder and of the person's.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -35,6 +35,19 @@ pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         std::fs::rename(&fresh, path)
     };
     write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Copies a file to a place of the person's, whole or not at all.
+pub fn copy_whole(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copy = || {
+        let folder = to.parent().filter(|folder| *folder != Path::new(""));
+        let fresh = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        std::io::copy(&mut File::open(from)?, &mut fresh.as_file())?;
+        fresh.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        fresh.persist(to)?;
+        Ok::<_, std::io::Error>(())
+    };
+    copy().with_context(|| format!("can't write {}", to.display()))
 }
 
 /// What tells this node's containers from those of other nodes on the same engine: made at the first

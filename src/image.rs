@@ -13,7 +13,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 use tower::BoxError;
 
 use crate::{
-    cli::{ImportArgs, InspectArgs, UsageError},
+    cli::{ImportArgs, InspectOnNodeArgs, UsageError},
     connect::{self, Body, Connection},
 };
 
@@ -47,12 +47,12 @@ async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
 }
 
 /// Prints what a node knows of an image.
-pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
+pub fn inspect(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(inspect_somewhere(args))
 }
 
-async fn inspect_somewhere(args: &InspectArgs) -> anyhow::Result<()> {
+async fn inspect_somewhere(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
     let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
     let nodes = match &args.node {
         Some(node) => vec![node.clone()],
@@ -64,7 +64,13 @@ async fn inspect_somewhere(args: &InspectArgs) -> anyhow::Result<()> {
         let path = format!("/api/v1/nodes/{node}/proxy/images/inspect?name={name}");
         match connect::ask(&cluster, Request::get(path).body(connect::nothing())?).await {
             Ok(found) if args.json => println!("{found}"),
-            Ok(found) => println!("{}", shown(&found, &node)),
+            Ok(found) => {
+                let (name, origin) = (text(&found["name"]), text(&found["origin"]));
+                println!(
+                    "Name:     {name}\nNode:     {node}\nOrigin:   {origin}\n{}",
+                    facts(&found)
+                );
+            }
             Err(error) => {
                 last = Some(error.into());
                 continue;
@@ -75,18 +81,18 @@ async fn inspect_somewhere(args: &InspectArgs) -> anyhow::Result<()> {
     Err(last.unwrap_or_else(|| anyhow::anyhow!("the cluster has no Ready node")))
 }
 
-/// The lines for people.
-fn shown(found: &Value, node: &str) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The lines for people about what an image is.
+pub fn facts(found: &Value) -> String {
     let list = |value: &Value| {
         let names = value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
         if names.is_empty() { "none".to_owned() } else { names.join("\n          ") }
     };
     format!(
-        "Name:     {}\nNode:     {node}\nOrigin:   {}\nDigest:   {}\nWasm:     {} ({} bytes, {})\n\
-         Decision: {}\nImports:  {}\nExports:  {}",
-        text(&found["name"]),
-        text(&found["origin"]),
+        "Digest:   {}\nWasm:     {} ({} bytes, {})\nDecision: {}\nImports:  {}\nExports:  {}",
         text(&found["digest"]),
         text(&found["wasmDigest"]),
         found["wasmSize"],
@@ -98,14 +104,14 @@ fn shown(found: &Value, node: &str) -> String {
 }
 
 /// What is sent: the person's file, or a tar of their OCI layout folder.
-enum Packed {
+pub enum Packed {
     File(PathBuf),
     Folder(tempfile::NamedTempFile),
 }
 
 impl Packed {
     /// A wrong file is told before any cluster is asked.
-    fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
         use std::io::Read;
         let shown = path.display();
         let wrong = |why: std::io::Error| UsageError(format!("{shown}: {why}"));
@@ -139,7 +145,7 @@ impl Packed {
         Err(UsageError(why).into())
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
             Self::Folder(packed) => packed.path(),

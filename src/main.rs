@@ -10,6 +10,7 @@ mod image;
 mod node;
 mod plane;
 mod project;
+mod registry;
 mod reset;
 mod up;
 

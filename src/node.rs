@@ -73,7 +73,11 @@ impl NodeAgent {
             shutdown.clone(),
         ));
 
-        let images = ImageStore::open_with(&dir.join("images"), &IMAGES, registries(args)?)?;
+        let images = ImageStore::open_with(
+            &dir.join("images"),
+            &IMAGES,
+            registries(args.registries.as_deref())?,
+        )?;
         let cluster = plane.private_cluster(User::node(&args.node_name));
         let kept = dir.join("data");
         let runtime = WasmRuntime::new(WasmConfig {
@@ -151,9 +155,9 @@ impl NodeAgent {
     }
 }
 
-/// How this node reaches registries, where a file says that.
-fn registries(args: &UpArgs) -> Result<Registries, UsageError> {
-    let read = args.registries.as_deref().map(Registries::read).transpose();
+/// How registries are reached, where a file says that.
+pub fn registries(file: Option<&Path>) -> Result<Registries, UsageError> {
+    let read = file.map(Registries::read).transpose();
     let read = read.map_err(|error| UsageError(format!("--registries: {error}")))?;
     Ok(read.unwrap_or_default())
 }

@@ -41,7 +41,7 @@ pub use names::NameRule;
 pub use ownership::{Owned, OwnedItems};
 pub use patch::{json_patch, merge_patch};
 pub use registry::{Registry, Rows};
-pub use scale::{read as read_scale, write as write_scale};
+pub use scale::{read as read_scale, table as scale_table, write as write_scale};
 pub use stages::generated_name_taken;
 pub use strategies::{
     apiregistration::{custom_service, is_kept_service, local_services, service_name},

@@ -2,13 +2,13 @@
 //! kind that has it.
 
 use serde_json::{Value, json};
-use windlass_sdk_meta::{GroupVersionKind, Status};
+use windlass_sdk_meta::{GroupVersionKind, Status, Timestamp};
 
 use crate::{
     cause::{Causes, Path},
-    kind::Kind,
+    kind::{Column, Kind},
     strategy::ScalePaths,
-    table::selector_text,
+    table::{self, IncludeObject, selector_text},
     tree,
 };
 
@@ -45,6 +45,28 @@ pub fn read(kind: &Kind, object: &Value) -> Result<Value, Status> {
     }
     Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
         "spec": spec, "status": status}))
+}
+
+/// The Table of one Scale, as [`read`] gives it.
+pub fn table(scale: &Value, include: IncludeObject, now: Timestamp) -> Value {
+    let column = |name: &'static str, data_type: &'static str, description: &'static str| Column {
+        name: name.into(),
+        data_type: data_type.into(),
+        format: if name == "Name" { "name".into() } else { "".into() },
+        description: description.into(),
+        priority: 0,
+    };
+    let columns = [
+        column("Name", "string", "The object that is scaled."),
+        column("Desired", "integer", "How many replicas are wished for."),
+        column("Available", "integer", "How many replicas there are."),
+        column("Age", "string", "How long the object has been there."),
+    ];
+    let count = |part: &str| tree::number(&scale[part], "replicas").unwrap_or(0).into();
+    let cells = vec![table::name(scale), count("spec"), count("status"), table::age(scale, now)];
+    let metadata = json!({"resourceVersion": scale["metadata"]["resourceVersion"]});
+    let row = table::row(cells, scale, include);
+    table::table(vec![row], metadata, table::column_definitions(&columns))
 }
 
 /// Writes a Scale's wish into a copy of the object. Errors: 409 where the Scale is of an older

@@ -4,7 +4,10 @@
 use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, parse_time};
 
-use crate::{kind::Kind, tree};
+use crate::{
+    kind::{Column, Kind},
+    tree,
+};
 
 /// What stands in a row, in the order of the columns.
 pub type Cells = Vec<Value>;
@@ -33,30 +36,42 @@ impl IncludeObject {
 impl Kind {
     /// `columnDefinitions`: left out of all but the first Table of a watch.
     pub fn column_definitions(&self) -> Value {
-        let columns = self.columns.iter().map(|column| {
-            json!({"name": column.name, "type": column.data_type, "format": column.format,
-                "description": column.description, "priority": column.priority})
-        });
-        columns.collect()
+        column_definitions(&self.columns)
     }
 
     /// One row of a Table.
     pub fn row(&self, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
-        let shown = match include {
-            IncludeObject::None => Value::Null,
-            IncludeObject::Metadata => partial_metadata(object),
-            IncludeObject::Object => object.clone(),
-        };
-        json!({"cells": self.strategy.cells(object, now), "object": shown})
+        row(self.strategy.cells(object, now), object, include)
     }
 
     /// A Table; `list_metadata` is that of the list (or null), `headers` asks for the columns.
     pub fn table(&self, rows: Vec<Value>, list_metadata: Value, headers: bool) -> Value {
         let metadata = if list_metadata.is_null() { json!({}) } else { list_metadata };
         let columns = if headers { self.column_definitions() } else { json!([]) };
-        json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-            "columnDefinitions": columns, "rows": rows})
+        table(rows, metadata, columns)
     }
+}
+
+pub(crate) fn column_definitions(columns: &[Column]) -> Value {
+    let columns = columns.iter().map(|column| {
+        json!({"name": column.name, "type": column.data_type, "format": column.format,
+            "description": column.description, "priority": column.priority})
+    });
+    columns.collect()
+}
+
+pub(crate) fn row(cells: Cells, object: &Value, include: IncludeObject) -> Value {
+    let shown = match include {
+        IncludeObject::None => Value::Null,
+        IncludeObject::Metadata => partial_metadata(object),
+        IncludeObject::Object => object.clone(),
+    };
+    json!({"cells": cells, "object": shown})
+}
+
+pub(crate) fn table(rows: Vec<Value>, metadata: Value, columns: Value) -> Value {
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "columnDefinitions": columns, "rows": rows})
 }
 
 /// `PartialObjectMetadata` of an object.

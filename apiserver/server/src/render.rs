@@ -39,10 +39,7 @@ impl Renderer {
         query: &Query,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Status> {
-        let include = query.get("includeObject").unwrap_or_default();
-        let include = IncludeObject::parse(include).ok_or_else(|| {
-            Status::bad_request(format!("unrecognized includeObject value: {include:?}"))
-        })?;
+        let include = include_object(query)?;
         Ok(Self { kind, at, accepted, include, clock })
     }
 
@@ -171,6 +168,14 @@ impl Renderer {
                 "metadata": metadata}),
         }
     }
+}
+
+/// What of its object a row of a Table is to hold.
+pub(crate) fn include_object(query: &Query) -> Result<IncludeObject, Status> {
+    let include = query.get("includeObject").unwrap_or_default();
+    IncludeObject::parse(include).ok_or_else(|| {
+        Status::bad_request(format!("unrecognized includeObject value: {include:?}"))
+    })
 }
 
 fn write_stored(object: &Object, revision: u64, out: &mut Vec<u8>) {

@@ -291,9 +291,10 @@ fn import_status(error: &ImageError) -> Status {
         | ImageError::Archive(_)
         | ImageError::Interrupted(_) => Reason::BadRequest,
         ImageError::TooLarge { .. } => Reason::RequestEntityTooLarge,
-        ImageError::Damaged { .. } | ImageError::Io { .. } | ImageError::Pull { .. } => {
-            Reason::InternalError
-        }
+        ImageError::Damaged { .. }
+        | ImageError::Io { .. }
+        | ImageError::Pull { .. }
+        | ImageError::Push { .. } => Reason::InternalError,
     };
     Status::new(reason, error.to_string())
 }

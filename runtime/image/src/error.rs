@@ -26,6 +26,8 @@ pub enum ImageError {
     Archive(String),
     #[error("failed to pull and unpack image {image:?}: {why}")]
     Pull { image: String, why: String },
+    #[error("failed to push {image:?}: {why}")]
+    Push { image: String, why: String },
 }
 
 impl ImageError {

@@ -179,7 +179,11 @@ impl ImageStore {
 
 /// The credentials for a place, those of the pod first, or nobody's where there is none. A mirror
 /// sees those that are for it only.
-fn ways(endpoint: &Endpoint, remote: &Remote, credentials: &Credentials) -> Vec<RegistryAuth> {
+pub(crate) fn ways(
+    endpoint: &Endpoint,
+    remote: &Remote,
+    credentials: &Credentials,
+) -> Vec<RegistryAuth> {
     let known = credentials.matching(remote.resolve_registry(), remote.repository());
     let ways = known.into_iter().chain(endpoint.config.credential.clone());
     let mut ways: Vec<RegistryAuth> = ways
@@ -406,8 +410,8 @@ fn unexpected(found: &str, wanted: &str) -> String {
     format!("failed commit on ref {wanted:?}: unexpected commit digest {found}, expected {wanted}")
 }
 
-/// A client for one pull: no credential is ever seen by another pod's.
-fn client(endpoint: &Endpoint) -> Result<Client, Refused> {
+/// A client for one pull or push: no credential is ever seen by another pod's.
+pub(crate) fn client(endpoint: &Endpoint) -> Result<Client, Refused> {
     let authority = endpoint.config.authority.clone();
     let trusted = authority.map(|data| Certificate { encoding: CertificateEncoding::Pem, data });
     let config = ClientConfig {
@@ -426,7 +430,7 @@ fn client(endpoint: &Endpoint) -> Result<Client, Refused> {
 }
 
 /// Asks up to [`ATTEMPTS`] times while the reason may pass.
-async fn again<'a, T>(
+pub(crate) async fn again<'a, T>(
     ask: impl Fn() -> BoxFuture<'a, Result<T, OciDistributionError>>,
 ) -> Result<T, Refused> {
     let mut pause = PAUSE;

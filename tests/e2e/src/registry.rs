@@ -102,14 +102,19 @@ impl Registry {
         vec![server, format!("--docker-username={USER}"), format!("--docker-password={PASSWORD}")]
     }
 
+    /// Leaves what `docker login` leaves in its folder (`DOCKER_CONFIG`).
+    pub fn login(&self, folder: &Path) -> anyhow::Result<()> {
+        let auth = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+        let config = json!({"auths": {(self.address.as_str()): {"auth": auth}}});
+        Ok(fs::write(folder.join("config.json"), config.to_string())?)
+    }
+
     /// Has an engine push one of its images here; returns its name here.
     pub fn push_from(&self, host: &str, image: &str, repository: &str) -> anyhow::Result<String> {
         let name = format!("{}/{repository}", self.address);
         let login = tempfile::tempdir()?;
         if self.access != Access::Everybody {
-            let auth = STANDARD.encode(format!("{USER}:{PASSWORD}"));
-            let config = json!({"auths": {(self.address.as_str()): {"auth": auth}}});
-            fs::write(login.path().join("config.json"), config.to_string())?;
+            self.login(login.path())?;
         }
         docker_as(host, login.path(), &["tag", image, &name])?;
         docker_as(host, login.path(), &["push", &name])?;

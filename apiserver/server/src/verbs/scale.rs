@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
 use windlass_apiserver_access::Operation;
-use windlass_apiserver_registry::{read_scale, write_scale};
+use windlass_apiserver_registry::{partial_metadata, read_scale, scale_table, write_scale};
 use windlass_apiserver_schema::FieldValidation;
 use windlass_sdk_meta::{GroupVersionKind, Status};
 
@@ -12,17 +12,25 @@ use super::{Call, Target, change, finish};
 use crate::{
     body::WriteOptions,
     content,
-    negotiate::{Accepted, Offer},
+    negotiate::{Accepted, Offer, Shape},
     read,
+    render::include_object,
     write::Proposal,
 };
 
 pub(super) async fn get(call: &Call, target: &Target) -> Result<Response<Body>, Status> {
-    let accepted = Accepted::negotiate(&call.parts, Offer::TREE)?;
+    let accepted = Accepted::negotiate(&call.parts, Offer { shapes: true, ..Offer::TREE })?;
+    let include = include_object(&call.info.query)?;
     let version = call.info.query.get("resourceVersion").unwrap_or_default();
     let at = (target.namespace.as_str(), call.info.name.as_str());
     let object = read::get(&call.server, &target.kind, at, version).await?;
-    respond(target, &target.kind.tree_of(&object), &accepted)
+    let scale = read_scale(&target.kind, &target.kind.tree_of(&object))?;
+    let shaped = match accepted.shape {
+        Shape::Object => scale,
+        Shape::Metadata => partial_metadata(&scale),
+        Shape::Table => scale_table(&scale, include, call.server.clock().now()),
+    };
+    Ok(content::respond_tree(StatusCode::OK, &shaped, &accepted))
 }
 
 /// What the client wants the Scale to be.

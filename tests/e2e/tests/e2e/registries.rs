@@ -3,13 +3,13 @@
 
 use std::{fs, process::Command};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use windlass_tests_e2e::{
     Cluster, Kubectl, Options,
     docker::{BUSYBOX, busybox, docker, host},
     guest,
     registry::{Access, Registry},
-    wait_for,
+    tool, wait_for,
 };
 
 use crate::{
@@ -204,4 +204,103 @@ fn wasm_in_docker_s_store_runs_as_wasm() -> anyhow::Result<()> {
     kubectl.apply(&pod("later", image, ""))?;
     ready(&kubectl, "later");
     Ok(())
+}
+
+/// A developer's folder, from where `windlass` works with one registry.
+struct Desk {
+    folder: tempfile::TempDir,
+    registry: Registry,
+    name: String,
+}
+
+impl Desk {
+    fn new(access: Access, tls: bool) -> anyhow::Result<Self> {
+        let registry = Registry::start(access, tls)?;
+        let name = format!("{}/shop/echo:v1", registry.address);
+        let folder = tempfile::tempdir()?;
+        let file = match tls {
+            true => format!(
+                "configs: {{'{}': {{tls: {{ca_file: {}}}}}}}",
+                registry.address,
+                registry.authority().display()
+            ),
+            false => String::new(),
+        };
+        fs::write(folder.path().join("registries.yaml"), file)?;
+        Ok(Self { folder, registry, name })
+    }
+
+    /// Its exit code, and what it says on stdout, or on stderr where it fails.
+    fn windlass(&self, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
+        let output = Command::new(tool("WINDLASS_BIN")?)
+            .args(arguments)
+            .args(["--registries", "registries.yaml"])
+            .current_dir(self.folder.path())
+            .env("DOCKER_CONFIG", self.folder.path())
+            .output()?;
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        let code = output.status.code().context("it ends by itself")?;
+        Ok((code, String::from_utf8(said)?))
+    }
+
+    fn works(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let (code, said) = self.windlass(arguments)?;
+        ensure!(code == 0, "windlass {arguments:?}: {said}");
+        Ok(said)
+    }
+
+    fn fails(&self, arguments: &[&str], wanted: i32, why: &str) -> anyhow::Result<()> {
+        let (code, said) = self.windlass(arguments)?;
+        ensure!(code == wanted && said.contains(why), "windlass {arguments:?}: {code} {said}");
+        Ok(())
+    }
+}
+
+#[test]
+fn wasm_goes_to_registries_of_every_sort_and_comes_back() -> anyhow::Result<()> {
+    let echo = guest("http-echo")?;
+    let file = echo.to_string_lossy();
+    for (access, tls) in
+        [(Access::Everybody, false), (Access::Password, false), (Access::Token, true)]
+    {
+        let open = access == Access::Everybody;
+        let desk = Desk::new(access, tls)?;
+        if !open {
+            desk.fails(&["push", &desk.name, &file], 1, "push access denied")?;
+            desk.fails(&["pull", &desk.name], 1, "denied")?;
+            desk.registry.login(desk.folder.path())?;
+        }
+        let pushed = desk.works(&["push", &desk.name, &file])?;
+        let digest = pushed.trim().rsplit_once('@').context("its digest")?.1.to_owned();
+        ensure!(desk.works(&["push", &desk.name, &file])? == pushed, "the same bytes again");
+
+        let inspected = desk.works(&["inspect", &desk.name])?;
+        for told in [&*digest, "a CNCF wasm artifact", "wasi:http/incoming-handler@0.2"] {
+            ensure!(inspected.contains(told), "{told}: {inspected}");
+        }
+        desk.works(&["pull", &desk.name])?;
+        ensure!(fs::read(desk.folder.path().join("echo.wasm"))? == fs::read(&echo)?);
+        desk.fails(&["pull", &desk.name], 2, "--force")?;
+        desk.works(&["pull", pushed.trim(), "--force", "--output", "echo.wasm"])?;
+        desk.fails(&["pull", &desk.name.replace("v1", "v2"), "-o", "x"], 1, "not found")?;
+        desk.fails(&["push", pushed.trim(), &file], 1, "named by a tag")?;
+        desk.fails(&["push", &desk.name, "registries.yaml"], 1, "not a WebAssembly binary")?;
+        if open {
+            let kubectl = shared().kubectl(37)?.in_new_namespace("pushed")?;
+            kubectl.apply(&pod("pushed", pushed.trim(), ""))?;
+            ready(&kubectl, "pushed");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_is_inspected_without_a_cluster() -> anyhow::Result<()> {
+    let desk = Desk::new(Access::Everybody, false)?;
+    let echo = guest("http-echo")?;
+    let told = desk.works(&["inspect", &echo.to_string_lossy(), "--json"])?;
+    let told: serde_json::Value = serde_json::from_str(&told)?;
+    ensure!(told["sort"] == "component", "{told}");
+    ensure!(told["wasmSize"] == fs::metadata(&echo)?.len(), "{told}");
+    desk.fails(&["inspect", "registries.yaml"], 2, "no WebAssembly")
 }

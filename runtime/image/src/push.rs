@@ -1,0 +1,100 @@
+//! Pushing to registries. Wasm goes there as a CNCF artifact, content first and its name last, so
+//! that no name ever leads to what isn't all there. What a registry has is not sent again.
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::HeaderValue;
+use oci_client::{Client, Reference as Remote, RegistryOperation, secrets::RegistryAuth};
+use windlass_sdk_package::{Artifact, MANIFEST_MEDIA_TYPE, digest, inspect};
+
+use crate::{
+    credentials::Credentials,
+    error::ImageError,
+    pull::{Refused, again, client, ways},
+    registries::{Endpoint, Registries},
+    store::{IMAGE_LIMIT_BYTES, parse},
+};
+
+/// An artifact that a registry has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its name with the digest, which always leads to these bytes.
+    pub image: String,
+    /// `sha256:...` of the manifest.
+    pub digest: String,
+    /// Of the wasm.
+    pub size_bytes: u64,
+}
+
+/// Pushes wasm under a name and a tag (`latest` where none is said), with each of the credentials
+/// that are for the place, or as nobody where there is none.
+///
+/// # Errors
+/// A name with a digest, bytes that are no wasm, and what the registry says.
+pub async fn push(
+    registries: &Registries,
+    name: &str,
+    credentials: &Credentials,
+    wasm: Bytes,
+) -> Result<Pushed, ImageError> {
+    let failed = |why: String| ImageError::Push { image: name.to_owned(), why };
+    let wanted = parse(name)?;
+    if wanted.digest.is_some() {
+        return Err(failed("what is pushed is named by a tag; its digest follows from it".into()));
+    }
+    let size_bytes = wasm.len() as u64;
+    if size_bytes > IMAGE_LIMIT_BYTES {
+        return Err(ImageError::TooLarge { bound_bytes: IMAGE_LIMIT_BYTES });
+    }
+    let inspection = inspect(&mut std::io::Cursor::new(&wasm))?;
+    let wasm_digest = digest(&wasm);
+    let artifact = Artifact::build(&inspection, &wasm_digest, size_bytes);
+    let remote: Remote =
+        wanted.to_string().parse().map_err(|error| failed(format!("{wanted}: {error}")))?;
+    let own = registries.endpoints(&remote).into_iter().find(|endpoint| !endpoint.is_mirror);
+    let endpoint = own.ok_or_else(|| failed("its registry is not known".into()))?;
+    let blobs = [(wasm, wasm_digest), (artifact.config.into(), artifact.config_digest)];
+    let mut last = String::new();
+    for auth in ways(&endpoint, &remote, credentials) {
+        let push = Push { remote: &remote, auth: &auth, endpoint: &endpoint };
+        match push.run(&blobs, artifact.manifest.clone().into()).await {
+            Ok(()) => {
+                let image = format!("{}@{}", wanted.name, artifact.digest);
+                return Ok(Pushed { image, digest: artifact.digest, size_bytes });
+            }
+            Err(Refused::Denied(why)) => last = format!("push access denied: {why}"),
+            Err(Refused::NotFound) => return Err(failed("the registry has no such place".into())),
+            Err(Refused::Passing(why) | Refused::Other(why)) => return Err(failed(why)),
+            Err(Refused::Image(error)) => return Err(error),
+        }
+    }
+    Err(failed(last))
+}
+
+/// To one place with one credential.
+struct Push<'a> {
+    remote: &'a Remote,
+    auth: &'a RegistryAuth,
+    endpoint: &'a Endpoint,
+}
+
+impl Push<'_> {
+    async fn run(&self, blobs: &[(Bytes, String)], manifest: Bytes) -> Result<(), Refused> {
+        let client = client(self.endpoint)?;
+        again(|| client.auth(self.remote, self.auth, RegistryOperation::Push).boxed()).await?;
+        for (bytes, digest) in blobs {
+            self.blob(&client, bytes, digest).await?;
+        }
+        let media = HeaderValue::from_static(MANIFEST_MEDIA_TYPE);
+        let name =
+            || client.push_manifest_raw(self.remote, manifest.clone(), media.clone()).boxed();
+        again(name).await.map(drop)
+    }
+
+    async fn blob(&self, client: &Client, bytes: &Bytes, digest: &str) -> Result<(), Refused> {
+        if again(|| client.blob_exists(self.remote, digest).boxed()).await? {
+            return Ok(());
+        }
+        again(|| client.push_blob(self.remote, bytes.clone(), digest).boxed()).await.map(drop)
+    }
+}

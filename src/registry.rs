@@ -1,0 +1,143 @@
+//! `windlass push`, `pull` and `inspect`: WASM to and from any OCI registry, without a cluster. The
+//! person is known to a registry as Docker knows them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::json;
+use windlass_runtime_api::Image;
+use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected};
+use windlass_sdk_project::Project;
+
+use crate::{
+    cli::{InspectArgs, PullArgs, PushArgs, UsageError},
+    files,
+    image::{self, Packed},
+    node::registries,
+    project::{begin, built, told},
+};
+
+/// What a file is called while it is looked at.
+const OWN_NAME: &str = "file";
+
+/// Pushes a file, or what a project's folder is built to; the last line is the name with its digest.
+pub fn push(args: &PushArgs) -> anyhow::Result<()> {
+    let registries = registries(args.registry.registries.as_deref())?;
+    let file = match args.source.is_dir() {
+        true => built(&Project::open(&args.source).map_err(told)?)?.file,
+        false => args.source.clone(),
+    };
+    let shown = file.display();
+    let wasm = std::fs::read(&file).map_err(|why| UsageError(format!("{shown}: {why}")))?;
+    begin(&format!("pushing {shown} to {}", args.name));
+    let pushed = runtime()?.block_on(async {
+        let credentials = Credentials::of_node(&args.name).await;
+        windlass_runtime_image::push(&registries, &args.name, &credentials, wasm.into()).await
+    })?;
+    match args.registry.json {
+        true => println!(
+            "{}",
+            json!({"name": args.name, "image": pushed.image, "digest": pushed.digest,
+                "size": pushed.size_bytes})
+        ),
+        false => println!("{}", pushed.image),
+    }
+    Ok(())
+}
+
+/// Writes an image's wasm to a file, whole or not at all.
+pub fn pull(args: &PullArgs) -> anyhow::Result<()> {
+    let output = args.output.clone().unwrap_or_else(|| file_of(&args.name));
+    if output.exists() && !args.force {
+        let why = format!("{} is there already: add --force, or --output", output.display());
+        return Err(UsageError(why).into());
+    }
+    let shelf = Shelf::open(args.registry.registries.as_deref())?;
+    let image = shelf.pull(&args.name)?;
+    files::copy_whole(&image.wasm_path, &output)?;
+    match args.registry.json {
+        true => println!(
+            "{}",
+            json!({"name": args.name, "digest": image.digest, "wasmDigest": image.wasm_digest,
+                "file": output})
+        ),
+        false => println!("{} ({}) is in {}", args.name, image.digest, output.display()),
+    }
+    Ok(())
+}
+
+/// Tells what a file or an image of a registry is, as a node would.
+pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
+    let shelf = Shelf::open(args.registry.registries.as_deref())?;
+    let found = match Path::new(&args.source) {
+        file if file.exists() => shelf.import(file)?,
+        _ => shelf.pull(&args.source).and_then(|_| shelf.inspected(&args.source))?,
+    };
+    let mut found = serde_json::to_value(found)?;
+    found["name"] = args.source.as_str().into();
+    match args.registry.json {
+        true => println!("{found}"),
+        false => println!("Name:     {}\n{}", args.source, image::facts(&found)),
+    }
+    Ok(())
+}
+
+/// The last part of an image's name, as a file.
+fn file_of(name: &str) -> PathBuf {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let stem = last.split(['@', ':']).next().unwrap_or(last);
+    PathBuf::from(format!("{stem}.wasm"))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// A store of images like a node's, for as long as the command runs.
+struct Shelf {
+    store: ImageStore,
+    _folder: tempfile::TempDir,
+}
+
+impl Shelf {
+    fn open(registries_file: Option<&Path>) -> anyhow::Result<Self> {
+        let registries = registries(registries_file)?;
+        let folder = tempfile::tempdir().context("no room for images")?;
+        let store = ImageStore::open_with(folder.path(), &[], registries)?;
+        Ok(Self { store, _folder: folder })
+    }
+
+    fn pull(&self, name: &str) -> anyhow::Result<Image> {
+        begin(&format!("pulling {name}"));
+        let pulled = runtime()?.block_on(async {
+            let credentials = Credentials::of_node(name).await;
+            self.store.pull(name, &credentials).await
+        })?;
+        Ok(pulled.image)
+    }
+    fn import(&self, file: &Path) -> anyhow::Result<Inspected> {
+        let file = Packed::open(file)?;
+        runtime()?.block_on(async {
+            let file = tokio::fs::File::open(file.path()).await?;
+            self.store.import(OWN_NAME, file, IMAGE_LIMIT_BYTES).await.map_err(anyhow::Error::from)
+        })?;
+        self.inspected(OWN_NAME)
+    }
+
+    fn inspected(&self, name: &str) -> anyhow::Result<Inspected> {
+        self.store.inspect(name)?.context("the image is gone from its own folder")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_called_as_its_image() {
+        let digest = format!("127.0.0.1:5000/shop/cart@sha256:{}", "0".repeat(64));
+        for name in ["cart", "cart:v1", "example.com/shop/cart:v1", &digest] {
+            assert_eq!(file_of(name), Path::new("cart.wasm"), "{name}");
+        }
+    }
+}
