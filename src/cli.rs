@@ -177,6 +177,8 @@ enum ImageCommand {
     Import(ImportArgs),
     /// Tells what an image on a node is, and what decided so
     Inspect(InspectOnNodeArgs),
+    /// Lists the WASM images of the nodes
+    List(ListArgs),
 }
 
 #[derive(Args)]
@@ -255,6 +257,19 @@ pub struct InspectOnNodeArgs {
 }
 
 #[derive(Args)]
+pub struct ListArgs {
+    /// Only this node; every Ready node where none is named
+    #[arg(long)]
+    pub node: Option<String>,
+    /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
 pub struct ResetArgs {
     /// The folder to remove
     #[arg(long, value_name = "DIR")]
@@ -281,6 +296,7 @@ impl Cli {
             Command::Inspect(args) => registry::inspect(&args),
             Command::Image(ImageCommand::Import(args)) => image::import(&args),
             Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
+            Command::Image(ImageCommand::List(args)) => image::list(&args),
             Command::Reset(args) => reset::run(&args),
         }
     }

@@ -13,7 +13,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 use tower::BoxError;
 
 use crate::{
-    cli::{ImportArgs, InspectOnNodeArgs, UsageError},
+    cli::{ImportArgs, InspectOnNodeArgs, ListArgs, UsageError},
     connect::{self, Body, Connection},
 };
 
@@ -29,10 +29,7 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
 async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
     let file = Packed::open(&args.file)?;
     let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
-    let nodes = match &args.node {
-        Some(node) => vec![node.clone()],
-        None => ready_nodes(&cluster).await?,
-    };
+    let nodes = nodes(&cluster, args.node.as_deref()).await?;
     for node in nodes {
         let digest = import_on(&cluster, &node, &args.name, file.path())
             .await
@@ -46,6 +43,49 @@ async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints what images nodes have: a line for each name, or one of JSON for each image.
+pub fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(list_everywhere(args))
+}
+
+async fn list_everywhere(args: &ListArgs) -> anyhow::Result<()> {
+    let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
+    let mut lines = vec![["NODE", "IMAGE", "DIGEST", "BYTES"].map(str::to_owned)];
+    for node in nodes(&cluster, args.node.as_deref()).await? {
+        let path = format!("/api/v1/nodes/{node}/proxy/images");
+        let found = connect::ask(&cluster, Request::get(path).body(connect::nothing())?).await?;
+        for mut image in found["images"].as_array().cloned().unwrap_or_default() {
+            if args.json {
+                image["node"] = node.as_str().into();
+                println!("{image}");
+                continue;
+            }
+            for name in image["names"].as_array().into_iter().flatten() {
+                let (digest, bytes) = (text(&image["digest"]), image["sizeBytes"].to_string());
+                lines.push([node.clone(), text(name), digest, bytes]);
+            }
+        }
+    }
+    if !args.json {
+        print!("{}", in_columns(&lines));
+    }
+    Ok(())
+}
+
+/// Lines whose columns begin below each other, as kubectl's do.
+fn in_columns<const N: usize>(lines: &[[String; N]]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text += cells.collect::<Vec<_>>().join("   ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
 /// Prints what a node knows of an image.
 pub fn inspect(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -54,10 +94,7 @@ pub fn inspect(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
 
 async fn inspect_somewhere(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
     let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
-    let nodes = match &args.node {
-        Some(node) => vec![node.clone()],
-        None => ready_nodes(&cluster).await?,
-    };
+    let nodes = nodes(&cluster, args.node.as_deref()).await?;
     let name = encoded(&args.name);
     let mut last = None;
     for node in nodes {
@@ -155,6 +192,14 @@ impl Packed {
 
 fn encoded(name: &str) -> percent_encoding::PercentEncode<'_> {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
+}
+
+/// The node that a person names, or all that can take an image.
+async fn nodes(cluster: &Connection, named: Option<&str>) -> anyhow::Result<Vec<String>> {
+    match named {
+        Some(node) => Ok(vec![node.to_owned()]),
+        None => ready_nodes(cluster).await,
+    }
 }
 
 /// The names of the nodes that can take an image.

@@ -92,8 +92,7 @@ impl Cache {
             if through.await.is_err() {
                 tracing::warn!("a write of a custom resource takes long while its kind changes");
             }
-            let mut request = RangeRequest { prefix: prefix.into(), ..RangeRequest::default() };
-            request.limit = 1;
+            let request = RangeRequest { prefix, limit: 1, ..RangeRequest::default() };
             self.settle(self.store.range(request).await?.revision);
         }
         Ok(())

@@ -14,12 +14,16 @@ impl Cache {
     /// Makes the cache what the store is now. Watchers see the difference as changes; revisions
     /// between are unknown, so lists and watches from before are told to start again.
     pub(super) async fn reload(&self) -> Result<(), StoreError> {
-        let mut request = RangeRequest::default();
-        request.revision = self.define_all().await?;
+        let revision = self.define_all().await?;
+        let mut request = RangeRequest {
+            revision,
+            prefix: ROOT.into(),
+            limit: PAGE_KEYS,
+            ..RangeRequest::default()
+        };
         let resources = self.resources();
         let mut objects: BTreeMap<GroupResource, Vec<Arc<Object>>> = BTreeMap::new();
         let mut claims = BTreeMap::new();
-        (request.prefix, request.limit) = (ROOT.into(), PAGE_KEYS);
         loop {
             let page = self.store.range(request.clone()).await?;
             let next = page.items.last().map(|last| format!("{}\0", last.key));

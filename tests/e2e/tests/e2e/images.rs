@@ -123,6 +123,13 @@ fn a_layout_folder_is_imported_and_inspected() -> anyhow::Result<()> {
         serde_json::from_str(&cluster.windlass(&["image", "inspect", image, "--json"])?)?;
     assert_eq!(told["decision"]["form"], "wasm-layer");
     assert_eq!(told["decision"]["env"], json!([["GREETING", "hi"]]));
+    let listed = cluster.windlass(&["image", "list"])?;
+    let line = listed.lines().find(|line| line.contains(image)).context("it is listed")?;
+    assert!(line.contains(told["digest"].as_str().context("its digest")?), "{listed}");
+    assert!(listed.starts_with("NODE "), "{listed}");
+    let listed = cluster.windlass(&["image", "list", "--json"])?;
+    let lines: Result<Vec<Value>, _> = listed.lines().map(serde_json::from_str).collect();
+    assert!(lines?.iter().any(|line| line["names"] == json!([image])), "{listed}");
     let said = cluster.windlass(&["image", "inspect", "windlass.dev/test/none:1"]);
     assert!(said.expect_err("refused").to_string().contains("is not on this node"));
     kubectl.apply(&pod("layout", image, ""))?;
