@@ -178,7 +178,7 @@ enum ImageCommand {
     /// Tells what an image on a node is, and what decided so
     Inspect(InspectOnNodeArgs),
     /// Lists the WASM images of the nodes
-    List(ListArgs),
+    List(NodesArgs),
 }
 
 #[derive(Args)]
@@ -230,35 +230,22 @@ pub struct ImportArgs {
     pub name: String,
     /// A .wasm file, an OCI layout folder, or a tar of one (also of `docker save`; .tar or .tar.gz)
     pub file: PathBuf,
-    /// Only this node; every Ready node where none is named
-    #[arg(long)]
-    pub node: Option<String>,
-    /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Machine-readable output
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
 }
 
 #[derive(Args)]
 pub struct InspectOnNodeArgs {
     /// The image's name, such as example.com/shop/cart:v1
     pub name: String,
-    /// The node to ask; the first Ready node that has the image where none is named
-    #[arg(long)]
-    pub node: Option<String>,
-    /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Machine-readable output
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
 }
 
+/// Which nodes of which cluster.
 #[derive(Args)]
-pub struct ListArgs {
-    /// Only this node; every Ready node where none is named
+pub struct NodesArgs {
+    /// This node alone; every Ready node where none is named
     #[arg(long)]
     pub node: Option<String>,
     /// The cluster (else KUBECONFIG, the default data folder's, ~/.kube/config)

@@ -13,7 +13,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 use tower::BoxError;
 
 use crate::{
-    cli::{ImportArgs, InspectOnNodeArgs, ListArgs, UsageError},
+    cli::{ImportArgs, InspectOnNodeArgs, NodesArgs, UsageError},
     connect::{self, Body, Connection},
 };
 
@@ -28,13 +28,13 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
 
 async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
     let file = Packed::open(&args.file)?;
-    let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
-    let nodes = nodes(&cluster, args.node.as_deref()).await?;
+    let cluster = connect::connect(args.nodes.kubeconfig.as_deref()).await?;
+    let nodes = nodes(&cluster, args.nodes.node.as_deref()).await?;
     for node in nodes {
         let digest = import_on(&cluster, &node, &args.name, file.path())
             .await
             .with_context(|| format!("{} can't be imported on node {node}", args.file.display()))?;
-        if args.json {
+        if args.nodes.json {
             println!("{}", json!({"image": args.name, "digest": digest, "node": node}));
         } else {
             println!("{} ({digest}) is on node {node}", args.name);
@@ -44,12 +44,12 @@ async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
 }
 
 /// Prints what images nodes have: a line for each name, or one of JSON for each image.
-pub fn list(args: &ListArgs) -> anyhow::Result<()> {
+pub fn list(args: &NodesArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(list_everywhere(args))
 }
 
-async fn list_everywhere(args: &ListArgs) -> anyhow::Result<()> {
+async fn list_everywhere(args: &NodesArgs) -> anyhow::Result<()> {
     let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
     let mut lines = vec![["NODE", "IMAGE", "DIGEST", "BYTES"].map(str::to_owned)];
     for node in nodes(&cluster, args.node.as_deref()).await? {
@@ -93,14 +93,14 @@ pub fn inspect(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
 }
 
 async fn inspect_somewhere(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
-    let cluster = connect::connect(args.kubeconfig.as_deref()).await?;
-    let nodes = nodes(&cluster, args.node.as_deref()).await?;
+    let cluster = connect::connect(args.nodes.kubeconfig.as_deref()).await?;
+    let nodes = nodes(&cluster, args.nodes.node.as_deref()).await?;
     let name = encoded(&args.name);
     let mut last = None;
     for node in nodes {
         let path = format!("/api/v1/nodes/{node}/proxy/images/inspect?name={name}");
         match connect::ask(&cluster, Request::get(path).body(connect::nothing())?).await {
-            Ok(found) if args.json => println!("{found}"),
+            Ok(found) if args.nodes.json => println!("{found}"),
             Ok(found) => {
                 let (name, origin) = (text(&found["name"]), text(&found["origin"]));
                 println!(

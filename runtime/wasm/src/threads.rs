@@ -14,13 +14,19 @@ pub const GUEST_NICENESS: i32 = 1;
 /// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
 const EVENT_INTERVAL: u32 = 4;
 
-/// How long a prompt thread runs before others may: the least that the kernel takes.
+/// How long a thread of the control plane runs before others may: the least that the kernel takes.
 const PROMPT_SLICE_NANOS: u64 = 100_000;
+/// The same of a guests' thread, as long as a tick: behind the control plane's, before compilation's.
+const GUEST_SLICE_NANOS: u64 = 500_000;
 
 /// Has the kernel let the calling thread in soon after it wakes, also where guests' threads compute:
 /// who runs in short slices goes first (EEVDF, Linux 6.12 and newer; older kernels take no notice).
-#[allow(unsafe_code, reason = "sched_setattr has no safe binding among the workspace's crates")]
 pub fn be_prompt() {
+    run_in_slices(PROMPT_SLICE_NANOS);
+}
+
+#[allow(unsafe_code, reason = "sched_setattr has no safe binding among the workspace's crates")]
+fn run_in_slices(nanos: u64) {
     let Ok(nice) = rustix::process::getpriority_process(None) else { return };
     let attributes = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
@@ -28,7 +34,7 @@ pub fn be_prompt() {
         sched_flags: 0,
         sched_nice: nice,
         sched_priority: 0,
-        sched_runtime: PROMPT_SLICE_NANOS,
+        sched_runtime: nanos,
         sched_deadline: 0,
         sched_period: 0,
     };
@@ -47,7 +53,10 @@ impl Guests {
             .event_interval(EVENT_INTERVAL)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("guest")
-            .on_thread_start(|| be_nice(GUEST_NICENESS))
+            .on_thread_start(|| {
+                be_nice(GUEST_NICENESS);
+                run_in_slices(GUEST_SLICE_NANOS);
+            })
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))
