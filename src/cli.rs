@@ -34,7 +34,7 @@ enum Command {
     Push(PushArgs),
     /// Gets an image's WASM from a registry into a file
     Pull(PullArgs),
-    /// Tells what a WASM file is, or an image of a registry
+    /// Tells what a file is, or an image of a registry
     Inspect(InspectArgs),
     /// Puts WASM images on the nodes of a cluster
     #[command(subcommand)]
@@ -208,7 +208,7 @@ pub struct PullArgs {
 
 #[derive(Args)]
 pub struct InspectArgs {
-    /// A .wasm file, or an image's name with its registry, such as example.com/shop/cart:v1
+    /// A .wasm file, an OCI layout folder, an image archive, or an image's name with its registry
     pub source: String,
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -264,6 +264,11 @@ pub struct ResetArgs {
     /// The Docker engine that ran its containers, as for `up`
     #[arg(long, value_name = "SOCKET", env = "WINDLASS_DOCKER_HOST")]
     pub docker_host: Option<String>,
+}
+
+/// What a command that comes to its end waits on.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// What the person typed can't be used; the process exits 2.

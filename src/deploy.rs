@@ -16,7 +16,7 @@ use windlass_sdk_project::{
 };
 
 use crate::{
-    cli::{DeployArgs, Format},
+    cli::{DeployArgs, Format, runtime},
     connect::{self, Body, Connection, Refused},
     image,
     project::{self, begin, built, told},
@@ -33,7 +33,6 @@ const MOST_LOG_BYTES: u32 = 4 << 20;
 pub fn run(args: &DeployArgs) -> anyhow::Result<()> {
     let project = Project::open(&args.folder).map_err(told)?;
     let built = built(&project)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(format) = args.output {
         let namespace = args.namespace.as_deref().unwrap_or("default").to_owned();
         let image = built.image(&namespace, &project.manifest);
@@ -41,7 +40,7 @@ pub fn run(args: &DeployArgs) -> anyhow::Result<()> {
         print!("{}", printed(&objects(&project.manifest, &built.allowed, &place), format)?);
         return Ok(());
     }
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let (cluster, of_context) =
             connect::connect_in_namespace(args.kubeconfig.as_deref()).await?;
         let namespace = args.namespace.clone().unwrap_or(of_context);

@@ -13,7 +13,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 use tower::BoxError;
 
 use crate::{
-    cli::{ImportArgs, InspectOnNodeArgs, NodesArgs, UsageError},
+    cli::{ImportArgs, InspectOnNodeArgs, NodesArgs, UsageError, runtime},
     connect::{self, Body, Connection},
 };
 
@@ -22,8 +22,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// Reads the file once a node; prints the digest that each node gave it.
 pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(import_everywhere(args))
+    runtime()?.block_on(import_everywhere(args))
 }
 
 async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
@@ -45,8 +44,7 @@ async fn import_everywhere(args: &ImportArgs) -> anyhow::Result<()> {
 
 /// Prints what images nodes have: a line for each name, or one of JSON for each image.
 pub fn list(args: &NodesArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(list_everywhere(args))
+    runtime()?.block_on(list_everywhere(args))
 }
 
 async fn list_everywhere(args: &NodesArgs) -> anyhow::Result<()> {
@@ -88,8 +86,7 @@ fn in_columns<const N: usize>(lines: &[[String; N]]) -> String {
 
 /// Prints what a node knows of an image.
 pub fn inspect(args: &InspectOnNodeArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(inspect_somewhere(args))
+    runtime()?.block_on(inspect_somewhere(args))
 }
 
 async fn inspect_somewhere(args: &InspectOnNodeArgs) -> anyhow::Result<()> {

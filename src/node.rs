@@ -20,7 +20,7 @@ use windlass_sdk_client::Informer;
 use windlass_sdk_types::Node;
 
 use crate::{
-    cli::{UpArgs, UsageError},
+    cli::{UpArgs, UsageError, runtime},
     files,
     plane::ControlPlane,
 };
@@ -191,8 +191,7 @@ fn docker_host(named: Option<&str>) -> Result<Option<DockerHost>, UsageError> {
 pub fn remove_containers(named: Option<&str>, dir: &Path) -> anyhow::Result<()> {
     let Some(host) = docker_host(named)? else { return Ok(()) };
     let id = files::node_id(dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let removed = runtime.block_on(windlass_runtime_docker::remove_all(&host, &id));
+    let removed = runtime()?.block_on(windlass_runtime_docker::remove_all(&host, &id));
     removed.map_err(|error| anyhow::anyhow!("can't remove the containers of the node: {error}"))
 }
 

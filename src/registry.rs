@@ -10,7 +10,7 @@ use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspect
 use windlass_sdk_project::Project;
 
 use crate::{
-    cli::{InspectArgs, PullArgs, PushArgs, UsageError},
+    cli::{InspectArgs, PullArgs, PushArgs, UsageError, runtime},
     files,
     image::{self, Packed},
     node::registries,
@@ -89,10 +89,6 @@ fn file_of(name: &str) -> PathBuf {
     PathBuf::from(format!("{stem}.wasm"))
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
 /// A store of images like a node's, for as long as the command runs.
 struct Shelf {
     store: ImageStore,
@@ -115,6 +111,7 @@ impl Shelf {
         })?;
         Ok(pulled.image)
     }
+
     fn import(&self, file: &Path) -> anyhow::Result<Inspected> {
         let file = Packed::open(file)?;
         runtime()?.block_on(async {

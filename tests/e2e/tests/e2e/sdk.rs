@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use windlass_tests_e2e::{Cluster, http_get, tool};
+use windlass_tests_e2e::{
+    Cluster, http_get,
+    registry::{Access, Registry},
+    tool,
+};
 
 use crate::shared;
 
@@ -108,6 +112,12 @@ fn a_microservice_in_rust_from_no_folder_to_its_url() -> anyhow::Result<()> {
     ensure!(copied.success(), "the project is copied");
     fs::remove_dir_all(desk.path("elsewhere/cart/target"))?;
     assert_eq!(desk.build("elsewhere/cart")?["digest"], built["digest"]);
+
+    // Its folder is what is pushed where no file is named.
+    let registry = Registry::start(Access::Everybody, false)?;
+    let pushed = desk.works(&["push", &format!("{}/shop/cart:v1", registry.address), "cart"])?;
+    let told = desk.works(&["inspect", pushed.trim(), "--json"])?;
+    assert_eq!(serde_json::from_str::<Value>(&told)?["wasmDigest"], built["digest"]);
     assert_eq!(built["wasi"], "0.2");
     assert_eq!(built["allowed"], serde_json::json!({"hosts": [], "keyvalue": []}));
 
