@@ -10,7 +10,7 @@ use windlass_runtime_net::Block;
 use windlass_runtime_wasm::Endpoint;
 use windlass_sdk_meta::Quantity;
 
-use crate::{deploy, image, project, registry, reset, up};
+use crate::{deploy, image, project, registry, reset, run, up};
 
 /// Kubernetes rebuilt in Rust for WebAssembly: one binary, real kubectl, pods that are ready in milliseconds.
 #[derive(Parser)]
@@ -28,6 +28,8 @@ enum Command {
     New(NewArgs),
     /// Builds the project of a folder, and says what the component is and may do
     Build(BuildArgs),
+    /// Builds the project of a folder and runs it on this machine, without a cluster
+    Run(RunArgs),
     /// Builds the project of a folder and runs it in a cluster; the last line is its URL
     Deploy(DeployArgs),
     /// Pushes WASM to a registry, as a CNCF artifact
@@ -135,6 +137,19 @@ pub struct BuildArgs {
     /// Machine-readable output
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// The project's folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
+    /// Where it answers (else on 127.0.0.1 at the port of windlass.toml)
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Builds anew when a source changes, and leads requests to the new build once it is ready
+    #[arg(long)]
+    pub watch: bool,
 }
 
 #[derive(Args)]
@@ -276,12 +291,22 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// What ran for the person ended in failure; the process exits as it did.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} ended with exit code {exit_code}: {why}")]
+pub struct Ended {
+    pub name: String,
+    pub exit_code: u8,
+    pub why: String,
+}
+
 impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Up(args) => up::run(&args),
             Command::New(args) => project::new(&args),
             Command::Build(args) => project::build(&args),
+            Command::Run(args) => run::run(&args),
             Command::Deploy(args) => deploy::run(&args),
             Command::Push(args) => registry::push(&args),
             Command::Pull(args) => registry::pull(&args),

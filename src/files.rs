@@ -10,16 +10,14 @@ use std::{
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 
-/// Holds a data folder for this process until it is dropped (or the process dies).
-pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
+/// Holds a data folder for this process until it is dropped (or the process dies); `way_out` is for
+/// who finds it held.
+pub fn lock(data_dir: &Path, way_out: &str) -> anyhow::Result<File> {
     let path = data_dir.join("lock");
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("can't open {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!(
-            "the data folder {} is in use by another windlass: stop that one, or use another --data-dir",
-            data_dir.display()
-        );
+        bail!("the data folder {} is in use by another windlass: {way_out}", data_dir.display());
     }
     Ok(file)
 }

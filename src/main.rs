@@ -12,7 +12,9 @@ mod plane;
 mod project;
 mod registry;
 mod reset;
+mod run;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -33,7 +35,9 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("windlass: {error:#}");
             // What the person typed is wrong (a flag, a file): 2, as for flags that don't exist.
-            ExitCode::from(if error.is::<cli::UsageError>() { 2 } else { 1 })
+            let wrong = error.is::<cli::UsageError>().then_some(2);
+            let ended = error.downcast_ref().map(|cli::Ended { exit_code, .. }| *exit_code);
+            ExitCode::from(wrong.or(ended).unwrap_or(1))
         }
     }
 }

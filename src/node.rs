@@ -89,7 +89,7 @@ impl NodeAgent {
             threads: None,
             data: Data {
                 key_values: Some(Arc::new(Stores::new(
-                    cluster.api("windlass-keyvalue"),
+                    Some(cluster.api("windlass-keyvalue")),
                     kept.clone(),
                     net.clone(),
                 ))),

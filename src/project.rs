@@ -3,7 +3,9 @@
 use std::{io::IsTerminal, path::Path};
 
 use serde_json::{Value, json};
-use windlass_sdk_project::{Built, Language, Project, ProjectError, TEMPLATES, Template, create};
+use windlass_sdk_project::{
+    Built, Kind, Language, Project, ProjectError, TEMPLATES, Template, create,
+};
 
 use crate::cli::{BuildArgs, NewArgs, UsageError};
 
@@ -17,12 +19,17 @@ pub fn new(args: &NewArgs) -> anyhow::Result<()> {
     let template = Template::find(&args.template).map_err(told)?;
     let folder = Path::new(&args.name);
     create(template, &args.name, folder).map_err(told)?;
-    let test = match Project::open(folder).map_err(told)?.manifest.build.language {
+    let manifest = Project::open(folder).map_err(told)?.manifest;
+    let test = match manifest.build.language {
         Some(Language::Go) => "go test ./...",
         _ => "cargo test",
     };
+    let run = match manifest.kind {
+        Kind::Http => "windlass run --watch",
+        Kind::Command => "windlass run",
+    };
     println!(
-        "{0} is {1}. Go on with:\n\n  cd {0}\n  {test}\n  windlass deploy",
+        "{0} is {1}. Go on with:\n\n  cd {0}\n  {test}\n  {run}\n  windlass deploy",
         args.name, template.about
     );
     Ok(())

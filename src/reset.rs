@@ -11,7 +11,7 @@ pub fn run(args: &ResetArgs) -> anyhow::Result<()> {
             format!("{} is no data folder of windlass: nothing was removed", folder.display());
         return Err(UsageError(why).into());
     }
-    let _lock = crate::files::lock(folder)?;
+    let _lock = crate::files::lock(folder, "stop that one, or use another --data-dir")?;
     windlass_runtime_agent::remove_volumes(&folder.join("node/volumes"))
         .with_context(|| format!("can't remove the volumes of {}", folder.display()))?;
     windlass_runtime_net::remove_leftovers()

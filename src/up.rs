@@ -27,12 +27,16 @@ const STOP: Duration = Duration::from_millis(4500);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &UpArgs) -> anyhow::Result<()> {
-    // The control plane answers also while guests compute on every core.
+    serve(up(args))
+}
+
+/// Waits for what serves, on threads that answer also while guests compute on every core.
+pub fn serve(serving: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .on_thread_start(windlass_runtime_wasm::be_prompt)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(up(args));
+    let result = runtime.block_on(serving);
     // What still blocks (a compile, a look-up of a name) is left behind.
     runtime.shutdown_background();
     result
@@ -44,7 +48,7 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     let data_dir = &args.data_dir;
     fs::create_dir_all(data_dir).with_context(|| format!("can't make {}", data_dir.display()))?;
     fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
-    let _lock = files::lock(data_dir)?;
+    let _lock = files::lock(data_dir, "stop that one, or use another --data-dir")?;
     let (clock, rng): (Arc<dyn Clock>, Rng) = (Arc::new(SystemClock), Rng::from_system());
     let (blocks, _routes) = addresses(args, &rng)?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
@@ -117,7 +121,7 @@ fn allow_many_descriptors() {
 }
 
 /// Cancelled by the first SIGTERM or SIGINT.
-fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+pub fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -460,7 +460,7 @@ impl Agent {
     }
 }
 
-fn sandbox(pod: &Pod, address: IpAddr, linux: LinuxSandbox) -> Sandbox {
+pub(crate) fn sandbox(pod: &Pod, address: IpAddr, linux: LinuxSandbox) -> Sandbox {
     let (hostname, names) = names::of(pod, address);
     Sandbox {
         linux,
@@ -474,7 +474,7 @@ fn sandbox(pod: &Pod, address: IpAddr, linux: LinuxSandbox) -> Sandbox {
     }
 }
 
-fn ports(container: &Container) -> Vec<Port> {
+pub(crate) fn ports(container: &Container) -> Vec<Port> {
     let ports = container.ports.iter().flatten();
     ports
         .filter_map(|port| {
@@ -490,7 +490,7 @@ fn ports(container: &Container) -> Vec<Port> {
         .collect()
 }
 
-fn limits(pod: &Pod, container: &Container) -> Result<Limits, String> {
+pub(crate) fn limits(pod: &Pod, container: &Container) -> Result<Limits, String> {
     let resources = container.resources.as_ref();
     let quantity = |field: &str, text: &str| {
         text.parse::<Quantity>().map_err(|error| format!("{field} {text:?}: {error}"))
@@ -526,7 +526,7 @@ fn limits(pod: &Pod, container: &Container) -> Result<Limits, String> {
     })
 }
 
-fn on_trap(pod: &Pod) -> Result<OnTrap, String> {
+pub(crate) fn on_trap(pod: &Pod) -> Result<OnTrap, String> {
     match pod.annotation(ON_TRAP) {
         None | Some("continue") => Ok(OnTrap::Continue),
         Some("restart") => Ok(OnTrap::Restart),

@@ -4,10 +4,11 @@
 //!
 //! `plan.rs` decides (pure), `act.rs` carries out, `agent.rs` is the loop between them. What a
 //! container shows comes from `status.rs`; what a node shows from `node.rs`; `kubelet.rs` answers
-//! the API server's questions about logs and images.
+//! the API server's questions about logs and images. `alone.rs` is for a machine without a cluster.
 
 mod act;
 mod agent;
+mod alone;
 mod call;
 mod config;
 mod env;
@@ -43,6 +44,7 @@ mod unsupported;
 mod volumes;
 
 pub use agent::{AgentError, run};
+pub use alone::{Logs, container_alone};
 pub use config::{AgentConfig, Kubelet, NodeFacts};
 pub use fields::pod_fields_markdown;
 pub use images::{Images, Upload};

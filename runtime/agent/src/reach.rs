@@ -27,7 +27,7 @@ impl Agent {
     }
 }
 
-fn reach(pod: &Pod, namespace: Option<&Namespace>) -> Result<Reach, String> {
+pub(crate) fn reach(pod: &Pod, namespace: Option<&Namespace>) -> Result<Reach, String> {
     let of_pod = pod.annotation(ALLOWED_HOSTS);
     let of_namespace = namespace.and_then(|namespace| namespace.annotation(ALLOWED_HOSTS));
     let mut lists = Vec::new();

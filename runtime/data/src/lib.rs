@@ -25,17 +25,18 @@ pub const BACKEND: &str = "windlass.dev/keyvalue";
 
 /// The stores of one node.
 pub struct Stores {
-    cluster: cluster::Entries,
+    /// None: there is no cluster.
+    cluster: Option<cluster::Entries>,
     node: node::Files,
     redis: redis::Servers,
 }
 
 impl Stores {
     /// `api` acts as the node; files go below `folder`, which only this node writes to; connections
-    /// to a Redis are made through `net`.
-    pub fn new(api: Api, folder: PathBuf, net: PodNet) -> Self {
+    /// to a Redis are made through `net`. Where there is no cluster, its entries are files too.
+    pub fn new(api: Option<Api>, folder: PathBuf, net: PodNet) -> Self {
         Self {
-            cluster: cluster::Entries::new(api),
+            cluster: api.map(cluster::Entries::new),
             node: node::Files::new(folder),
             redis: redis::Servers::new(net),
         }
@@ -77,10 +78,10 @@ impl KeyValues for Stores {
         if !is_store_name(store) {
             return Err(KeyValueError::NoSuchStore);
         }
-        Ok(match backend(pod).map_err(KeyValueError::Other)? {
-            Backend::Cluster => self.cluster.open(&pod.namespace, store),
-            Backend::Node => self.node.open(&pod.namespace, store),
-            Backend::Redis(server) => {
+        Ok(match (backend(pod).map_err(KeyValueError::Other)?, &self.cluster) {
+            (Backend::Cluster, Some(cluster)) => cluster.open(&pod.namespace, store),
+            (Backend::Cluster | Backend::Node, _) => self.node.open(&pod.namespace, store),
+            (Backend::Redis(server), _) => {
                 let pod = PodRef {
                     uid: pod.uid.clone(),
                     namespace: pod.namespace.clone(),

@@ -11,7 +11,6 @@ use windlass_runtime_api::{
 };
 use windlass_runtime_data::{BACKEND, SqliteFiles, Stores};
 use windlass_runtime_net::{Block, Conn, PodNet, PodRef};
-use windlass_sdk_client::Api;
 use windlass_sdk_meta::Rng;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -29,16 +28,8 @@ fn pod(namespace: &str, backend: &str) -> Sandbox {
     }
 }
 
-/// Nothing answers: no test here asks the cluster.
-fn no_api() -> Api {
-    let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
-        Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no cluster"))
-    });
-    Api::new(kube::Client::new(service, "default"), "test")
-}
-
 fn stores(folder: &std::path::Path, net: PodNet) -> Stores {
-    Stores::new(no_api(), folder.to_owned(), net)
+    Stores::new(None, folder.to_owned(), net)
 }
 
 fn net() -> PodNet {

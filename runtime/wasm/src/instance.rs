@@ -17,7 +17,7 @@ use tokio::{
 };
 use wasmtime::Store;
 
-use crate::{compile::be_nice, guest::Guest, memory::LARGE_BYTES, threads::GUEST_NICENESS};
+use crate::{guest::Guest, memory::LARGE_BYTES, threads::be_a_guests};
 
 /// An instance's store, and its room in the pool, which is free when the store is gone.
 pub struct Instance(Option<Parts>);
@@ -102,7 +102,7 @@ impl Ends {
 }
 
 fn run(ends: &Receiver<End>) {
-    be_nice(GUEST_NICENESS);
+    be_a_guests();
     while let Ok(End { parts, runtime, _done }) = ends.recv() {
         let container = parts.store.data().container().clone();
         let alone = container.host.memory.end_alone();

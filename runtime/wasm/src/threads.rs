@@ -10,7 +10,7 @@ use crate::{artifact::CREATE_ERROR, compile::be_nice};
 /// Bound of tokio's threads for calls that block.
 const BLOCKING_THREADS: usize = 16;
 /// Guests' threads are a little less important than the control plane's.
-pub const GUEST_NICENESS: i32 = 1;
+const GUEST_NICENESS: i32 = 1;
 /// Tasks that a thread polls before it looks at its sockets: each may be a guest's whole tick.
 const EVENT_INTERVAL: u32 = 4;
 
@@ -23,6 +23,12 @@ const GUEST_SLICE_NANOS: u64 = 500_000;
 /// who runs in short slices goes first (EEVDF, Linux 6.12 and newer; older kernels take no notice).
 pub fn be_prompt() {
     run_in_slices(PROMPT_SLICE_NANOS);
+}
+
+/// Makes the calling thread one of guests: behind the control plane's, and before compilation's.
+pub fn be_a_guests() {
+    be_nice(GUEST_NICENESS);
+    run_in_slices(GUEST_SLICE_NANOS);
 }
 
 #[allow(unsafe_code, reason = "sched_setattr has no safe binding among the workspace's crates")]
@@ -53,10 +59,7 @@ impl Guests {
             .event_interval(EVENT_INTERVAL)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("guest")
-            .on_thread_start(|| {
-                be_nice(GUEST_NICENESS);
-                run_in_slices(GUEST_SLICE_NANOS);
-            })
+            .on_thread_start(be_a_guests)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))

@@ -17,6 +17,8 @@ use windlass_tests_e2e::{
 
 use crate::shared;
 
+mod local;
+
 /// A developer's folder, and the namespace they deploy to.
 struct Desk {
     folder: TempDir,
@@ -72,12 +74,8 @@ impl Desk {
     }
 }
 
-fn run(
-    program: &Path,
-    arguments: &[&str],
-    folder: &Path,
-    cluster: &Cluster,
-) -> anyhow::Result<Output> {
+/// A program as a developer's shell starts it.
+fn command(program: &Path, arguments: &[&str], folder: &Path, cluster: &Cluster) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).env("KUBECONFIG", cluster.kubeconfig());
     // What cargo tells the tests is nothing that a developer's shell has.
@@ -87,7 +85,16 @@ fn run(
             command.env_remove(name);
         }
     }
-    Ok(command.output()?)
+    command
+}
+
+fn run(
+    program: &Path,
+    arguments: &[&str],
+    folder: &Path,
+    cluster: &Cluster,
+) -> anyhow::Result<Output> {
+    Ok(command(program, arguments, folder, cluster).output()?)
 }
 
 fn own_tests(project: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
@@ -193,6 +200,14 @@ fn a_command_runs_to_completion() -> anyhow::Result<()> {
     let said = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("it takes one name, not 2") && said.contains("exit code 1"), "{said}");
+
+    // Without a cluster, too.
+    let output = desk.windlass(&["run", "greet"])?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("it takes one name, not 2") && said.contains("exit code 1"), "{said}");
+    desk.edit("greet/windlass.toml", "arguments = [\"Ada\", \"Grace\"]", "arguments = [\"Ada\"]")?;
+    assert_eq!(desk.works(&["run", "greet"])?, "Welcome Ada, from greet\n");
     Ok(())
 }
 
