@@ -31,7 +31,7 @@ macro_rules! files {
 }
 
 /// All of them; the first is the default.
-pub static TEMPLATES: [Template; 3] = [
+pub static TEMPLATES: [Template; 5] = [
     Template {
         name: "http-rust",
         about: "an HTTP microservice in Rust",
@@ -50,6 +50,20 @@ pub static TEMPLATES: [Template; 3] = [
         files: files!("http-go": "go.mod", "handler.go", "handler_test.go", "main.go",
             "main_wasm.go", "internal/wasihttp/wasihttp.go", "internal/wasihttp/abi.go",
             "windlass.toml", "README.md", ".gitignore" = "gitignore"),
+    },
+    Template {
+        name: "keyvalue-rust",
+        about: "counts in a key-value store, in Rust",
+        files: files!("keyvalue-rust": "Cargo.toml", "Cargo.lock", "src/lib.rs", "src/store.rs",
+            "src/component.rs" = "../http-rust/src/component.rs", "wit/world.wit",
+            "wit/deps/keyvalue.wit", "windlass.toml", "README.md", ".gitignore" = "gitignore"),
+    },
+    Template {
+        name: "static-site",
+        about: "a static site, whose files are in a component in Rust",
+        files: files!("static-site": "Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs",
+            "src/component.rs" = "../http-rust/src/component.rs", "site/index.html",
+            "site/style.css", "windlass.toml", "README.md", ".gitignore" = "gitignore"),
     },
 ];
 

@@ -212,6 +212,49 @@ fn a_command_runs_to_completion() -> anyhow::Result<()> {
 }
 
 #[test]
+fn counts_outlive_what_counts() -> anyhow::Result<()> {
+    let desk = Desk::new("sdk-counts")?;
+    desk.works(&["new", "visits", "--template", "keyvalue-rust"])?;
+    own_tests(&desk.path("visits"), "cargo", &["test", "--quiet"])?;
+    let count = |url: &str, expected: &str| -> anyhow::Result<()> {
+        let (status, body) = windlass_tests_e2e::http_post(&format!("{url}home"), b"")?;
+        ensure!((status, body.as_str()) == (200, expected), "{url}: {status} {body}");
+        Ok(())
+    };
+    // On this machine its entries are files of the project's folder, in a cluster they are objects.
+    for n in ["1\n", "2\n"] {
+        count(&local::Local::start(&desk, &["visits"])?.url, n)?;
+    }
+    let printed = desk.deploy("visits")?;
+    let url = printed.lines().last().context("it prints a URL")?;
+    count(url, "1\n")?;
+    let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
+    kubectl.sh("rollout restart deployment visits")?;
+    kubectl.sh("rollout status deployment visits --timeout=60s")?;
+    count(url, "2\n")?;
+    let (status, body) = http_get(&format!("{url}home"))?;
+    assert_eq!((status, body.as_str()), (200, "2\n"));
+    Ok(())
+}
+
+#[test]
+fn a_static_site_from_no_folder_to_its_url() -> anyhow::Result<()> {
+    let desk = Desk::new("sdk-site")?;
+    desk.works(&["new", "pages", "--template", "static-site"])?;
+    own_tests(&desk.path("pages"), "cargo", &["test", "--quiet"])?;
+    let built = desk.build("pages")?;
+    assert_eq!(desk.build("pages")?["digest"], built["digest"]);
+    let home = local::Local::start(&desk, &["pages"])?.get("")?;
+    assert!(home.contains("<h1>Hello from pages</h1>"), "{home}");
+    fs::write(desk.path("pages/site/news.txt"), "a new file\n")?;
+    assert_eq!(desk.deploy_and_ask("pages")?, home);
+    let printed = desk.deploy("pages")?;
+    let url = printed.lines().last().context("it prints a URL")?;
+    assert_eq!(http_get(&format!("{url}news.txt"))?, (200, "a new file\n".into()));
+    Ok(())
+}
+
+#[test]
 fn a_microservice_in_go_from_no_folder_to_its_url() -> anyhow::Result<()> {
     let desk = Desk::new("sdk-go")?;
     desk.works(&["new", "basket", "--template", "http-go"])?;

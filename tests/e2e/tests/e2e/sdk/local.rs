@@ -21,15 +21,15 @@ use crate::shared;
 const BUILT_WITHIN: u64 = 120;
 
 /// A `windlass run` that answers.
-struct Local {
+pub struct Local {
     child: Child,
-    url: String,
+    pub url: String,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
 }
 
 impl Local {
-    fn start(desk: &Desk, arguments: &[&str]) -> anyhow::Result<Self> {
+    pub fn start(desk: &Desk, arguments: &[&str]) -> anyhow::Result<Self> {
         let all = [&["run", "--listen", "127.0.0.1:0"], arguments].concat();
         let mut command =
             command(tool("WINDLASS_BIN")?.as_path(), &all, desk.folder.path(), shared());
@@ -40,6 +40,12 @@ impl Local {
             text.contains('\n').then(|| text.lines().next().unwrap_or_default().to_owned())
         });
         Ok(Self { child, url, stdout, stderr })
+    }
+
+    pub fn get(&self, path: &str) -> anyhow::Result<String> {
+        let (status, body) = http_get(&format!("{}{path}", self.url))?;
+        ensure!(status == 200, "{path}: {status} {body}");
+        Ok(body)
     }
 
     fn answers(&self, expected: &str) {
