@@ -203,6 +203,9 @@ pub struct PushArgs {
     /// A .wasm file, or a project's folder, which is built first
     #[arg(default_value = ".")]
     pub source: PathBuf,
+    /// As an ordinary image, for containerd, Docker and crun, instead of a CNCF artifact
+    #[arg(long)]
+    pub compat: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }

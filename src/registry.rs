@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 use windlass_runtime_api::Image;
-use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected};
+use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing};
 use windlass_sdk_project::Project;
 
 use crate::{
@@ -30,9 +30,11 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     let shown = file.display();
     let wasm = std::fs::read(&file).map_err(|why| UsageError(format!("{shown}: {why}")))?;
     begin(&format!("pushing {shown} to {}", args.name));
+    let packing = if args.compat { Packing::Compat } else { Packing::Artifact };
     let pushed = runtime()?.block_on(async {
         let credentials = Credentials::of_node(&args.name).await;
-        windlass_runtime_image::push(&registries, &args.name, &credentials, wasm.into()).await
+        windlass_runtime_image::push(&registries, &args.name, &credentials, wasm.into(), packing)
+            .await
     })?;
     match args.registry.json {
         true => println!(

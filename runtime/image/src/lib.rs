@@ -25,7 +25,7 @@ pub use container::{ContainerArchive, loaded_name};
 pub use credentials::{Credential, Credentials};
 pub use error::ImageError;
 pub use pull::Pulled;
-pub use push::{Pushed, push};
+pub use push::{Packing, Pushed, push};
 pub use reference::{Reference, ReferenceError};
 pub use registries::{Registries, RegistriesError};
 pub use settle::Settled;

@@ -1,11 +1,11 @@
-//! Pushing to registries. Wasm goes there as a CNCF artifact, content first and its name last, so
+//! Pushing to registries. Wasm goes there as a CNCF artifact or as an ordinary image, content first and its name last, so
 //! that no name ever leads to what isn't all there. What a registry has is not sent again.
 
 use bytes::Bytes;
 use futures::FutureExt;
 use http::HeaderValue;
 use oci_client::{Client, Reference as Remote, RegistryOperation, secrets::RegistryAuth};
-use windlass_sdk_package::{Artifact, MANIFEST_MEDIA_TYPE, digest, inspect};
+use windlass_sdk_package::{Artifact, Compat, Inspection, MANIFEST_MEDIA_TYPE, digest, inspect};
 
 use crate::{
     credentials::Credentials,
@@ -15,7 +15,16 @@ use crate::{
     store::{IMAGE_LIMIT_BYTES, parse},
 };
 
-/// An artifact that a registry has.
+/// How wasm is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As a CNCF artifact.
+    Artifact,
+    /// As an image of the ordinary sort, for containerd, Docker and crun.
+    Compat,
+}
+
+/// An image that a registry has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
     /// Its name with the digest, which always leads to these bytes.
@@ -36,6 +45,7 @@ pub async fn push(
     name: &str,
     credentials: &Credentials,
     wasm: Bytes,
+    packing: Packing,
 ) -> Result<Pushed, ImageError> {
     let failed = |why: String| ImageError::Push { image: name.to_owned(), why };
     let wanted = parse(name)?;
@@ -47,20 +57,19 @@ pub async fn push(
         return Err(ImageError::TooLarge { bound_bytes: IMAGE_LIMIT_BYTES });
     }
     let inspection = inspect(&mut std::io::Cursor::new(&wasm))?;
-    let wasm_digest = digest(&wasm);
-    let artifact = Artifact::build(&inspection, &wasm_digest, size_bytes);
+    let packed = Packed::build(packing, &inspection, &wanted.name, wasm)
+        .map_err(|error| failed(format!("it can't be packed: {error}")))?;
     let remote: Remote =
         wanted.to_string().parse().map_err(|error| failed(format!("{wanted}: {error}")))?;
     let own = registries.endpoints(&remote).into_iter().find(|endpoint| !endpoint.is_mirror);
     let endpoint = own.ok_or_else(|| failed("its registry is not known".into()))?;
-    let blobs = [(wasm, wasm_digest), (artifact.config.into(), artifact.config_digest)];
     let mut last = String::new();
     for auth in ways(&endpoint, &remote, credentials) {
         let push = Push { remote: &remote, auth: &auth, endpoint: &endpoint };
-        match push.run(&blobs, artifact.manifest.clone().into()).await {
+        match push.run(&packed).await {
             Ok(()) => {
-                let image = format!("{}@{}", wanted.name, artifact.digest);
-                return Ok(Pushed { image, digest: artifact.digest, size_bytes });
+                let image = format!("{}@{}", wanted.name, packed.digest);
+                return Ok(Pushed { image, digest: packed.digest, size_bytes });
             }
             Err(Refused::Denied(why)) => last = format!("push access denied: {why}"),
             Err(Refused::NotFound) => return Err(failed("the registry has no such place".into())),
@@ -71,6 +80,44 @@ pub async fn push(
     Err(failed(last))
 }
 
+/// What is sent, in this order: the blobs with their digests, the manifest.
+struct Packed {
+    blobs: [(Bytes, String); 2],
+    manifest: Bytes,
+    digest: String,
+}
+
+impl Packed {
+    fn build(
+        packing: Packing,
+        inspection: &Inspection,
+        name: &str,
+        wasm: Bytes,
+    ) -> std::io::Result<Self> {
+        Ok(match packing {
+            Packing::Artifact => {
+                let wasm_digest = digest(&wasm);
+                let artifact = Artifact::build(inspection, &wasm_digest, wasm.len() as u64);
+                let config = (artifact.config.into(), artifact.config_digest);
+                Self {
+                    blobs: [(wasm, wasm_digest), config],
+                    manifest: artifact.manifest.into(),
+                    digest: artifact.digest,
+                }
+            }
+            Packing::Compat => {
+                let file = name.rsplit('/').next().unwrap_or(name);
+                let image = Compat::build(inspection.sort, file, &wasm)?;
+                Self {
+                    blobs: image.blobs.map(|(bytes, digest)| (bytes.into(), digest)),
+                    manifest: image.manifest.into(),
+                    digest: image.digest,
+                }
+            }
+        })
+    }
+}
+
 /// To one place with one credential.
 struct Push<'a> {
     remote: &'a Remote,
@@ -79,15 +126,16 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
-    async fn run(&self, blobs: &[(Bytes, String)], manifest: Bytes) -> Result<(), Refused> {
+    async fn run(&self, packed: &Packed) -> Result<(), Refused> {
         let client = client(self.endpoint)?;
         again(|| client.auth(self.remote, self.auth, RegistryOperation::Push).boxed()).await?;
-        for (bytes, digest) in blobs {
+        for (bytes, digest) in &packed.blobs {
             self.blob(&client, bytes, digest).await?;
         }
         let media = HeaderValue::from_static(MANIFEST_MEDIA_TYPE);
-        let name =
-            || client.push_manifest_raw(self.remote, manifest.clone(), media.clone()).boxed();
+        let name = || {
+            client.push_manifest_raw(self.remote, packed.manifest.clone(), media.clone()).boxed()
+        };
         again(name).await.map(drop)
     }
 

@@ -1,12 +1,13 @@
 //! The forms in which WebAssembly is packaged and moved: building one from bytes, reading one, and
 //! saying what is inside. Knows no store, no cluster and no engine.
 //!
-//! What is built has one form: the CNCF TAG Runtime WASM OCI artifact
+//! What is built is the CNCF TAG Runtime WASM OCI artifact
 //! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>): a config and exactly
-//! one layer. What is read has any form that wasm is found in: `resolve.rs` tells them apart.
+//! one layer; or, for other runtimes, an image of the ordinary sort (`compat.rs`). What is read has any form that wasm is found in: `resolve.rs` tells them apart.
 
 mod artifact;
 mod binary;
+mod compat;
 mod oci;
 mod resolve;
 mod spin;
@@ -15,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use artifact::{Artifact, Component, Config, WASM_CONFIG_MEDIA_TYPE, WASM_MEDIA_TYPE};
 pub use binary::{Inspection, Sort, inspect};
+pub use compat::Compat;
 pub use oci::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document,
     IMAGE_CONFIG_MEDIA_TYPE, INDEX_MEDIA_TYPE, ImageConfig, Index, MANIFEST_MEDIA_TYPE, Manifest,

@@ -289,6 +289,17 @@ fn wasm_goes_to_registries_of_every_sort_and_comes_back() -> anyhow::Result<()> 
             let kubectl = shared().kubectl(37)?.in_new_namespace("pushed")?;
             kubectl.apply(&pod("pushed", pushed.trim(), ""))?;
             ready(&kubectl, "pushed");
+
+            // The form for other runtimes runs here as well, and holds the same bytes.
+            let name = desk.name.replace("v1", "compat");
+            let compat = desk.works(&["push", "--compat", &name, &file])?;
+            ensure!(desk.works(&["push", "--compat", &name, &file])? == compat, "the same image");
+            let inspected = desk.works(&["inspect", &name])?;
+            ensure!(inspected.contains("/echo.wasm"), "{inspected}");
+            desk.works(&["pull", &name, "--output", "compat.wasm"])?;
+            ensure!(fs::read(desk.folder.path().join("compat.wasm"))? == fs::read(&echo)?);
+            kubectl.apply(&pod("compat", compat.trim(), ""))?;
+            ready(&kubectl, "compat");
         }
     }
     Ok(())
