@@ -194,11 +194,14 @@ enum ImageCommand {
     Inspect(InspectOnNodeArgs),
     /// Lists the WASM images of the nodes
     List(NodesArgs),
+    /// Removes an image that no pod uses from the nodes
+    Remove(RemoveArgs),
 }
 
 #[derive(Args)]
 pub struct PushArgs {
-    /// The image's name with its registry, such as example.com/shop/cart:v1
+    /// The image's name with its registry, such as example.com/shop/cart:v1, or
+    /// windlass.local/shop/cart:v1 in the cluster's own, where shop is a namespace
     pub name: String,
     /// A .wasm file, or a project's folder, which is built first
     #[arg(default_value = ".")]
@@ -237,6 +240,9 @@ pub struct RegistryArgs {
     /// Mirrors, trust and credentials of image registries, in the form of k3s' registries.yaml
     #[arg(long, value_name = "FILE")]
     pub registries: Option<PathBuf>,
+    /// The cluster whose registry windlass.local is (else KUBECONFIG, the default data folder's, ~/.kube/config)
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Machine-readable output
     #[arg(long)]
     pub json: bool,
@@ -248,6 +254,14 @@ pub struct ImportArgs {
     pub name: String,
     /// A .wasm file, an OCI layout folder, or a tar of one (also of `docker save`; .tar or .tar.gz)
     pub file: PathBuf,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+}
+
+#[derive(Args)]
+pub struct RemoveArgs {
+    /// The image's name as `windlass image list` shows it
+    pub name: String,
     #[command(flatten)]
     pub nodes: NodesArgs,
 }
@@ -317,6 +331,7 @@ impl Cli {
             Command::Image(ImageCommand::Import(args)) => image::import(&args),
             Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
             Command::Image(ImageCommand::List(args)) => image::list(&args),
+            Command::Image(ImageCommand::Remove(args)) => image::remove(&args),
             Command::Reset(args) => reset::run(&args),
         }
     }

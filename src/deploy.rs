@@ -1,4 +1,4 @@
-//! `windlass deploy`: builds, puts the image on the nodes, applies what runs it, and follows until it
+//! `windlass deploy`: builds, pushes the image to the cluster's registry, applies what runs it, and follows until it
 //! runs or the cluster says why it won't.
 
 use std::time::Duration;
@@ -10,15 +10,16 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::Instant};
 use tower::BoxError;
+use windlass_runtime_image::Packing;
 use windlass_sdk_project::{
-    Kind, MANAGED_BY, MANAGER, NAME_LABEL, Place, Progress, Project, changes, command_progress,
-    deployment_progress, objects,
+    Built, Kind, MANAGED_BY, MANAGER, NAME_LABEL, Place, Progress, Project, changes,
+    command_progress, deployment_progress, objects,
 };
 
 use crate::{
     cli::{DeployArgs, Format, runtime},
+    cluster_images::ClusterImage,
     connect::{self, Body, Connection, Refused},
-    image,
     project::{self, begin, built, told},
 };
 
@@ -54,7 +55,7 @@ pub fn run(args: &DeployArgs) -> anyhow::Result<()> {
         if args.dry_run {
             return Ok(());
         }
-        deploy.import(&built.file).await?;
+        deploy.push(&built).await?;
         for object in &objects {
             // A pod's run can't be changed: the one before makes way.
             if kind(object) == "Pod" {
@@ -126,13 +127,18 @@ impl Deploy<'_> {
         Ok(())
     }
 
-    async fn import(&self, file: &std::path::Path) -> anyhow::Result<()> {
-        for node in image::ready_nodes(&self.cluster).await? {
-            begin(&format!("bringing {} to node {node}", self.place.image));
-            let stored = image::import_on(&self.cluster, &node, &self.place.image, file).await;
-            stored.with_context(|| format!("node {node} did not take the image"))?;
+    /// To the cluster's registry, from where each node has it.
+    async fn push(&self, built: &Built) -> anyhow::Result<()> {
+        let name = built.tagged(&self.place.namespace, &self.project.manifest);
+        begin(&format!("pushing {name}"));
+        let wasm = std::fs::read(&built.file)
+            .with_context(|| format!("{} can't be read", built.file.display()))?;
+        let image = ClusterImage::of(&name)?.context("the image has no name of the cluster's")?;
+        let pushed = image.push(&self.cluster, wasm.into(), Packing::Artifact).await?;
+        match pushed.image == self.place.image {
+            true => Ok(()),
+            false => bail!("{} changed while it was deployed: deploy again", built.file.display()),
         }
-        Ok(())
     }
 
     /// Server-side; the object as the server has it then.

@@ -13,7 +13,7 @@ use tokio::{fs::File, io::AsyncReadExt};
 use tower::BoxError;
 
 use crate::{
-    cli::{ImportArgs, InspectOnNodeArgs, NodesArgs, UsageError, runtime},
+    cli::{ImportArgs, InspectOnNodeArgs, NodesArgs, RemoveArgs, UsageError, runtime},
     connect::{self, Body, Connection},
 };
 
@@ -69,6 +69,42 @@ async fn list_everywhere(args: &NodesArgs) -> anyhow::Result<()> {
         print!("{}", in_columns(&lines));
     }
     Ok(())
+}
+
+/// Removes an image from each node that has it; that none has it is an error.
+pub fn remove(args: &RemoveArgs) -> anyhow::Result<()> {
+    runtime()?.block_on(remove_everywhere(args))
+}
+
+async fn remove_everywhere(args: &RemoveArgs) -> anyhow::Result<()> {
+    let cluster = connect::connect(args.nodes.kubeconfig.as_deref()).await?;
+    let (name, mut absent) = (encoded(&args.name), None);
+    let mut is_removed = false;
+    for node in nodes(&cluster, args.nodes.node.as_deref()).await? {
+        let path = format!("/api/v1/nodes/{node}/proxy/images?name={name}");
+        match connect::ask(&cluster, Request::delete(path).body(connect::nothing())?).await {
+            Ok(mut removed) if args.nodes.json => {
+                removed["node"] = node.as_str().into();
+                println!("{removed}");
+            }
+            Ok(removed) => println!(
+                "{} ({}) is no longer on node {node}; {} bytes are free",
+                text(&removed["name"]),
+                text(&removed["digest"]),
+                removed["freedBytes"]
+            ),
+            Err(refused) if refused.is_not_found() => {
+                absent = Some(refused);
+                continue;
+            }
+            Err(refused) => bail!("node {node}: {refused}"),
+        }
+        is_removed = true;
+    }
+    match absent.filter(|_| !is_removed) {
+        Some(refused) => Err(refused.into()),
+        None => Ok(()),
+    }
 }
 
 /// Lines whose columns begin below each other, as kubectl's do.

@@ -2,9 +2,11 @@
 //! decides anything about the cluster lives here.
 
 mod cli;
+mod cluster_images;
 mod connect;
 mod demo;
 mod deploy;
+mod distribution;
 mod files;
 mod image;
 mod node;

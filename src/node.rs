@@ -1,6 +1,11 @@
 //! The node of this process: images, network, WASM runtime, agent.
 
-use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -21,6 +26,7 @@ use windlass_sdk_types::Node;
 
 use crate::{
     cli::{UpArgs, UsageError, runtime},
+    distribution::ClusterRegistry,
     files,
     plane::ControlPlane,
 };
@@ -56,10 +62,11 @@ impl NodeAgent {
         plane: &ControlPlane,
         authority: &Authority,
         blocks: &Blocks,
+        registry: ClusterRegistry,
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let dir = args.data_dir.join("node");
+        let dir = dir(args);
         let net = PodNet::loopback(
             vec![blocks.pods, blocks.services],
             Default::default(),
@@ -73,11 +80,7 @@ impl NodeAgent {
             shutdown.clone(),
         ));
 
-        let images = ImageStore::open_with(
-            &dir.join("images"),
-            &IMAGES,
-            registries(args.registries.as_deref())?,
-        )?;
+        let images = registry.images().clone();
         let cluster = plane.private_cluster(User::node(&args.node_name));
         let kept = dir.join("data");
         let runtime = WasmRuntime::new(WasmConfig {
@@ -101,6 +104,7 @@ impl NodeAgent {
                 rng: plane.rng.clone(),
             }),
         })?;
+        registry.run(runtime.clone(), tasks, shutdown);
         let own = authority.issue_server(&[
             "localhost".into(),
             Ipv4Addr::LOCALHOST.to_string(),
@@ -153,6 +157,16 @@ impl NodeAgent {
             changes.next().await;
         }
     }
+}
+
+/// The images of this machine's node.
+pub fn images(args: &UpArgs) -> anyhow::Result<ImageStore> {
+    let registries = registries(args.registries.as_deref())?;
+    Ok(ImageStore::open_with(&dir(args).join("images"), &IMAGES, registries)?)
+}
+
+fn dir(args: &UpArgs) -> PathBuf {
+    args.data_dir.join("node")
 }
 
 /// How registries are reached, where a file says that.

@@ -24,6 +24,7 @@ use windlass_sdk_meta::{Clock, Rng};
 
 use crate::{
     cli::{State, UpArgs},
+    distribution::ClusterRegistry,
     files,
 };
 
@@ -79,6 +80,7 @@ impl ControlPlane {
         blocks: &Blocks,
         clock: Arc<dyn Clock>,
         rng: Rng,
+        registry: &ClusterRegistry,
     ) -> anyhow::Result<Self> {
         let kubelet_client = authority
             .client_config(&authority.issue_client(KUBELET_CLIENT, &["system:masters"])?)?;
@@ -102,6 +104,7 @@ impl ControlPlane {
             service_endpoint: Some(service_endpoint(blocks)),
             kubelet_client: Some(Arc::new(kubelet_client)),
             descriptions: Arc::new(Texts),
+            mounts: vec![registry.mount()],
         })
         .await?;
         let reader = windlass_sdk_client::client(server.local(User::authenticated(READER, &[])));

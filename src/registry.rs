@@ -1,5 +1,6 @@
 //! `windlass push`, `pull` and `inspect`: WASM to and from any OCI registry, without a cluster. The
-//! person is known to a registry as Docker knows them.
+//! person is known to a registry as Docker knows them; to the cluster's own (`windlass.local`) as
+//! kubectl is known to the cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,9 @@ use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspect
 use windlass_sdk_project::Project;
 
 use crate::{
-    cli::{InspectArgs, PullArgs, PushArgs, UsageError, runtime},
-    files,
+    cli::{InspectArgs, PullArgs, PushArgs, RegistryArgs, UsageError, runtime},
+    cluster_images::ClusterImage,
+    connect, files,
     image::{self, Packed},
     node::registries,
     project::{begin, built, told},
@@ -32,9 +34,19 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     begin(&format!("pushing {shown} to {}", args.name));
     let packing = if args.compat { Packing::Compat } else { Packing::Artifact };
     let pushed = runtime()?.block_on(async {
+        if let Some(image) = ClusterImage::of(&args.name)? {
+            let cluster = connect::connect(args.registry.kubeconfig.as_deref()).await?;
+            return image.push(&cluster, wasm.into(), packing).await;
+        }
         let credentials = Credentials::of_node(&args.name).await;
-        windlass_runtime_image::push(&registries, &args.name, &credentials, wasm.into(), packing)
-            .await
+        let pushed = windlass_runtime_image::push(
+            &registries,
+            &args.name,
+            &credentials,
+            wasm.into(),
+            packing,
+        );
+        pushed.await.map_err(anyhow::Error::from)
     })?;
     match args.registry.json {
         true => println!(
@@ -54,7 +66,7 @@ pub fn pull(args: &PullArgs) -> anyhow::Result<()> {
         let why = format!("{} is there already: add --force, or --output", output.display());
         return Err(UsageError(why).into());
     }
-    let shelf = Shelf::open(args.registry.registries.as_deref())?;
+    let shelf = Shelf::open(&args.registry)?;
     let image = shelf.pull(&args.name)?;
     files::copy_whole(&image.wasm_path, &output)?;
     match args.registry.json {
@@ -70,7 +82,7 @@ pub fn pull(args: &PullArgs) -> anyhow::Result<()> {
 
 /// Tells what a file or an image of a registry is, as a node would.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
-    let shelf = Shelf::open(args.registry.registries.as_deref())?;
+    let shelf = Shelf::open(&args.registry)?;
     let found = match Path::new(&args.source) {
         file if file.exists() => shelf.import(file)?,
         _ => shelf.pull(&args.source).and_then(|_| shelf.inspected(&args.source))?,
@@ -92,26 +104,32 @@ fn file_of(name: &str) -> PathBuf {
 }
 
 /// A store of images like a node's, for as long as the command runs.
-struct Shelf {
+struct Shelf<'a> {
     store: ImageStore,
+    args: &'a RegistryArgs,
     _folder: tempfile::TempDir,
 }
 
-impl Shelf {
-    fn open(registries_file: Option<&Path>) -> anyhow::Result<Self> {
-        let registries = registries(registries_file)?;
+impl<'a> Shelf<'a> {
+    fn open(args: &'a RegistryArgs) -> anyhow::Result<Self> {
+        let registries = registries(args.registries.as_deref())?;
         let folder = tempfile::tempdir().context("no room for images")?;
         let store = ImageStore::open_with(folder.path(), &[], registries)?;
-        Ok(Self { store, _folder: folder })
+        Ok(Self { store, args, _folder: folder })
     }
 
     fn pull(&self, name: &str) -> anyhow::Result<Image> {
         begin(&format!("pulling {name}"));
-        let pulled = runtime()?.block_on(async {
+        runtime()?.block_on(async {
+            if let Some(image) = ClusterImage::of(name)? {
+                let cluster = connect::connect(self.args.kubeconfig.as_deref()).await?;
+                let fetched = image.fetch(&cluster).await?;
+                let file = tokio::fs::File::open(fetched.path()).await?;
+                return Ok(self.store.import(name, file, IMAGE_LIMIT_BYTES).await?);
+            }
             let credentials = Credentials::of_node(name).await;
-            self.store.pull(name, &credentials).await
-        })?;
-        Ok(pulled.image)
+            Ok(self.store.pull(name, &credentials).await?.image)
+        })
     }
 
     fn import(&self, file: &Path) -> anyhow::Result<Inspected> {

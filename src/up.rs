@@ -17,7 +17,9 @@ use windlass_sdk_meta::{Clock, Rng, SystemClock};
 
 use crate::{
     cli::{Network, UpArgs, UsageError},
-    demo, files,
+    demo,
+    distribution::ClusterRegistry,
+    files,
     node::NodeAgent,
     plane::{ControlPlane, write_kubeconfig},
 };
@@ -60,10 +62,12 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     write_kubeconfig(&kubeconfig, listen, &authority)?;
 
     let mut tasks = JoinSet::new();
-    let plane = ControlPlane::start(args, &authority, &blocks, clock, rng).await?;
+    let registry = ClusterRegistry::open(args, &rng)?;
+    let plane = ControlPlane::start(args, &authority, &blocks, clock, rng, &registry).await?;
     plane.serve(listener, &authority, &blocks, &mut tasks, &shutdown).await?;
     plane.run_components(&mut tasks, &shutdown);
-    let node = NodeAgent::start(args, &plane, &authority, &blocks, &mut tasks, &shutdown).await?;
+    let node = NodeAgent::start(args, &plane, &authority, &blocks, registry, &mut tasks, &shutdown)
+        .await?;
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}

@@ -14,11 +14,12 @@ use serde_json::Value;
 const MOST_LINES: usize = 600;
 
 /// A crate and the crates of this workspace that it may use besides itself (not for tests).
-const MAY_USE: [(&str, &[&str]); 25] = [
+const MAY_USE: [(&str, &[&str]); 26] = [
     ("sdk-meta", &[]),
     ("sdk-types", &["sdk-meta"]),
     ("sdk-client", &["sdk-meta", "sdk-types"]),
     ("sdk-package", &["sdk-meta"]),
+    ("sdk-distribution", &["sdk-meta", "sdk-package"]),
     ("sdk-project", &["sdk-meta", "sdk-package"]),
     ("apiserver-store", &["sdk-meta"]),
     ("apiserver-schema", &["sdk-meta"]),
@@ -44,7 +45,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ("runtime-streams", &[]),
     ("runtime-net", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api"]),
     ("runtime-data", &["sdk-meta", "sdk-types", "sdk-client", "runtime-api", "runtime-net"]),
-    ("runtime-image", &["sdk-meta", "sdk-package", "runtime-api"]),
+    ("runtime-image", &["sdk-meta", "sdk-package", "sdk-distribution", "runtime-api"]),
     ("runtime-volume", &["sdk-meta", "sdk-types"]),
     ("runtime-logs", &["sdk-meta"]),
     ("runtime-docker", &["sdk-meta", "runtime-api", "runtime-logs", "runtime-net"]),

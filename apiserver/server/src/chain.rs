@@ -7,7 +7,7 @@ use axum::body::Body;
 use futures::FutureExt as _;
 use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body_util::BodyExt as _;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use windlass_apiserver_access::{Attributes, User};
 use windlass_sdk_meta::{Reason, Status};
 
@@ -15,6 +15,7 @@ use crate::{
     ApiServer, content, discovery, health, impersonation, issuer,
     limits::Class,
     local::Caller,
+    mounts,
     negotiate::Accepted,
     openapi,
     request::RequestInfo,
@@ -54,13 +55,16 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
     response
 }
 
-/// The chain: authentication, impersonation, authorisation, limits, bounds on time, then the verb.
+/// The chain, for all but what is mounted beside the API: authentication, impersonation, authorisation, limits, bounds on time, then the verb.
 async fn filters(
     server: &Arc<ApiServer>,
     info: &RequestInfo,
     parts: Parts,
     body: Body,
 ) -> Result<Response<Body>, Status> {
+    if let Some(mount) = server.mount(&info.path) {
+        return mounts::serve(server, mount, parts, body).await;
+    }
     let user = authenticate(server, &parts)?;
     let user = impersonation::act_as(server, user, &parts.headers)?;
     authorize(server, &user, info)?;
@@ -69,14 +73,7 @@ async fn filters(
     let verb =
         dispatch(server, Call { server: server.clone(), user, parts, info: info.clone() }, body);
     if class == Class::LongRunning {
-        let response = verb.await?;
-        // The permit is given back when the client stops reading.
-        return Ok(response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let _held = &permit;
-                frame
-            }))
-        }));
+        return Ok(holding(permit, verb.await?));
     }
     tokio::time::timeout(REQUEST_TIMEOUT, verb).await.unwrap_or_else(|_| {
         let why = "Timeout: request did not complete within the allotted timeout";
@@ -84,10 +81,26 @@ async fn filters(
     })
 }
 
+/// The permit is given back when the client stops reading.
+pub(crate) fn holding(
+    permit: Option<OwnedSemaphorePermit>,
+    response: Response<Body>,
+) -> Response<Body> {
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &permit;
+            frame
+        }))
+    })
+}
+
+pub(crate) fn unauthorized() -> Status {
+    Status::new(Reason::Unauthorized, "Unauthorized")
+}
+
 /// In process: the identity that the service was made with. Over the network: a client
 /// certificate, a bearer token, or nobody; credentials that don't hold are 401.
-fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<User>, Status> {
-    let unauthorized = || Status::new(Reason::Unauthorized, "Unauthorized");
+pub(crate) fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<User>, Status> {
     match parts.extensions.get::<Caller>() {
         Some(Caller::Component(user)) => return Ok(user.clone()),
         Some(Caller::Peer(Some(Ok(user)))) => return Ok(user.clone()),

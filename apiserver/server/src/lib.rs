@@ -20,6 +20,7 @@ mod issuer;
 mod limits;
 mod local;
 mod metrics;
+mod mounts;
 mod negotiate;
 mod openapi;
 mod options;
@@ -35,5 +36,6 @@ mod verbs;
 mod write;
 
 pub use local::LocalService;
+pub use mounts::{Asker, Mount};
 pub use server::{ApiServer, Config, StartError};
 pub use write::{Stage, Stages};

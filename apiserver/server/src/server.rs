@@ -18,7 +18,7 @@ use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
     bootstrap, cache::Cache, charges::Turns, computed::Measurements, definitions, expiry,
-    limits::Limits, metrics::Metrics, openapi::Documents, services::ServiceRange,
+    limits::Limits, metrics::Metrics, mounts::Mount, openapi::Documents, services::ServiceRange,
     streams::Kubelets,
 };
 
@@ -41,6 +41,8 @@ pub struct Config {
     pub kubelet_client: Option<Arc<rustls::ClientConfig>>,
     /// Texts for OpenAPI.
     pub descriptions: Arc<dyn Descriptions + Send + Sync>,
+    /// What else answers on the listeners.
+    pub mounts: Vec<Mount>,
 }
 
 /// A running API server. Reach it through [`ApiServer::local`] or [`ApiServer::serve`].
@@ -58,6 +60,7 @@ pub struct ApiServer {
     documents: Documents,
     limits: Limits,
     metrics: Metrics,
+    mounts: Vec<Mount>,
     /// Turns of rules that take long.
     slow: Semaphore,
     quota_turns: Turns,
@@ -99,6 +102,7 @@ impl ApiServer {
             documents: Documents::new(config.descriptions),
             limits: Limits::new(),
             metrics: Metrics::new(),
+            mounts: config.mounts,
             slow: Semaphore::new(SLOW_AT_ONCE),
             quota_turns: Turns::default(),
             bootstrapped: AtomicBool::new(false),
@@ -177,6 +181,15 @@ impl ApiServer {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The service that a path is of, where it isn't the API's.
+    pub(crate) fn mount(&self, path: &str) -> Option<&Mount> {
+        let below = |mount: &&Mount| {
+            path.strip_prefix(mount.path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.mounts.iter().find(below)
     }
 
     pub(crate) fn is_bootstrapped(&self) -> bool {

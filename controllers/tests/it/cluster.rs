@@ -172,6 +172,7 @@ async fn server(clock: Arc<dyn Clock>, rng: Rng) -> Arc<ApiServer> {
         service_endpoint: None,
         kubelet_client: None,
         descriptions: Arc::new(windlass_apiserver_schema::NoDescriptions),
+        mounts: Vec::new(),
     };
     ApiServer::start(config).await.unwrap()
 }

@@ -128,12 +128,20 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     tokio::spawn(follow_runtime(agent.clone(), events, stop.clone()));
     tokio::spawn(eviction::run(agent.clone(), stop.clone()));
     tokio::spawn(follow_engine(agent.clone(), stop.clone()));
+    tokio::spawn(follow_images(agent.clone(), stop.clone()));
     for _ in 0..STATUS_WRITERS {
         tokio::spawn(statuses::write(agent.clone(), stop.clone()));
     }
     agent.look(shutdown).await;
     agent.drain(config.drain).await;
     Ok(())
+}
+
+/// Containers that wait for an image try again when one was pushed to the node.
+async fn follow_images(agent: Arc<Agent>, stop: CancellationToken) {
+    while stop.run_until_cancelled(agent.images.came()).await.is_some() {
+        agent.images_changed();
+    }
 }
 
 /// The state of a running node, shared by its tasks.

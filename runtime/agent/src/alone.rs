@@ -87,12 +87,12 @@ impl Logs {
     /// `ended` says that no more comes. `ended` is asked when the log changes, and by [`look`].
     ///
     /// [`look`]: Self::look
-    pub fn follow(
+    pub fn follow<E: Fn() -> bool + Send + 'static>(
         &self,
         log_path: PathBuf,
         stream: &str,
-        ended: impl Fn() -> bool + Send + 'static,
-    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, String> {
+        ended: E,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<E>, String> {
         let options =
             LogOptions { follow: true, stream: Some(stream.to_owned()), ..LogOptions::default() };
         let filter = Filter::new(&options, Timestamp::UNIX_EPOCH)?;

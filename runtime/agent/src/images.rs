@@ -2,14 +2,14 @@
 //! the simulation has none on disk. What the agent decides about a container's image is here too:
 //! whether it is pulled, with whose credentials, and what is said of it.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 use windlass_runtime_api::{Availability, Image, Nature, RuntimeError};
 use windlass_runtime_image::{
     ContainerArchive, Credentials, ImageError, ImageStore, Inspected, Listed, Origin, Pulled,
-    loaded_name, says_wasm as says_wasm_by,
+    Removed, loaded_name, says_wasm as says_wasm_by,
 };
 use windlass_sdk_client::{EventType, Key};
 use windlass_sdk_types::{
@@ -50,6 +50,17 @@ pub trait Images: Send + Sync {
 
     /// What is known of an image, where it is here.
     async fn inspect(&self, reference: &str) -> Result<Option<Inspected>, ImageError> {
+        let _ = reference;
+        Ok(None)
+    }
+
+    /// Returns when an image came that the agent didn't bring: level-triggered, for one listener.
+    async fn came(&self) {
+        std::future::pending().await
+    }
+
+    /// Takes a name away, and content that nothing else needs. None: there is no such image.
+    async fn remove(&self, reference: &str) -> Result<Option<Removed>, ImageError> {
         let _ = reference;
         Ok(None)
     }
@@ -126,6 +137,16 @@ impl Images for ImageStore {
         let (store, name) = (self.clone(), reference.to_owned());
         let found = tokio::task::spawn_blocking(move || store.inspect(&name)).await;
         found.unwrap_or_else(|error| Err(ImageError::Interrupted(std::io::Error::other(error))))
+    }
+
+    async fn came(&self) {
+        self.pushed().await;
+    }
+
+    async fn remove(&self, reference: &str) -> Result<Option<Removed>, ImageError> {
+        let (store, name) = (self.clone(), reference.to_owned());
+        let removed = tokio::task::spawn_blocking(move || store.remove_image(&name)).await;
+        removed.unwrap_or_else(|error| Err(ImageError::Interrupted(std::io::Error::other(error))))
     }
 
     fn was_pulled(&self, reference: &str) -> bool {
@@ -209,6 +230,28 @@ fn says_wasm(pod: &Pod) -> bool {
 }
 
 impl Agent {
+    /// A pod of this node that runs, or will run, an image that is known as one of those.
+    pub(crate) async fn user_of_image(&self, is_meant: impl Fn(&Inspected) -> bool) -> Option<Key> {
+        let mut by_image: BTreeMap<String, Key> = BTreeMap::new();
+        for pod in self.pods.list() {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            let spec = pod.spec.as_ref().filter(|_| !matches!(phase, Some("Succeeded" | "Failed")));
+            let first = spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+            let others = spec.iter().flat_map(|spec| &spec.containers);
+            for image in first.chain(others).filter_map(|container| container.image.clone()) {
+                by_image.entry(image).or_insert_with(|| Key::of(&*pod));
+            }
+        }
+        for (image, key) in by_image {
+            // One that can't be told has nothing to lose.
+            let known = self.images.inspect(&image).await;
+            if known.is_ok_and(|known| known.is_some_and(|known| is_meant(&known))) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
     /// The image of a container, pulled where its policy asks for that. What a person imported, or
     /// built in the engine, has no registry to be asked, so `Always` takes it as it is.
     pub(crate) async fn image_of(

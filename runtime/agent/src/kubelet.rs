@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{io::StreamReader, sync::CancellationToken};
-use windlass_runtime_image::{IMAGE_LIMIT_BYTES, ImageError};
+use windlass_runtime_image::{IMAGE_LIMIT_BYTES, ImageError, Inspected};
 use windlass_sdk_meta::{Reason, Status};
 use windlass_sdk_types::Kind;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -34,6 +34,7 @@ use crate::{
     config::Kubelet,
     kubelet_streams,
     logs::{self, Filter, LogOptions},
+    node::without_tag,
     state::Attempt,
 };
 
@@ -142,7 +143,7 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/metrics", get(metrics))
         .route("/metrics/resource", get(resource_metrics))
         .route("/stats/summary", get(stats_summary))
-        .route("/images", get(images).post(import))
+        .route("/images", get(images).post(import).delete(remove))
         .route("/images/inspect", get(inspect))
         .fallback(async || answer(&Status::new(Reason::NotFound, "the node has no such path")))
         .with_state(agent)
@@ -276,12 +277,38 @@ async fn import(
 async fn inspect(State(agent): State<Arc<Agent>>, Query(query): Query<ImportQuery>) -> Response {
     match agent.images.inspect(&query.name).await {
         Ok(Some(found)) => axum::Json(found).into_response(),
-        Ok(None) => {
-            let message = format!("image {:?} is not on this node", query.name);
-            answer(&Status::new(Reason::NotFound, message))
-        }
+        Ok(None) => answer(&not_here(&query.name)),
         Err(error) => answer(&import_status(&error)),
     }
+}
+
+/// Removes an image that nothing of this node uses.
+async fn remove(State(agent): State<Arc<Agent>>, Query(query): Query<ImportQuery>) -> Response {
+    // What is no wasm, or is damaged, can be removed all the same: no pod runs it from here.
+    if let Ok(Some(known)) = agent.images.inspect(&query.name).await {
+        // By a digest, all names of the repository go that lead to it.
+        let by_digest = query.name.contains('@');
+        let is_meant = |of: &Inspected| match by_digest {
+            true => of.digest == known.digest && without_tag(&of.name) == without_tag(&known.name),
+            false => of.name == known.name,
+        };
+        if let Some(pod) = agent.user_of_image(is_meant).await {
+            let message = format!(
+                "image {:?} is in use by the pod {}/{}: delete that one first",
+                query.name, pod.namespace, pod.name
+            );
+            return answer(&Status::new(Reason::Conflict, message));
+        }
+    }
+    match agent.images.remove(&query.name).await {
+        Ok(Some(removed)) => axum::Json(removed).into_response(),
+        Ok(None) => answer(&not_here(&query.name)),
+        Err(error) => answer(&import_status(&error)),
+    }
+}
+
+fn not_here(name: &str) -> Status {
+    Status::new(Reason::NotFound, format!("image {name:?} is not on this node"))
 }
 
 fn import_status(error: &ImageError) -> Status {
@@ -290,6 +317,7 @@ fn import_status(error: &ImageError) -> Status {
         | ImageError::Package(_)
         | ImageError::Archive(_)
         | ImageError::Interrupted(_) => Reason::BadRequest,
+        ImageError::Builtin { .. } => Reason::Conflict,
         ImageError::TooLarge { .. } => Reason::RequestEntityTooLarge,
         ImageError::Damaged { .. }
         | ImageError::Io { .. }

@@ -117,12 +117,11 @@ impl Keeper {
         let now = self.clock.now();
         let images = self.images.list().await;
         let listed = images.iter().take(IMAGES_TOLD).map(|image| {
-            let names: Vec<String> = image
-                .names
-                .iter()
-                .map(|name| format!("{}@{}", without_tag(name), image.digest))
-                .chain(image.names.iter().cloned())
-                .collect();
+            let by_digest = image.names.iter();
+            let by_digest = by_digest.map(|name| format!("{}@{}", without_tag(name), image.digest));
+            let mut names: Vec<String> = by_digest.collect();
+            names.dedup();
+            names.extend(image.names.iter().filter(|name| !name.contains('@')).cloned());
             json!({ "names": names, "sizeBytes": image.size_bytes })
         });
         let mut images: Vec<Value> = listed.collect();
@@ -242,8 +241,9 @@ impl Keeper {
     }
 }
 
-/// A colon before a slash belongs to a registry's port.
-fn without_tag(name: &str) -> &str {
+/// The repository of an image's name. A colon before a slash belongs to a registry's port.
+pub(crate) fn without_tag(name: &str) -> &str {
+    let name = name.split('@').next().unwrap_or(name);
     name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name)
 }
 

@@ -1,9 +1,13 @@
 //! Images of ordinary containers from registries that the node's configuration names: fetched by the
 //! node like any image, and handed to the container engine as an archive in the form of `docker
 //! save`, so that mirrors, trust and credentials are the same for every image, and the engine needs
-//! no configuration of its own. Nothing of it stays in the node's store.
+//! no configuration of its own. Nothing of it stays in the node's store. What the cluster's own
+//! registry has goes to the engine in the same form.
 
-use std::{fs::File, io::BufReader};
+use std::{
+    fs::{self, File},
+    io::BufReader,
+};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,6 +19,7 @@ use crate::{
     pull::{Pull, Refused, size},
     reference::Reference,
     staging::{self, Staging},
+    store::ImageStore,
     zstd::Frames,
 };
 
@@ -84,18 +89,52 @@ impl Pull {
             }
         }
         let wanted = self.wanted.clone();
-        let made = move || archive(&manifest, &wanted, &staging).map(|parts| (parts, staging));
-        let ((name, id, parts), staging) = self.store.blocking(made).await?;
-        let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        tokio::spawn(async move {
-            // Whoever reads may stop; what breaks off is refused by the engine.
-            if let Err(error) = write(far, &parts).await {
-                tracing::debug!(%error, "an image on its way to the engine");
-            }
-            drop(staging);
-        });
-        Ok(ContainerArchive { name, id, size_bytes, archive: Box::pin(near) })
+        let made = move || archive(&manifest, &wanted, staging, size_bytes);
+        Ok(stream(self.store.blocking(made).await?))
     }
+}
+
+/// The same of an image whose content a store has.
+pub(crate) fn of_store(
+    store: &ImageStore,
+    top: &str,
+    wanted: &Reference,
+) -> Result<Archive, ImageError> {
+    let (mut digest, mut depth) = (top.to_owned(), 0);
+    let manifest = loop {
+        match Document::read(&staging::document(&store.blob(&digest), &digest)?)? {
+            Document::Manifest(manifest) => break manifest,
+            Document::Index(index) if depth < DEPTH => digest = native(&index.manifests)?,
+            Document::Index(_) => {
+                return Err(ImageError::Archive("has an index that leads to an index".into()));
+            }
+        }
+        depth += 1;
+    };
+    let size_bytes = size(&manifest, CONTAINER_LIMIT_BYTES)?;
+    let staging = store.staging()?;
+    for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
+        let (from, to) = (store.blob(&part.digest), staging.path(&part.digest));
+        // So that it stays while an engine reads it, whatever is dropped meanwhile.
+        if !to.is_file() {
+            fs::hard_link(&from, &to).map_err(|error| ImageError::io(&from, error))?;
+        }
+    }
+    archive(&manifest, wanted, staging, size_bytes)
+}
+
+/// Begins to write the archive to whoever reads it.
+pub(crate) fn stream(of: Archive) -> ContainerArchive {
+    let Archive { name, id, size_bytes, parts, staging } = of;
+    let (near, far) = tokio::io::duplex(PIPE_BYTES);
+    tokio::spawn(async move {
+        // Whoever reads may stop; what breaks off is refused by the engine.
+        if let Err(error) = write(far, &parts).await {
+            tracing::debug!(%error, "an image on its way to the engine");
+        }
+        drop(staging);
+    });
+    ContainerArchive { name, id, size_bytes, archive: Box::pin(near) }
 }
 
 /// The entry of an index for this machine.
@@ -126,12 +165,21 @@ enum Part {
     File(String, std::path::PathBuf),
 }
 
-/// Name, id and files of the archive.
+/// Name, id and files of an archive, and the folder that they are in.
+pub(crate) struct Archive {
+    name: String,
+    id: String,
+    size_bytes: u64,
+    parts: Vec<Part>,
+    staging: Staging,
+}
+
 fn archive(
     manifest: &Manifest,
     wanted: &Reference,
-    staging: &Staging,
-) -> Result<(String, String, Vec<Part>), ImageError> {
+    staging: Staging,
+    size_bytes: u64,
+) -> Result<Archive, ImageError> {
     let id = manifest.config.digest.clone();
     let config = staging::document(&staging.path(&id), &id)?;
     let read: Config = serde_json::from_slice(&config).map_err(|error| {
@@ -149,11 +197,11 @@ fn archive(
     for layer in &manifest.layers {
         let inside = file(&layer.digest, ".tar");
         layers.push(inside.clone());
-        parts.push(Part::File(inside, unpacked(layer, staging)?));
+        parts.push(Part::File(inside, unpacked(layer, &staging)?));
     }
     let told = json!([{"Config": file(&id, ".json"), "RepoTags": [name], "Layers": layers}]);
     parts.push(Part::Bytes("manifest.json".into(), told.to_string().into_bytes()));
-    Ok((name, id, parts))
+    Ok(Archive { name, id, size_bytes, parts, staging })
 }
 
 /// The layer in a form that every engine reads: what is compressed by Zstandard is unpacked.

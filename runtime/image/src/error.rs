@@ -21,6 +21,9 @@ pub enum ImageError {
     Damaged { path: String, why: String },
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
+    /// It would be back at the next start.
+    #[error("image {name:?} comes with windlass and can't be removed")]
+    Builtin { name: String },
     /// An archive, or an image in it, that can't be taken in.
     #[error("the archive {0}")]
     Archive(String),

@@ -3,12 +3,14 @@
 //! and moved there when it is whole, so a process may die at any moment.
 //!
 //! `archive.rs` takes in what a person has as a file, `pull.rs` what a registry has; both fill a
-//! `staging.rs` folder. `settle.rs` finds the wasm in it, by the rules of `windlass_sdk_package`.
+//! `staging.rs` folder. `distribution.rs` is the store as a registry of the cluster sees it. `settle.rs` finds the wasm in it, by the rules of `windlass_sdk_package`.
 
 mod app;
 mod archive;
+mod collect;
 mod container;
 mod credentials;
+mod distribution;
 mod error;
 mod extract;
 mod pull;
@@ -21,11 +23,13 @@ mod store;
 mod tree;
 mod zstd;
 
+pub use collect::Removed;
 pub use container::{ContainerArchive, loaded_name};
 pub use credentials::{Credential, Credentials};
+pub use distribution::CLUSTER_REGISTRY;
 pub use error::ImageError;
 pub use pull::Pulled;
-pub use push::{Packing, Pushed, push};
+pub use push::{Package, Packing, Pushed, push};
 pub use reference::{Reference, ReferenceError};
 pub use registries::{Registries, RegistriesError};
 pub use settle::Settled;

@@ -31,6 +31,7 @@ use windlass_sdk_package::{
 use crate::{
     container::ContainerArchive,
     credentials::{Credential, Credentials},
+    distribution::is_of_cluster,
     error::ImageError,
     reference::Reference,
     registries::Endpoint,
@@ -101,15 +102,22 @@ impl ImageStore {
         credentials: &Credentials,
         pod_says_wasm: bool,
     ) -> Result<Pulled, ImageError> {
+        let wanted = parse(reference)?;
         let pull = move |pull: Pull| async move { pull.run(pod_says_wasm).await };
-        let pulled = self.ask(reference, credentials, pull).await?;
+        let pulled = match is_of_cluster(&wanted) {
+            true => self.of_cluster(wanted, pod_says_wasm).await?,
+            false => self.ask(reference, credentials, pull).await?,
+        };
         Ok(Pulled { image: Image { reference: reference.to_owned(), ..pulled.image }, ..pulled })
     }
 
-    /// Whether the node's configuration says how the registry of an image is reached.
+    /// Whether the node fetches an image also where an engine could: its configuration says how the
+    /// registry is reached, or the registry is the cluster's own.
     pub fn configures(&self, reference: &str) -> bool {
-        let remote = parse(reference).ok().and_then(|wanted| wanted.to_string().parse().ok());
-        remote.is_some_and(|remote: Remote| self.registries().names(&remote))
+        let Ok(wanted) = parse(reference) else { return false };
+        let remote = wanted.to_string().parse();
+        let named = remote.is_ok_and(|remote: Remote| self.registries().names(&remote));
+        named || is_of_cluster(&wanted)
     }
 
     /// Fetches the image of an ordinary container as an archive for the engine.
@@ -118,7 +126,11 @@ impl ImageStore {
         reference: &str,
         credentials: &Credentials,
     ) -> Result<ContainerArchive, ImageError> {
-        self.ask(reference, credentials, Pull::container).await
+        let wanted = parse(reference)?;
+        match is_of_cluster(&wanted) {
+            true => self.container_of_cluster(wanted).await,
+            false => self.ask(reference, credentials, Pull::container).await,
+        }
     }
 
     /// Asks the places where an image may be, one after the other, until one has it.
@@ -270,11 +282,11 @@ impl Pull {
         let gate = self.store.pulls().gate(&digest);
         let _alone = gate.lock().await;
         let (store, wanted, of) = (self.store.clone(), self.wanted.clone(), digest.clone());
-        let here = move || match store.whole(&of, by_pod) {
-            Some(settled) => store
-                .name(&wanted, &of, &settled, Origin::Pulled)
-                .map(|image| Some((image, settled))),
-            None => Ok(None),
+        let here = move || {
+            let _held = store.hold();
+            let Some(settled) = store.whole(&of, by_pod) else { return Ok(None) };
+            let image = store.name(&wanted, &of, &settled, Origin::Pulled)?;
+            Ok(Some((image, settled)))
         };
         if let Some((image, settled)) = self.store.blocking(here).await? {
             return Ok(Pulled { image, size_bytes: settled.wasm_size });

@@ -1,11 +1,12 @@
-//! Pushing to registries. Wasm goes there as a CNCF artifact or as an ordinary image, content first and its name last, so
-//! that no name ever leads to what isn't all there. What a registry has is not sent again.
+//! Pushing to registries. Wasm goes there as a CNCF artifact or as an ordinary image, content first
+//! and its name last, so that no name ever leads to what isn't all there. What a registry has is not
+//! sent again.
 
 use bytes::Bytes;
 use futures::FutureExt;
 use http::HeaderValue;
 use oci_client::{Client, Reference as Remote, RegistryOperation, secrets::RegistryAuth};
-use windlass_sdk_package::{Artifact, Compat, Inspection, MANIFEST_MEDIA_TYPE, digest, inspect};
+use windlass_sdk_package::{Artifact, Compat, MANIFEST_MEDIA_TYPE, digest, inspect};
 
 use crate::{
     credentials::Credentials,
@@ -35,6 +36,50 @@ pub struct Pushed {
     pub size_bytes: u64,
 }
 
+/// Wasm as a registry takes it, in this order: content by its digest, the document that names it.
+#[derive(Clone, Debug)]
+pub struct Package {
+    pub blobs: [(Bytes, String); 2],
+    pub manifest: Bytes,
+    /// `sha256:...` of the manifest.
+    pub digest: String,
+    /// Of the wasm.
+    pub size_bytes: u64,
+}
+
+impl Package {
+    /// `name` is the image's, without a tag: some forms tell the file's name by it.
+    ///
+    /// # Errors
+    /// Bytes that are no wasm, or too many.
+    pub fn build(packing: Packing, name: &str, wasm: Bytes) -> Result<Self, ImageError> {
+        let size_bytes = wasm.len() as u64;
+        if size_bytes > IMAGE_LIMIT_BYTES {
+            return Err(ImageError::TooLarge { bound_bytes: IMAGE_LIMIT_BYTES });
+        }
+        let inspection = inspect(&mut std::io::Cursor::new(&wasm))?;
+        Ok(match packing {
+            Packing::Artifact => {
+                let wasm_digest = digest(&wasm);
+                let artifact = Artifact::build(&inspection, &wasm_digest, size_bytes);
+                let config = (artifact.config.into(), artifact.config_digest);
+                let (manifest, digest) = (artifact.manifest.into(), artifact.digest);
+                Self { blobs: [(wasm, wasm_digest), config], manifest, digest, size_bytes }
+            }
+            Packing::Compat => {
+                let file = name.rsplit('/').next().unwrap_or(name);
+                let image = Compat::build(inspection.sort, file, &wasm).map_err(|error| {
+                    let why = format!("it can't be packed: {error}");
+                    ImageError::Push { image: name.to_owned(), why }
+                })?;
+                let blobs = image.blobs.map(|(bytes, digest)| (bytes.into(), digest));
+                let (manifest, digest) = (image.manifest.into(), image.digest);
+                Self { blobs, manifest, digest, size_bytes }
+            }
+        })
+    }
+}
+
 /// Pushes wasm under a name and a tag (`latest` where none is said), with each of the credentials
 /// that are for the place, or as nobody where there is none.
 ///
@@ -52,13 +97,7 @@ pub async fn push(
     if wanted.digest.is_some() {
         return Err(failed("what is pushed is named by a tag; its digest follows from it".into()));
     }
-    let size_bytes = wasm.len() as u64;
-    if size_bytes > IMAGE_LIMIT_BYTES {
-        return Err(ImageError::TooLarge { bound_bytes: IMAGE_LIMIT_BYTES });
-    }
-    let inspection = inspect(&mut std::io::Cursor::new(&wasm))?;
-    let packed = Packed::build(packing, &inspection, &wanted.name, wasm)
-        .map_err(|error| failed(format!("it can't be packed: {error}")))?;
+    let package = Package::build(packing, &wanted.name, wasm)?;
     let remote: Remote =
         wanted.to_string().parse().map_err(|error| failed(format!("{wanted}: {error}")))?;
     let own = registries.endpoints(&remote).into_iter().find(|endpoint| !endpoint.is_mirror);
@@ -66,10 +105,11 @@ pub async fn push(
     let mut last = String::new();
     for auth in ways(&endpoint, &remote, credentials) {
         let push = Push { remote: &remote, auth: &auth, endpoint: &endpoint };
-        match push.run(&packed).await {
+        match push.run(&package).await {
             Ok(()) => {
-                let image = format!("{}@{}", wanted.name, packed.digest);
-                return Ok(Pushed { image, digest: packed.digest, size_bytes });
+                let Package { digest, size_bytes, .. } = package;
+                let image = format!("{}@{digest}", wanted.name);
+                return Ok(Pushed { image, digest, size_bytes });
             }
             Err(Refused::Denied(why)) => last = format!("push access denied: {why}"),
             Err(Refused::NotFound) => return Err(failed("the registry has no such place".into())),
@@ -80,44 +120,6 @@ pub async fn push(
     Err(failed(last))
 }
 
-/// What is sent, in this order: the blobs with their digests, the manifest.
-struct Packed {
-    blobs: [(Bytes, String); 2],
-    manifest: Bytes,
-    digest: String,
-}
-
-impl Packed {
-    fn build(
-        packing: Packing,
-        inspection: &Inspection,
-        name: &str,
-        wasm: Bytes,
-    ) -> std::io::Result<Self> {
-        Ok(match packing {
-            Packing::Artifact => {
-                let wasm_digest = digest(&wasm);
-                let artifact = Artifact::build(inspection, &wasm_digest, wasm.len() as u64);
-                let config = (artifact.config.into(), artifact.config_digest);
-                Self {
-                    blobs: [(wasm, wasm_digest), config],
-                    manifest: artifact.manifest.into(),
-                    digest: artifact.digest,
-                }
-            }
-            Packing::Compat => {
-                let file = name.rsplit('/').next().unwrap_or(name);
-                let image = Compat::build(inspection.sort, file, &wasm)?;
-                Self {
-                    blobs: image.blobs.map(|(bytes, digest)| (bytes.into(), digest)),
-                    manifest: image.manifest.into(),
-                    digest: image.digest,
-                }
-            }
-        })
-    }
-}
-
 /// To one place with one credential.
 struct Push<'a> {
     remote: &'a Remote,
@@ -126,15 +128,15 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
-    async fn run(&self, packed: &Packed) -> Result<(), Refused> {
+    async fn run(&self, package: &Package) -> Result<(), Refused> {
         let client = client(self.endpoint)?;
         again(|| client.auth(self.remote, self.auth, RegistryOperation::Push).boxed()).await?;
-        for (bytes, digest) in &packed.blobs {
+        for (bytes, digest) in &package.blobs {
             self.blob(&client, bytes, digest).await?;
         }
         let media = HeaderValue::from_static(MANIFEST_MEDIA_TYPE);
         let name = || {
-            client.push_manifest_raw(self.remote, packed.manifest.clone(), media.clone()).boxed()
+            client.push_manifest_raw(self.remote, package.manifest.clone(), media.clone()).boxed()
         };
         again(name).await.map(drop)
     }

@@ -9,13 +9,16 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 use windlass_runtime_api::Image;
 use windlass_sdk_package::{
-    Artifact, BY_POD, Document, Form, MANIFEST_MEDIA_TYPE, PackageError, digest, inspect,
+    Artifact, BY_POD, Form, MANIFEST_MEDIA_TYPE, PackageError, digest, inspect,
 };
 
 use crate::{
@@ -31,10 +34,11 @@ use crate::{
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const BUILTIN: &str = "windlass.dev/builtin";
 const PULLED: &str = "windlass.dev/pulled";
+const PUSHED: &str = "windlass.dev/pushed";
+/// Nothing of it runs on a node by itself.
+const OTHER: &str = "windlass.dev/other";
 /// Bytes that are read from an import at a time.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Digests that one image can name.
-const CONTENT: usize = 10_000;
 /// The largest image, packed and unpacked.
 pub const IMAGE_LIMIT_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -44,23 +48,31 @@ pub struct ImageStore(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub dir: PathBuf,
-    state: Mutex<State>,
+    pub state: Mutex<State>,
+    /// Held by who brings content until a name leads to it, and alone by who drops content.
+    pub gate: RwLock<()>,
     pulls: Pulls,
     registries: Registries,
+    pub pushed: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    index: BTreeMap<String, Entry>,
+pub(crate) struct State {
+    pub index: Names,
     /// Content that was hashed since the store was opened.
-    verified: BTreeSet<String>,
+    pub verified: BTreeSet<String>,
 }
 
+pub(crate) type Names = BTreeMap<String, Entry>;
+
 #[derive(Clone)]
-struct Entry {
-    digest: String,
-    size: u64,
-    origin: Origin,
+pub(crate) struct Entry {
+    pub digest: String,
+    /// Bytes of the wasm, or of all where there is none.
+    pub size: u64,
+    pub origin: Origin,
+    /// It is kept and served, and is no wasm for this node: a container's image, a signature.
+    pub is_other: bool,
 }
 
 /// Where an image of the node came from.
@@ -72,6 +84,8 @@ pub enum Origin {
     /// A person put it on the node: there may be no registry that has it.
     Imported,
     Pulled,
+    /// A client of the cluster's registry brought it.
+    Pushed,
 }
 
 /// An image that comes with the program. A later program's replaces it, a person's import stays.
@@ -147,14 +161,16 @@ impl ImageStore {
         let store = Self(Arc::new(Inner {
             dir: dir.to_owned(),
             state: Mutex::new(state),
+            gate: RwLock::default(),
             pulls: Pulls::default(),
             registries,
+            pushed: Notify::new(),
         }));
         store.write(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         for image in builtin {
             store.add_builtin(image)?;
         }
-        store.remove_unused();
+        store.remove_unused()?;
         Ok(store)
     }
 
@@ -235,11 +251,11 @@ impl ImageStore {
         Some(entry.origin)
     }
 
-    /// Everything that is here, by digest.
+    /// All wasm that is here, by digest.
     pub fn list(&self) -> Vec<Listed> {
         let state = self.0.state.lock();
         let mut by_digest: BTreeMap<&str, Listed> = BTreeMap::new();
-        for (name, entry) in &state.index {
+        for (name, entry) in state.index.iter().filter(|(_, entry)| !entry.is_other) {
             let listed = by_digest.entry(&entry.digest).or_insert_with(|| Listed {
                 names: Vec::new(),
                 digest: entry.digest.clone(),
@@ -281,7 +297,19 @@ impl ImageStore {
             let places = [staging.path(digest), self.blob(digest)];
             places.into_iter().find(|path| path.is_file())
         };
+        let _held = self.hold();
         let settled = settle(top, pod_says_wasm, &places, &staging, IMAGE_LIMIT_BYTES)?;
+        self.place(&staging, top, &settled)?;
+        self.name(reference, top, &settled, origin)
+    }
+
+    /// Moves what an image needs from a staging folder to its place, and keeps what was decided.
+    pub(crate) fn place(
+        &self,
+        staging: &Staging,
+        top: &str,
+        settled: &Settled,
+    ) -> Result<(), ImageError> {
         for digest in &settled.content {
             let (from, to) = (staging.path(digest), self.blob(digest));
             if from.is_file() {
@@ -290,8 +318,7 @@ impl ImageStore {
                 self.0.state.lock().verified.insert(digest.clone());
             }
         }
-        self.keep_settled(top, &settled)?;
-        self.name(reference, top, &settled, origin)
+        self.keep_settled(top, settled)
     }
 
     /// Gives an image that is here whole a name (more).
@@ -304,11 +331,25 @@ impl ImageStore {
     ) -> Result<Image, ImageError> {
         // First: an image whose files are not all there gets no name.
         let image = self.image(&reference.to_string(), top, settled)?;
-        let mut state = self.0.state.lock();
-        let entry = Entry { digest: top.to_owned(), size: settled.wasm_size, origin };
-        state.index.insert(reference.to_string(), entry);
-        self.write_index(&state.index)?;
+        let (digest, size) = (top.to_owned(), settled.wasm_size);
+        let entry = Entry { digest, size, origin, is_other: false };
+        self.change(|index| set(index, reference, entry))?;
         Ok(image)
+    }
+
+    /// Changes what names lead to; on disk first, so that no failure is half done.
+    pub(crate) fn change<T>(&self, how: impl FnOnce(&mut Names) -> T) -> Result<T, ImageError> {
+        let mut state = self.0.state.lock();
+        let mut index = state.index.clone();
+        let done = how(&mut index);
+        self.write_index(&index)?;
+        state.index = index;
+        Ok(done)
+    }
+
+    /// Keeps content from being dropped until a name leads to it.
+    pub(crate) fn hold(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.gate.read_recursive()
     }
 
     /// What was decided about the image with this digest; decided again where that isn't kept. What
@@ -334,7 +375,7 @@ impl ImageStore {
         if let Some(settled) = kept.filter(whole) {
             return Ok(settled);
         }
-        let staging = self.staging()?;
+        let (staging, _held) = (self.staging()?, self.hold());
         let places = |digest: &str| Some(self.blob(digest)).filter(|path| path.is_file());
         let settled = settle(top, by_pod, &places, &staging, IMAGE_LIMIT_BYTES)?;
         let (from, to) = (staging.path(&settled.wasm_digest), self.blob(&settled.wasm_digest));
@@ -382,7 +423,7 @@ impl ImageStore {
         }
     }
 
-    fn entry(&self, wanted: &Reference) -> Option<(String, Entry)> {
+    pub(crate) fn entry(&self, wanted: &Reference) -> Option<(String, Entry)> {
         let state = self.0.state.lock();
         let is_wanted = |(name, entry): &(&String, &Entry)| match &wanted.digest {
             None => **name == wanted.to_string(),
@@ -417,71 +458,22 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Content of images whose name was given to another is dropped when nothing runs yet.
-    fn remove_unused(&self) {
-        let mut used = BTreeSet::new();
-        for entry in self.0.state.lock().index.values() {
-            used.extend(self.content_of(&entry.digest));
-        }
-        self.remove_unused_trees();
-        let Ok(blobs) = fs::read_dir(self.0.dir.join("blobs/sha256")) else { return };
-        for blob in blobs.flatten() {
-            let digest = format!("sha256:{}", blob.file_name().to_string_lossy());
-            if !used.contains(&digest)
-                && let Err(error) = fs::remove_file(blob.path())
-            {
-                tracing::warn!(path = %blob.path().display(), %error, "unused content stays");
-            }
-        }
-    }
-
     /// The digests that names lead to.
     pub(crate) fn tops(&self) -> Vec<String> {
         self.0.state.lock().index.values().map(|entry| entry.digest.clone()).collect()
     }
 
-    /// Every digest that the image with this one needs.
-    fn content_of(&self, top: &str) -> Vec<String> {
-        let mut content = vec![top.to_owned()];
-        let kept = [false, true].map(|by_pod| fs::read(self.settled_path(top, by_pod)).ok());
-        let kept = kept.into_iter().flatten();
-        let settled = kept.filter_map(|bytes| serde_json::from_slice::<Settled>(&bytes).ok());
-        content.extend(settled.flat_map(|settled| settled.content));
-        if content.len() > 1 {
-            return content;
-        }
-        // Where the decision isn't kept: all that the documents name, as deep as is followed.
-        let mut at = 0;
-        while let Some(digest) = content.get(at).cloned() {
-            at += 1;
-            let document = crate::staging::document(&self.blob(&digest), &digest);
-            match document.ok().and_then(|bytes| Document::read(&bytes).ok()) {
-                Some(Document::Index(index)) => {
-                    let entries = index.manifests.into_iter().map(|entry| entry.digest);
-                    content.extend(entries.filter(|entry| self.blob(entry).is_file()));
-                }
-                Some(Document::Manifest(manifest)) => {
-                    content.push(manifest.config.digest);
-                    content.extend(manifest.layers.into_iter().map(|layer| layer.digest));
-                }
-                None => {}
-            }
-            if content.len() > CONTENT {
-                break;
-            }
-        }
-        content
-    }
-
-    fn write_index(&self, index: &BTreeMap<String, Entry>) -> Result<(), ImageError> {
+    fn write_index(&self, index: &Names) -> Result<(), ImageError> {
         let manifests = index.iter().map(|(name, entry)| {
             let mut annotations = BTreeMap::from([(REF_NAME.to_owned(), name.clone())]);
             let origin = match entry.origin {
                 Origin::Builtin => Some(BUILTIN),
                 Origin::Pulled => Some(PULLED),
+                Origin::Pushed => Some(PUSHED),
                 Origin::Imported => None,
             };
-            annotations.extend(origin.map(|key| (key.to_owned(), "true".to_owned())));
+            let marks = origin.into_iter().chain(entry.is_other.then_some(OTHER));
+            annotations.extend(marks.map(|key| (key.to_owned(), "true".to_owned())));
             IndexEntry {
                 media_type: MANIFEST_MEDIA_TYPE.to_owned(),
                 digest: entry.digest.clone(),
@@ -497,7 +489,7 @@ impl ImageStore {
     }
 
     /// Writes a small file whole or not at all.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
         let part = self.part()?;
         fs::write(part.path(), bytes)
             .and_then(|()| part.as_file().sync_all())
@@ -505,7 +497,7 @@ impl ImageStore {
         part.persist(path).map(drop).map_err(|error| ImageError::io(path, error.error))
     }
 
-    fn part(&self) -> Result<NamedTempFile, ImageError> {
+    pub(crate) fn part(&self) -> Result<NamedTempFile, ImageError> {
         let ingest = self.0.dir.join("ingest");
         NamedTempFile::new_in(&ingest).map_err(|error| ImageError::io(&ingest, error))
     }
@@ -520,11 +512,38 @@ impl ImageStore {
     }
 }
 
-fn read_index(dir: &Path) -> Result<BTreeMap<String, Entry>, ImageError> {
+/// Makes a name lead to an image. What was pushed stays by its digest when its tag is given to another.
+pub(crate) fn set(index: &mut Names, reference: &Reference, entry: Entry) {
+    let (digest, is_pushed) = (entry.digest.clone(), entry.origin == Origin::Pushed);
+    let before = index.insert(reference.to_string(), entry);
+    let moved = before.filter(|before| before.origin == Origin::Pushed && before.digest != digest);
+    if let Some(before) = moved {
+        keep_by_digest(index, reference, before);
+    }
+    if is_pushed && !reference.tag.is_empty() {
+        index.remove(&by_digest(reference, &digest).to_string());
+    }
+}
+
+/// Gives a pushed image that lost a tag its digest as a name, unless it has another tag.
+pub(crate) fn keep_by_digest(index: &mut Names, of: &Reference, entry: Entry) {
+    let same = |(name, known): (&String, &Entry)| {
+        known.digest == entry.digest && name.parse::<Reference>().is_ok_and(|r| r.name == of.name)
+    };
+    if !index.iter().any(same) {
+        index.insert(by_digest(of, &entry.digest).to_string(), entry);
+    }
+}
+
+pub(crate) fn by_digest(of: &Reference, digest: &str) -> Reference {
+    Reference { tag: String::new(), digest: Some(digest.to_owned()), ..of.clone() }
+}
+
+fn read_index(dir: &Path) -> Result<Names, ImageError> {
     let path = dir.join("index.json");
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::new()),
         Err(error) => return Err(ImageError::io(&path, error)),
     };
     let index: Index = serde_json::from_slice(&bytes)
@@ -534,10 +553,12 @@ fn read_index(dir: &Path) -> Result<BTreeMap<String, Entry>, ImageError> {
         let origin = match () {
             () if has(BUILTIN) => Origin::Builtin,
             () if has(PULLED) => Origin::Pulled,
+            () if has(PUSHED) => Origin::Pushed,
             () => Origin::Imported,
         };
         let name = entry.annotations.get(REF_NAME)?.clone();
-        Some((name, Entry { digest: entry.digest, size: entry.size, origin }))
+        let (digest, size, is_other) = (entry.digest, entry.size, has(OTHER));
+        Some((name, Entry { digest, size, origin, is_other }))
     });
     Ok(entries.collect())
 }

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, MemoryBudget,
+    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, Image, MemoryBudget,
     ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started,
     TcpProbe,
 };
@@ -148,6 +148,20 @@ impl WasmRuntime {
         };
         // An error means that the guests' threads are gone already.
         let _ = self.guests.run(stop_all(all, grace)).await;
+    }
+
+    /// Compiles an image, or finds it compiled, before any pod asks for it.
+    ///
+    /// # Errors
+    /// As when a container of it is started.
+    pub async fn prepare(&self, image: &Image) -> Result<(), RuntimeError> {
+        let Some(app) = &image.config.spin else {
+            return self.inner.compiler.artifact(image).await.map(drop);
+        };
+        for component in &app.components {
+            self.inner.compiler.artifact(&spin::image_of(image, component)).await?;
+        }
+        Ok(())
     }
 
     /// Components this process compiled, as opposed to found in its cache.

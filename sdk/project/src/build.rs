@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::Value;
-use windlass_sdk_package::{Inspection, digest, inspect};
+use windlass_sdk_package::{Artifact, Inspection, digest, inspect};
 
 use crate::{
     Allowed, Kind, Language, Manifest, Project, ProjectError, at, component,
@@ -41,8 +41,15 @@ pub struct Built {
 }
 
 impl Built {
-    /// The name of its image in a cluster. It names the bytes, so another build is another image.
+    /// The name of its image in the cluster's registry. It names the bytes, so another build is
+    /// another image.
     pub fn image(&self, namespace: &str, manifest: &Manifest) -> String {
+        let artifact = Artifact::build(&self.inspection, &self.digest, self.size_bytes);
+        format!("windlass.local/{namespace}/{}@{}", manifest.name, artifact.digest)
+    }
+
+    /// The name that it is pushed under.
+    pub fn tagged(&self, namespace: &str, manifest: &Manifest) -> String {
         let hex = self.digest.strip_prefix("sha256:").unwrap_or(&self.digest);
         let tag = hex.get(..TAG_DIGITS).unwrap_or(hex);
         format!("windlass.local/{namespace}/{}:{tag}", manifest.name)
@@ -264,6 +271,8 @@ not json
         assert!(built.file.ends_with("target/windlass/cart.wasm"));
         assert_eq!(fs::read(&built.file).expect("it is there"), MODULE);
         expect!["windlass.local/shop/cart:5647c39a1d25"]
+            .assert_eq(&built.tagged("shop", &project.manifest));
+        expect!["windlass.local/shop/cart@sha256:?"]
             .assert_eq(&built.image("shop", &project.manifest));
     }
 

@@ -51,6 +51,7 @@ impl Ours {
             service_endpoint: None,
             kubelet_client: None,
             descriptions: Arc::new(windlass_apiserver_schema::NoDescriptions),
+            mounts: Vec::new(),
         })
         .await?;
         let user = User { uid: USER_UID.into(), ..User::authenticated(USER, &[USER_GROUP]) };

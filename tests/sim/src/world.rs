@@ -301,6 +301,7 @@ async fn serve(
         service_endpoint: None,
         kubelet_client: None,
         descriptions: Arc::new(NoDescriptions),
+        mounts: Vec::new(),
     };
     ApiServer::start(config).await.map_err(|error| error.to_string())
 }

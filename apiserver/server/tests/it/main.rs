@@ -281,6 +281,7 @@ async fn start_server(
         service_endpoint: "127.96.0.254:6443".parse().ok(),
         kubelet_client,
         descriptions: Arc::new(windlass_apiserver_schema::NoDescriptions),
+        mounts: Vec::new(),
     })
     .await
     .expect("the server starts")

@@ -105,3 +105,34 @@ async fn builtin_images_follow_the_program_but_not_over_a_persons_own() {
     let store = ImageStore::open(dir.path(), &builtin(COMPONENT)).expect("open");
     assert_eq!(digest(&store), first);
 }
+
+#[tokio::test]
+async fn a_removed_image_takes_along_what_nothing_else_needs() {
+    let dir = tempfile::tempdir().expect("dir");
+    let builtin = [Builtin { reference: "windlass.dev/hello:v1", wasm: COMPONENT }];
+    let store = ImageStore::open(dir.path(), &builtin).expect("open");
+    let of_builtin = files(&dir.path().join("blobs/sha256"));
+    for name in ["shop/cart:v1", "shop/cart:v2", "shop/till:v1"] {
+        store.import(name, MODULE, BOUND_BYTES).await.expect("import");
+    }
+    assert_eq!(store.remove_image("shop/none:v1").expect("no error"), None);
+    let error = store.remove_image("windlass.dev/hello:v1").expect_err("builtin").to_string();
+    assert!(error.contains("comes with windlass"), "{error}");
+    let removed = store.remove_image("shop/till:v1").expect("no error").expect("it was there");
+    assert_eq!((removed.name.as_str(), removed.freed_bytes), ("shop/till:v1", 0));
+    assert_eq!(store.find("shop/till:v1").expect("find"), None);
+    // By its digest every name of the repository goes, and with the last one the content.
+    let by_digest = format!("shop/cart@{}", removed.digest);
+    let removed = store.remove_image(&by_digest).expect("no error").expect("it was there");
+    assert!(removed.freed_bytes > MODULE.len() as u64);
+    for name in ["shop/cart:v1", "shop/cart:v2"] {
+        assert_eq!(store.find(name).expect("find"), None);
+    }
+    assert_eq!(files(&dir.path().join("blobs/sha256")), of_builtin);
+    // What was removed comes again.
+    store.import("shop/cart:v1", MODULE, BOUND_BYTES).await.expect("import");
+    assert!(store.find("shop/cart:v1").expect("find").is_some());
+    drop(store);
+    let store = ImageStore::open(dir.path(), &builtin).expect("open again");
+    assert_eq!(store.list().len(), 2);
+}

@@ -121,15 +121,20 @@ fn spec_of(spec: &ContainerSpec, component: &SpinComponent) -> ContainerSpec {
         ..Mount::default()
     });
     ContainerSpec {
-        image: Image {
-            wasm_digest: component.wasm_digest.clone(),
-            wasm_path: component.wasm_path.clone(),
-            config: Default::default(),
-            ..spec.image.clone()
-        },
+        image: image_of(&spec.image, component),
         env: env.into_iter().collect(),
         mounts: spec.mounts.iter().cloned().chain(root).collect(),
         ..spec.clone()
+    }
+}
+
+/// One component of an application, as an image that is nothing else.
+pub fn image_of(app: &Image, component: &SpinComponent) -> Image {
+    Image {
+        wasm_digest: component.wasm_digest.clone(),
+        wasm_path: component.wasm_path.clone(),
+        config: Default::default(),
+        ..app.clone()
     }
 }
 

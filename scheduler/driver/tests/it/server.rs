@@ -35,6 +35,7 @@ async fn cluster() -> Api {
         service_endpoint: None,
         kubelet_client: None,
         descriptions: Arc::new(NoDescriptions),
+        mounts: Vec::new(),
     })
     .await
     .unwrap();

@@ -40,6 +40,7 @@ async fn cluster() -> Cluster {
         service_endpoint: None,
         kubelet_client: None,
         descriptions: Arc::new(NoDescriptions),
+        mounts: Vec::new(),
     })
     .await
     .unwrap();

@@ -7,6 +7,7 @@ mod apply;
 mod attacks;
 mod bad_input;
 mod clients;
+mod cluster_registry;
 mod containers;
 mod customs;
 mod engine;

@@ -141,14 +141,17 @@ fn a_microservice_in_rust_from_no_folder_to_its_url() -> anyhow::Result<()> {
     assert_eq!(of("{.metadata.managedFields[0].manager}")?, "windlass");
     let digest = built["digest"].as_str().context("a digest")?;
     let image = of("{.spec.template.spec.containers[0].image}")?;
-    assert_eq!(image, format!("windlass.local/sdk-rust/cart:{}", &digest[7..19]));
+    assert!(image.starts_with("windlass.local/sdk-rust/cart@sha256:"), "{image}");
+    assert!(manifests.contains(&image), "{image}: {manifests}");
+    let told = desk.works(&["inspect", &image, "--json"])?;
+    assert_eq!(serde_json::from_str::<Value>(&told)?["wasmDigest"], digest);
 
     // Another answer is another image, and told as a change.
     desk.edit("cart/src/lib.rs", "Hello from", "Good day from")?;
     let shown = desk.windlass(&["deploy", "cart", "--namespace", desk.namespace, "--dry-run"])?;
     let shown = String::from_utf8(shown.stderr)?;
     assert!(
-        shown.contains("containers[component].image: \"windlass.local/sdk-rust/cart:"),
+        shown.contains("containers[component].image: \"windlass.local/sdk-rust/cart@"),
         "{shown}"
     );
     assert!(shown.contains("Service sdk-rust/cart: unchanged"), "{shown}");

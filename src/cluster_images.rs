@@ -1,0 +1,244 @@
+//! The cluster's registry as a client of it: what `push`, `pull`, `inspect` and `deploy` say to it, with
+//! the credentials of a kubeconfig. Other registries are asked by `windlass_runtime_image`, which
+//! knows no such credentials.
+
+use std::io::{Seek, Write};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Request, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tower::{BoxError, ServiceExt};
+use windlass_runtime_image::{CLUSTER_REGISTRY, Package, Packing, Pushed, Reference};
+use windlass_sdk_package::{
+    DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, INDEX_MEDIA_TYPE,
+    MANIFEST_MEDIA_TYPE, digest, pick,
+};
+
+use crate::{
+    cli::UsageError,
+    connect::{self, Body, Connection, Refused},
+};
+
+/// Manifests that lead to one another.
+const DEPTH: usize = 3;
+
+/// An image of the cluster's registry.
+pub struct ClusterImage {
+    reference: Reference,
+    repository: String,
+}
+
+impl ClusterImage {
+    /// None: the name is one of another registry's, or of a node's.
+    pub fn of(name: &str) -> anyhow::Result<Option<Self>> {
+        let Some(repository) = name.strip_prefix(&format!("{CLUSTER_REGISTRY}/")) else {
+            return Ok(None);
+        };
+        let reference: Reference =
+            name.parse().map_err(|why| UsageError(format!("image name {name:?}: {why}")))?;
+        let repository = repository.split(['@', ':']).next().unwrap_or(repository).to_owned();
+        if repository.split('/').count() != 2 {
+            let why = format!("image name {name:?} is not {CLUSTER_REGISTRY}/NAMESPACE/NAME:TAG");
+            return Err(UsageError(why).into());
+        }
+        Ok(Some(Self { reference, repository }))
+    }
+
+    /// Pushes wasm: content first and its name last.
+    pub async fn push(
+        &self,
+        cluster: &Connection,
+        wasm: Bytes,
+        packing: Packing,
+    ) -> anyhow::Result<Pushed> {
+        if self.reference.digest.is_some() {
+            let why = "what is pushed is named by a tag; its digest follows from it";
+            return Err(UsageError(why.into()).into());
+        }
+        let package = Package::build(packing, &self.reference.name, wasm)?;
+        let failed = || format!("{} can't be pushed", self.reference);
+        for (bytes, digest) in &package.blobs {
+            self.push_blob(cluster, bytes, digest).await.with_context(failed)?;
+        }
+        let request = Request::put(self.path(&format!("manifests/{}", self.reference.tag)))
+            .header(CONTENT_TYPE, MANIFEST_MEDIA_TYPE)
+            .body(whole(package.manifest))?;
+        ask(cluster, request).await.with_context(failed)?;
+        let Package { digest, size_bytes, .. } = package;
+        Ok(Pushed { image: format!("{}@{digest}", self.reference.name), digest, size_bytes })
+    }
+
+    async fn push_blob(
+        &self,
+        cluster: &Connection,
+        bytes: &Bytes,
+        digest: &str,
+    ) -> Result<(), Refused> {
+        let path = self.path(&format!("blobs/{digest}"));
+        let is_there = Request::head(path).body(connect::nothing()).map_err(anyhow::Error::from)?;
+        match ask(cluster, is_there).await {
+            Err(refused) if refused.is_not_found() => {}
+            known => return known.map(drop),
+        }
+        let path = self.path(&format!("blobs/uploads/?digest={digest}"));
+        let request = Request::post(path)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(whole(bytes.clone()))
+            .map_err(anyhow::Error::from)?;
+        ask(cluster, request).await.map(drop)
+    }
+
+    /// Gets the image as an archive of an OCI layout, of which nothing was checked yet.
+    pub async fn fetch(&self, cluster: &Connection) -> anyhow::Result<NamedTempFile> {
+        let file = NamedTempFile::new()?;
+        let mut archive = tar::Builder::new(file.reopen()?);
+        let mut wanted =
+            self.reference.digest.clone().unwrap_or_else(|| self.reference.tag.clone());
+        let mut top = None;
+        for _ in 0..DEPTH {
+            let manifest = self.document(cluster, &wanted).await?;
+            let of = Descriptor {
+                media_type: MANIFEST_MEDIA_TYPE.to_owned(),
+                digest: digest(&manifest),
+                size: manifest.len() as u64,
+                ..Descriptor::default()
+            };
+            append(&mut archive, &blob_path(&of.digest), &manifest)?;
+            top.get_or_insert(of);
+            match Document::read(&manifest)? {
+                Document::Index(index) => wanted = pick(&index)?.0.digest.clone(),
+                Document::Manifest(manifest) => {
+                    for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                        self.blob(cluster, part, &mut archive).await?;
+                    }
+                    let index = json!({"schemaVersion": 2, "manifests": [top]});
+                    append(&mut archive, "index.json", index.to_string().as_bytes())?;
+                    archive.finish()?;
+                    return Ok(file);
+                }
+            }
+        }
+        bail!("the index of {} leads to an index and so on", self.reference)
+    }
+
+    async fn document(&self, cluster: &Connection, wanted: &str) -> anyhow::Result<Bytes> {
+        let accepted = [
+            MANIFEST_MEDIA_TYPE,
+            INDEX_MEDIA_TYPE,
+            DOCKER_MANIFEST_MEDIA_TYPE,
+            DOCKER_INDEX_MEDIA_TYPE,
+        ];
+        let request = Request::get(self.path(&format!("manifests/{wanted}")))
+            .header(http::header::ACCEPT, accepted.join(", "))
+            .body(connect::nothing())?;
+        let asked = ask(cluster, request).await;
+        let bytes = asked.map_err(|refused| match refused.is_not_found() {
+            true => anyhow::anyhow!("{}: not found in the cluster's registry", self.reference),
+            false => {
+                let what = format!("{} can't be pulled", self.reference);
+                anyhow::Error::from(refused).context(what)
+            }
+        })?;
+        match wanted.contains(':') && digest(&bytes) != wanted {
+            true => bail!("{wanted} came damaged: it has the digest {}", digest(&bytes)),
+            false => Ok(bytes),
+        }
+    }
+
+    /// One blob into the archive; it comes through a file, for it may be large.
+    async fn blob(
+        &self,
+        cluster: &Connection,
+        part: &Descriptor,
+        archive: &mut tar::Builder<std::fs::File>,
+    ) -> anyhow::Result<()> {
+        let path = self.path(&format!("blobs/{}", part.digest));
+        let request = Request::get(path).body(connect::nothing())?;
+        let response = cluster.clone().oneshot(request).await.map_err(anyhow::Error::from_boxed)?;
+        if !response.status().is_success() {
+            bail!("{} lacks {}: {}", self.reference, part.digest, response.status());
+        }
+        let (mut file, mut body) = (tempfile::tempfile()?, response.into_body());
+        let mut size_bytes = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame?.into_data() else { continue };
+            size_bytes += piece.len() as u64;
+            if size_bytes > part.size {
+                break;
+            }
+            file.write_all(&piece)?;
+        }
+        if size_bytes != part.size {
+            bail!("{} is not the {} bytes that {} says", part.digest, part.size, self.reference);
+        }
+        file.rewind()?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size_bytes);
+        header.set_mode(0o644);
+        Ok(archive.append_data(&mut header, blob_path(&part.digest), file)?)
+    }
+
+    fn path(&self, below: &str) -> String {
+        format!("/v2/{}/{below}", self.repository)
+    }
+}
+
+fn blob_path(digest: &str) -> String {
+    format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
+fn append(
+    archive: &mut tar::Builder<std::fs::File>,
+    path: &str,
+    bytes: &[u8],
+) -> anyhow::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    Ok(archive.append_data(&mut header, path, bytes)?)
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(BoxError::from).boxed_unsync()
+}
+
+/// The body of an answer; a refusal in the registry's words.
+async fn ask(cluster: &Connection, request: Request<Body>) -> Result<Bytes, Refused> {
+    let (status, body) = connect::ask_raw(cluster, request).await?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let tree = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let said = tree["errors"][0]["message"].as_str().or(tree["message"].as_str());
+    let message = match (said, status) {
+        (Some(said), _) => said.to_owned(),
+        (None, StatusCode::NOT_FOUND) => "the cluster has no such image, or no registry".to_owned(),
+        (None, status) => format!("the cluster's registry answers {status}"),
+    };
+    Err(Refused::Status { status, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_names_are_the_cluster_s() {
+        let check = |name: &str| match ClusterImage::of(name) {
+            Ok(Some(image)) => image.repository,
+            Ok(None) => "another's".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(check("windlass.local/shop/cart:v1"), "shop/cart");
+        let hex = "0".repeat(64);
+        assert_eq!(check(&format!("windlass.local/shop/cart@sha256:{hex}")), "shop/cart");
+        assert_eq!(check("windlass.local.example/shop/cart"), "another's");
+        assert_eq!(check("shop/cart"), "another's");
+        let wrong = "image name \"windlass.local/cart\" is not windlass.local/NAMESPACE/NAME:TAG";
+        assert_eq!(check("windlass.local/cart"), wrong);
+        assert!(check("windlass.local/shop/Cart").contains("must be lowercase"));
+    }
+}
