@@ -219,6 +219,7 @@ fn counts_outlive_what_counts() -> anyhow::Result<()> {
     let desk = Desk::new("sdk-counts")?;
     desk.works(&["new", "visits", "--template", "keyvalue-rust"])?;
     own_tests(&desk.path("visits"), "cargo", &["test", "--quiet"])?;
+    desk.build("visits")?;
     let count = |url: &str, expected: &str| -> anyhow::Result<()> {
         let (status, body) = windlass_tests_e2e::http_post(&format!("{url}home"), b"")?;
         ensure!((status, body.as_str()) == (200, expected), "{url}: {status} {body}");

@@ -35,10 +35,11 @@ impl Local {
             command(tool("WINDLASS_BIN")?.as_path(), &all, desk.folder.path(), shared());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (stdout, stderr) = (read(child.stdout.take())?, read(child.stderr.take())?);
-        let url = wait_for("it prints a URL", BUILT_WITHIN, || {
-            let text = text(&stdout);
-            text.contains('\n').then(|| text.lines().next().unwrap_or_default().to_owned())
+        let url = wait_for("it prints a URL, or ends", BUILT_WITHIN, || {
+            let first = text(&stdout).lines().next().map(str::to_owned);
+            first.or_else(|| child.try_wait().ok().flatten().map(|_| text(&stderr)))
         });
+        ensure!(url.starts_with("http://"), "{url}");
         Ok(Self { child, url, stdout, stderr })
     }
 
