@@ -272,7 +272,7 @@ not json
         assert_eq!(fs::read(&built.file).expect("it is there"), MODULE);
         expect!["windlass.local/shop/cart:5647c39a1d25"]
             .assert_eq(&built.tagged("shop", &project.manifest));
-        expect!["windlass.local/shop/cart@sha256:?"]
+        expect!["windlass.local/shop/cart@sha256:41e6146a9c4b6f1f1c0c0d7744752b75b231d862b66c8384d9f048f71ff0ffa7"]
             .assert_eq(&built.image("shop", &project.manifest));
     }
 
