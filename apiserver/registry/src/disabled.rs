@@ -7,7 +7,7 @@ use windlass_apiserver_schema::{Shape, Type};
 use crate::kind::Kind;
 
 /// A type by Go's name without its package, the field, and the feature that it belongs to.
-const FIELDS: [(&str, &str, &str); 20] = [
+const FIELDS: [(&str, &str, &str); 23] = [
     ("ClusterTrustBundleProjection", "user", "AtomicWriteVolumeUserFields"),
     ("ConfigMapVolumeSource", "defaultUser", "AtomicWriteVolumeUserFields"),
     ("DownwardAPIVolumeFile", "user", "AtomicWriteVolumeUserFields"),
@@ -17,6 +17,9 @@ const FIELDS: [(&str, &str, &str); 20] = [
     ("HTTPGetAction", "protocol", "H2CContainerProbe"),
     ("KeyToPath", "user", "AtomicWriteVolumeUserFields"),
     ("Lifecycle", "stopSignal", "ContainerStopSignals"),
+    ("NodeSpec", "configSource", "DynamicKubeletConfig"),
+    ("NodeSpec", "podPreemptionPolicy", "InPlacePodVerticalScalingSchedulerPreemption"),
+    ("NodeStatus", "config", "DynamicKubeletConfig"),
     ("PodCertificateProjection", "user", "AtomicWriteVolumeUserFields"),
     ("PodSpec", "evictionResponders", "EvictionRequestAPI"),
     ("PodSpec", "schedulingGroup", "GenericWorkload"),

@@ -21,6 +21,7 @@ mod patch;
 mod registry;
 mod rows;
 mod scale;
+mod semantic;
 mod shown;
 mod stages;
 mod strategies;
@@ -44,7 +45,7 @@ pub use registry::{Registry, Rows};
 pub use scale::{read as read_scale, table as scale_table, write as write_scale};
 pub use stages::generated_name_taken;
 pub use strategies::{
-    apiregistration::{custom_service, is_kept_service, local_services, service_name},
+    apiregistration::{custom_service, group_order, is_kept_service, local_services, service_name},
     flowcontrol::flow_control_objects,
     scheduling::system_classes,
 };

@@ -53,6 +53,9 @@ pub fn record(
         return;
     }
     let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
+    if delta.untyped {
+        return keep_entries(object, old);
+    }
     if !delta.is_empty() {
         let api_version = api_version_of(kind);
         let any_version = kind.is_custom();
@@ -65,6 +68,15 @@ pub fn record(
         tree::remove(metadata, "managedFields");
     } else {
         tree::set(metadata, "managedFields", entries);
+    }
+}
+
+/// Whose fields are whose can't be told of an object whose lists leave out keys: it stays as it was.
+fn keep_entries(object: &mut Value, old: Option<&Value>) {
+    let metadata = tree::child(object, "metadata");
+    match old {
+        Some(old) => tree::keep(metadata, &old["metadata"], "managedFields"),
+        None => drop(tree::remove(metadata, "managedFields")),
     }
 }
 

@@ -70,8 +70,9 @@ async fn filters(
     authorize(server, &user, info)?;
     let class = Class::of(info);
     let permit = server.limits().admit(class).await?;
-    let verb =
-        dispatch(server, Call { server: server.clone(), user, parts, info: info.clone() }, body);
+    let (server_, info_) = (server.clone(), info.clone());
+    let call = Call { server: server_, user, parts, info: info_, warnings: Arc::default() };
+    let verb = dispatch(server, call, body);
     if class == Class::LongRunning {
         return Ok(holding(permit, verb.await?));
     }

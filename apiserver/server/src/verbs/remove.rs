@@ -122,7 +122,8 @@ async fn read_options(call: &Call, body: Body) -> Result<DeleteOptions, Status> 
     let body_type = content::body_type(&call.parts.headers)?;
     // They come in any group-version: in the objects' own, in v1, in this one.
     let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
-    let (tree, _) = body::read(&bytes, body_type, &kind.into(), FieldValidation::Ignore)?;
+    let read = body::read(&bytes, body_type, &kind.into(), FieldValidation::Ignore);
+    let (tree, _) = read.map_err(of_another_kind)?;
     let mut options: DeleteOptions = serde_json::from_value(tree)
         .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?;
     // kubectl names a dry run in both places, other clients in one.
@@ -130,6 +131,17 @@ async fn read_options(call: &Call, body: Body) -> Result<DeleteOptions, Status> 
         options.dry_run = from_query(&call.info.query).dry_run;
     }
     Ok(options)
+}
+
+/// Of options upstream says only that there is no such kind.
+fn of_another_kind(mut status: Status) -> Status {
+    let prefix = " cannot be handled as a DeleteOptions: ";
+    if let Some((_, why)) = status.message.split_once(prefix)
+        && why.starts_with("no kind")
+    {
+        status.message = why.to_owned();
+    }
+    status
 }
 
 fn from_query(query: &Query) -> DeleteOptions {

@@ -23,6 +23,7 @@ pub struct Node;
 
 impl Strategy for Node {
     fn default(&self, object: &mut Value) {
+        one_range(tree::child(object, "spec"));
         let status = tree::child(object, "status");
         if tree::has(status, "capacity") && !tree::has(status, "allocatable") {
             let capacity = status["capacity"].clone();
@@ -98,9 +99,6 @@ impl Strategy for Node {
         if !sub.is_empty() {
             return all;
         }
-        if tree::has(&new["spec"], "configSource") {
-            all.push("spec.configSource: the feature is removed".into());
-        }
         if !tree::text(&new["spec"], "externalID").is_empty() {
             all.push(
                 "spec.externalID: this field is deprecated, and is unused by Kubernetes".into(),
@@ -137,6 +135,17 @@ impl Strategy for Node {
             Value::from(kernel),
             Value::from(or_unknown("containerRuntimeVersion")),
         ]
+    }
+}
+
+/// The older field has the first range of the newer one, and the last word.
+fn one_range(spec: &mut Value) {
+    let (one, all) = (tree::text(spec, "podCIDR").to_owned(), tree::list(spec, "podCIDRs"));
+    let first = all.first().and_then(Value::as_str).unwrap_or_default().to_owned();
+    if one.is_empty() && !first.is_empty() {
+        tree::set(spec, "podCIDR", first);
+    } else if !one.is_empty() && one != first {
+        tree::set(spec, "podCIDRs", json!([one]));
     }
 }
 
