@@ -7,7 +7,7 @@ use windlass_apiserver_schema::{Shape, Type};
 use crate::kind::Kind;
 
 /// A type by Go's name without its package, the field, and the feature that it belongs to.
-const FIELDS: [(&str, &str, &str); 23] = [
+const FIELDS: [(&str, &str, &str); 25] = [
     ("ClusterTrustBundleProjection", "user", "AtomicWriteVolumeUserFields"),
     ("ConfigMapVolumeSource", "defaultUser", "AtomicWriteVolumeUserFields"),
     ("DownwardAPIVolumeFile", "user", "AtomicWriteVolumeUserFields"),
@@ -16,6 +16,8 @@ const FIELDS: [(&str, &str, &str); 23] = [
     ("GRPCAction", "mode", "GRPCContainerProbeTLS"),
     ("HTTPGetAction", "protocol", "H2CContainerProbe"),
     ("KeyToPath", "user", "AtomicWriteVolumeUserFields"),
+    ("LeaseSpec", "preferredHolder", "CoordinatedLeaderElection"),
+    ("LeaseSpec", "strategy", "CoordinatedLeaderElection"),
     ("Lifecycle", "stopSignal", "ContainerStopSignals"),
     ("NodeSpec", "configSource", "DynamicKubeletConfig"),
     ("NodeSpec", "podPreemptionPolicy", "InPlacePodVerticalScalingSchedulerPreemption"),

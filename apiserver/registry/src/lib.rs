@@ -36,7 +36,9 @@ pub use cause::{Causes, Path};
 pub use computed::{Computed, Summary};
 pub use delete::{DeleteOptions, Deletion, Preconditions};
 pub use kind::{Column, GroupVersion, Kind, Selectable, Subresource};
-pub use managed::{Manager, manager_name, record as record_manager};
+pub use managed::{
+    Manager, manager_name, record as record_manager, record_at as record_manager_at,
+};
 pub use metadata::validate_part as validate_metadata;
 pub use names::NameRule;
 pub use ownership::{Owned, OwnedItems};

@@ -10,7 +10,7 @@ use windlass_sdk_meta::{Timestamp, format_time};
 
 use crate::{
     fieldset::{Delta, FieldSet, touches},
-    kind::Kind,
+    kind::{GroupVersion, Kind},
     tree,
 };
 
@@ -69,6 +69,27 @@ pub fn record(
     } else {
         tree::set(metadata, "managedFields", entries);
     }
+}
+
+/// As `record`, in the terms of another version than the stored one.
+pub fn record_at(
+    kind: &Kind,
+    at: &GroupVersion,
+    object: &mut Value,
+    old: Option<&Value>,
+    by: Manager<'_>,
+    now: Timestamp,
+) {
+    let mut shown = kind.clone();
+    shown.served.sort_by_key(|served| served != at);
+    let converted = |tree: &Value| {
+        let mut tree = tree.clone();
+        kind.convert(&mut tree, at);
+        tree
+    };
+    let mut new = converted(object);
+    record(&shown, &mut new, old.map(converted).as_ref(), by, now);
+    tree::keep(tree::child(object, "metadata"), &new["metadata"], "managedFields");
 }
 
 /// Whose fields are whose can't be told of an object whose lists leave out keys: it stays as it was.

@@ -151,6 +151,7 @@ impl<'a> Ownership<'a> {
             Self::Custom(Owned::Map(inner)) => (inner.ownership(), None),
             Self::Struct(of) => of.field(key).map_or((Self::Open, None), |field| {
                 let absent = match &field.shape {
+                    _ if field.pointer && !field.omitempty && !field.omitzero => Some(&NULL),
                     Shape::Struct(_) if !field.pointer && !field.omitzero => Some(&*EMPTY),
                     // A struct in Go, but written as null where it is zero.
                     Shape::Time | Shape::MicroTime if !field.pointer && !field.omitzero => {

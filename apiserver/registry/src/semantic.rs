@@ -16,6 +16,15 @@ pub fn same_named(a: &Value, b: &Value, name: &str) -> bool {
     }
 }
 
+/// Equal in one field of such structs.
+pub fn same_in(a: &Value, b: &Value, name: &str, key: &str) -> bool {
+    let of = Schema::builtin().type_named(&format!("io.k8s.api.{name}"));
+    match of.and_then(|of| of.field(key)) {
+        Some(field) => same_field(a, b, field),
+        None => tree::same(&a[key], &b[key]),
+    }
+}
+
 /// Equal as structs of the type.
 pub fn same(a: &Value, b: &Value, of: &'static Type) -> bool {
     of.properties().all(|field| same_field(a, b, field))
@@ -24,8 +33,11 @@ pub fn same(a: &Value, b: &Value, of: &'static Type) -> bool {
 /// Equal in one field of two structs.
 pub fn same_field(a: &Value, b: &Value, field: &'static Field) -> bool {
     let (a, b) = (&a[field.json], &b[field.json]);
-    if field.pointer && a.is_null() != b.is_null() {
-        return false;
+    match (a.is_null(), b.is_null()) {
+        // A type may hold itself.
+        (true, true) => return true,
+        (true, false) | (false, true) if field.pointer => return false,
+        _ => {}
     }
     same_shape(a, b, &field.shape)
 }

@@ -4,7 +4,7 @@
 //! read again and run all of them anew.
 
 use serde_json::{Value, json};
-use windlass_apiserver_schema::apply_defaults;
+use windlass_apiserver_schema::{apply_defaults, drop_empty_lists};
 use windlass_sdk_meta::{Reason, Status, format_time};
 
 use crate::{
@@ -73,6 +73,13 @@ impl Kind {
             apply_defaults(object, of);
         }
         self.strategy.default(object);
+    }
+
+    /// The form in which an object comes back from the store.
+    pub fn settle(&self, object: &mut Value) {
+        if let Some(of) = self.schema() {
+            drop_empty_lists(object, of);
+        }
     }
 
     /// Takes what only the server sets out of the body of a create. A generation stays where the

@@ -101,6 +101,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         false
     }
 
+    /// What a deletion warns of that doesn't say what becomes of dependents.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Paths of the replica count and the pod selector where the kind has `/scale`.
     fn scale(&self) -> Option<ScalePaths<'_>> {
         None

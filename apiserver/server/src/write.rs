@@ -8,7 +8,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::Value;
 use windlass_apiserver_access::{AdmissionRequest, Charge, Operation, User, charge};
 use windlass_apiserver_registry::{
-    Context, DeleteOptions, Deletion, Kind, Manager, generated_name_taken, record_manager,
+    Context, DeleteOptions, Deletion, GroupVersion, Kind, Manager, generated_name_taken,
+    record_manager, record_manager_at,
 };
 use windlass_apiserver_store::{Compare, Op, Txn, TxnOutcome};
 use windlass_sdk_meta::{
@@ -67,6 +68,8 @@ pub(crate) struct Write<'a> {
     pub manager: &'a str,
     /// By server-side apply.
     pub applies: bool,
+    /// The version that the writer speaks; None: the stored one.
+    pub at: Option<&'a GroupVersion>,
 }
 
 /// What a write wants, given what is stored.
@@ -243,6 +246,7 @@ impl Run<'_> {
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
         self.charge(Some(&mut object), None)?;
         self.record_late(&mut object, None);
+        kind.settle(&mut object);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if let Some(existing) = self.write.resource()?.get(self.write.namespace, &name) {
             if generated {
@@ -321,6 +325,7 @@ impl Run<'_> {
             return self.remove(object, stored).await;
         }
         self.record_late(&mut object, Some(old));
+        kind.settle(&mut object);
         if object == *old {
             return Ok(self.unchanged(object, stored));
         }
@@ -483,7 +488,10 @@ impl Run<'_> {
     fn record(&mut self, object: &mut Value, old: Option<&Value>) {
         let write = self.write;
         let by = write.by();
-        record_manager(write.kind, object, old, by, self.now);
+        match write.at.filter(|at| *at != write.kind.storage()) {
+            None => record_manager(write.kind, object, old, by, self.now),
+            Some(at) => record_manager_at(write.kind, at, object, old, by, self.now),
+        }
         self.ran(Stage::ManagedFields);
     }
 

@@ -208,7 +208,9 @@ pub(super) async fn update(
                 call.may_create()?;
                 create_proposal(call, target, &mut source, Some(name))
             }
-            None => Err(Status::not_found(&target.kind.group_resource(), name)),
+            // What the body says comes first.
+            None => identified(call, target, &mut source, Some(name))
+                .and_then(|_| Err(Status::not_found(&target.kind.group_resource(), name))),
             Some(_) => identified(call, target, &mut source, Some(name)).map(Proposal::Update),
         })
         .await?;

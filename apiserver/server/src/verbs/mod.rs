@@ -195,6 +195,7 @@ impl Call {
             dry_run,
             manager,
             applies: false,
+            at: Some(&target.at),
         }
     }
 }

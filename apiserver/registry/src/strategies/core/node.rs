@@ -41,6 +41,12 @@ impl Strategy for Node {
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
         self.rules(object, causes);
+        let swap = &object["status"]["nodeInfo"]["swap"]["capacity"];
+        if swap.as_i64().is_some_and(|capacity| capacity <= 0) {
+            let metadata = Path::Root.child("metadata");
+            let here = metadata.child("nodeSwapStatus");
+            causes.invalid(here.child("capacity"), swap, "must be greater than zero");
+        }
         let spec = Path::Root.child("spec");
         let path = spec.child("podCIDRs");
         let ranges = tree::list(&object["spec"], "podCIDRs");
@@ -60,7 +66,10 @@ impl Strategy for Node {
     }
 
     fn validate_update(&self, sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
-        self.rules(new, causes);
+        match sub {
+            "" => self.validate(new, causes),
+            _ => self.rules(new, causes),
+        }
         let spec = Path::Root.child("spec");
         if new["spec"]["externalID"] != old["spec"]["externalID"] {
             causes.forbidden(spec.child("externalID"), "may not be updated");
@@ -160,11 +169,6 @@ impl Node {
             for (resource, amount) in tree::entries(&object["status"], key) {
                 resource_names::amount(resource, amount, path.child(resource), causes);
             }
-        }
-        let swap = &object["status"]["nodeInfo"]["swap"]["capacity"];
-        if swap.as_i64().is_some_and(|capacity| capacity <= 0) {
-            let here = metadata.child("nodeSwapStatus");
-            causes.invalid(here.child("capacity"), swap, "must be greater than zero");
         }
         features(tree::list(&object["status"], "declaredFeatures"), status, causes);
     }

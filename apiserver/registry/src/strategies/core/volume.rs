@@ -108,6 +108,16 @@ impl Strategy for Volume {
         }
     }
 
+    fn warnings(&self, _sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        match tree::text(&new["spec"], "persistentVolumeReclaimPolicy") {
+            "Recycle" => vec![
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
+                    .into(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let (spec, status, metadata) = (&object["spec"], &object["status"], &object["metadata"]);
         let phase = match tree::has(metadata, "deletionTimestamp") {

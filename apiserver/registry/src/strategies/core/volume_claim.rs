@@ -213,9 +213,8 @@ fn sources_agree(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         return;
     }
     if ["apiGroup", "kind", "name"].iter().any(|key| old[*key] != new[*key]) {
-        // The value is the field's path, as upstream has it.
-        let field = path.child("dataSource").to_string();
-        causes.invalid_text(path, &field, "must match dataSourceRef");
+        // The value is a path of upstream's own, which it prints as an empty object.
+        causes.invalid(path, &json!({}), "must match dataSourceRef");
     }
 }
 

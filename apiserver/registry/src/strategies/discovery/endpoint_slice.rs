@@ -26,6 +26,13 @@ const SHOWN: usize = 3;
 pub struct EndpointSlice;
 
 impl Strategy for EndpointSlice {
+    /// A field of the version before this one, which no version writes any more.
+    fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
+        for endpoint in tree::list_mut(object, "endpoints") {
+            tree::remove(endpoint, "deprecatedTopology");
+        }
+    }
+
     fn prepare_for_update(&self, _sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
         if !tree::same(&new["metadata"]["labels"], &old["metadata"]["labels"]) {
             let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
@@ -52,7 +59,7 @@ impl Strategy for EndpointSlice {
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
         if !tree::same(&new["addressType"], &old["addressType"]) {
-            causes.immutable(Path::Root.child("addressType"), &new["addressType"]);
+            causes.invalid_null(Path::Root.child("addressType"), "field is immutable");
         }
     }
 

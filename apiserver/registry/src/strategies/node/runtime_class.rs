@@ -46,7 +46,7 @@ impl Strategy for RuntimeClass {
     fn validate_update(&self, _: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
         if new["handler"] != old["handler"] {
-            causes.immutable(Path::Root.child("handler"), &new["handler"]);
+            causes.invalid_null(Path::Root.child("handler"), "field is immutable");
         }
     }
 
