@@ -30,6 +30,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Finalizers need not be known or of a domain: newer kinds of upstream's ask only for their form.
+    fn takes_any_finalizer(&self) -> bool {
+        false
+    }
+
     /// What `metadata.name` must look like.
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain

@@ -476,7 +476,7 @@ impl Run<'_> {
     /// before they come. An apply brings its ownership along, and what a subresource writes is
     /// known only when its strategy has put the rest back.
     fn records_early(&self) -> bool {
-        !self.write.applies && ["", "status"].contains(&self.write.subresource)
+        !self.write.applies && self.write.subresource.is_empty()
     }
 
     fn record_late(&mut self, object: &mut Value, old: Option<&Value>) {

@@ -10,6 +10,9 @@ use serde_json::Value;
 /// A time this near to now was set by a server; others came with the request.
 const NOW: SignedDuration = SignedDuration::from_hours(3);
 
+/// Who writes to objects beside their clients: upstream's server itself, whenever it gets to it.
+const OF_THE_SERVER: [&str; 2] = ["api-priority-and-fairness-config-consumer-v1", "kube-apiserver"];
+
 // The patterns are constants that the test below compiles.
 static UID: LazyLock<Regex> =
     LazyLock::new(|| regex(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"));
@@ -20,6 +23,7 @@ static NODE_PORT: LazyLock<Regex> = LazyLock::new(|| regex(r"\b3[0-2]\d{3}\b"));
 static TOKEN_VOLUME: LazyLock<Regex> = LazyLock::new(|| regex(r"kube-api-access-[a-z0-9]{5}\b"));
 static AGE: LazyLock<Regex> = LazyLock::new(|| regex(r"^\d{1,3}s$"));
 static ADDRESS_LEFT: LazyLock<Regex> = LazyLock::new(|| regex(r"resourceVersion: \d+"));
+static IN_RECORD: LazyLock<Regex> = LazyLock::new(|| regex(r"in record \(\d+\)"));
 /// Behind a refused change, upstream prints a diff of Go structs whose form changes from build to
 /// build, and ours the members that differ: only that there is such a text is compared.
 static REFUSED_CHANGE: LazyLock<Regex> = LazyLock::new(|| {
@@ -52,6 +56,7 @@ pub fn text(text: &str, now: Timestamp) -> String {
         });
     let text = ADDRESS.replace_all(&text, "SERVICE-IP");
     let text = ADDRESS_LEFT.replace_all(&text, "resourceVersion: RV");
+    let text = IN_RECORD.replace_all(&text, "in record (RV)");
     let text = REFUSED_CHANGE.replace(&text, "$1\nDIFF");
     TOKEN_VOLUME.replace_all(&text, "kube-api-access-XXXXX").into_owned()
 }
@@ -69,6 +74,9 @@ fn walk(value: &mut Value, key: &str, now: Timestamp) {
             *value = "NODE-PORT".into();
         }
         Value::Array(list) => {
+            if key == "managedFields" {
+                list.retain(|entry| !OF_THE_SERVER.iter().any(|name| entry["manager"] == *name));
+            }
             list.iter_mut().for_each(|item| walk(item, key, now));
             if key == "causes" {
                 list.sort_by_key(Value::to_string);

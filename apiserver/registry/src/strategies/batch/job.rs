@@ -275,8 +275,10 @@ fn loosen(before: &mut Value, after: &Value) {
     for key in ["nodeSelector", "tolerations", "schedulingGates"] {
         tree::keep(pods, wanted, key);
     }
-    let affinity = tree::child(pods, "affinity");
-    tree::keep(affinity, &wanted["affinity"], "nodeAffinity");
+    if tree::has(pods, "affinity") || tree::has(wanted, "affinity") {
+        let affinity = tree::child(pods, "affinity");
+        tree::keep(affinity, &wanted["affinity"], "nodeAffinity");
+    }
     for list in ["containers", "initContainers"] {
         let wanted = tree::list(wanted, list);
         if wanted.len() == tree::list(pods, list).len() {

@@ -27,7 +27,7 @@ pub struct EndpointSlice;
 
 impl Strategy for EndpointSlice {
     /// A field of the version before this one, which no version writes any more.
-    fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
+    fn default(&self, object: &mut Value) {
         for endpoint in tree::list_mut(object, "endpoints") {
             tree::remove(endpoint, "deprecatedTopology");
         }

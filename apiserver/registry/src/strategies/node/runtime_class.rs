@@ -16,9 +16,16 @@ use crate::{
 pub struct RuntimeClass;
 
 impl Strategy for RuntimeClass {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let handler = tree::text(object, "handler");
-        causes.complaints(Path::Root.child("handler"), handler, names::label(handler));
+        match handler {
+            "" => causes.required(Path::Root.child("handler"), ""),
+            _ => causes.complaints(Path::Root.child("handler"), handler, names::label(handler)),
+        }
         let overhead = Path::Root.child("overhead");
         let fixed = overhead.child("podFixed");
         for (resource, amount) in tree::entries(&object["overhead"], "podFixed") {
