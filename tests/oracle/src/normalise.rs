@@ -11,7 +11,7 @@ use serde_json::Value;
 const NOW: SignedDuration = SignedDuration::from_hours(3);
 
 /// Who writes to objects beside their clients: upstream's server itself, whenever it gets to it.
-const OF_THE_SERVER: [&str; 2] = ["api-priority-and-fairness-config-consumer-v1", "kube-apiserver"];
+const OF_THE_SERVER: [&str; 2] = ["api-priority-and-fairness-config-consumer", "kube-apiserver"];
 
 // The patterns are constants that the test below compiles.
 static UID: LazyLock<Regex> =
@@ -75,7 +75,10 @@ fn walk(value: &mut Value, key: &str, now: Timestamp) {
         }
         Value::Array(list) => {
             if key == "managedFields" {
-                list.retain(|entry| !OF_THE_SERVER.iter().any(|name| entry["manager"] == *name));
+                list.retain(|entry| {
+                    let manager = entry["manager"].as_str().unwrap_or_default();
+                    !OF_THE_SERVER.iter().any(|name| manager.starts_with(name))
+                });
             }
             list.iter_mut().for_each(|item| walk(item, key, now));
             if key == "causes" {

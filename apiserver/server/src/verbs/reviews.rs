@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use windlass_apiserver_access::{Attributes, Rule, User};
 use windlass_apiserver_registry::{Manager, record_manager};
-use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
+use windlass_sdk_meta::{Cause, GroupVersionKind, Status, format_time};
 
 use super::{Call, Target, change};
 use crate::{
@@ -31,7 +31,11 @@ pub(super) async fn create(
     let by = Manager { name: &manager, subresource: "", applies: false };
     record_manager(&target.kind, &mut review, None, by, call.server.clock().now());
     let status = match &*target.kind.kind {
-        "SelfSubjectReview" => json!({"userInfo": user_info(&call.user)}),
+        "SelfSubjectReview" => {
+            let now = format_time(call.server.clock().now());
+            review["metadata"]["creationTimestamp"] = now.into();
+            json!({"userInfo": user_info(&call.user)})
+        }
         "SelfSubjectAccessReview" => {
             refuse(&gvk, asked(&review["spec"]))?;
             access(call, &review["spec"], &call.user)
@@ -162,6 +166,10 @@ async fn token(call: &Call, spec: &Value) -> Result<Value, Status> {
     Ok(match found {
         Ok((user, audiences)) => {
             json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        // Of what is no token of an account at all, nothing more is told.
+        Err(_) if token.split('.').count() != 3 => {
+            json!({"user": {}, "error": "invalid bearer token"})
         }
         Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
     })

@@ -64,12 +64,13 @@ async fn pods_carry_the_topology_of_their_node() {
     let parts = ["metadata.labels"];
     let zone = expect![[r#"metadata.labels={"topology.kubernetes.io/zone":"z"}"#]];
     let nothing = expect!["metadata.labels=null"];
-    picked(&stored, create(&admin, pod(json!({"nodeName": "here"}))), &parts, zone.clone()).await;
+    picked(&stored, create(&admin, pod(json!({"nodeName": "here"}))), &parts, zone).await;
     picked(&stored, create(&admin, pod(json!({"nodeName": "gone"}))), &parts, nothing).await;
     // A binding is written to a resource of pods: here its kind says which.
     let mut binding = object("Pod", "n", "p");
     binding["target"] = json!({"kind": "Node", "name": "here"});
     let binding = Case { subresource: "binding", ..create(&admin, binding) };
+    let zone = expect![[r#"metadata.labels={"topology.kubernetes.io/zone":"z"}"#]];
     picked(&stored, binding, &parts, zone).await;
 }
 

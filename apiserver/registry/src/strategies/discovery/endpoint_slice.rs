@@ -115,9 +115,7 @@ fn ports(object: &Value, causes: &mut Causes) {
             causes.duplicate(item.child("name"), &Value::from(name));
         }
         let protocol = tree::text(port, "protocol");
-        if protocol.is_empty() {
-            causes.required(item.child("protocol"), "");
-        } else if !PROTOCOLS.contains(&protocol) {
+        if !PROTOCOLS.contains(&protocol) {
             causes.not_supported(item.child("protocol"), &port["protocol"], &PROTOCOLS);
         }
     }
@@ -145,10 +143,20 @@ fn endpoints(object: &Value, kind: &str, causes: &mut Causes) {
         if !node.is_empty() {
             causes.complaints(item.child("nodeName"), node, names::subdomain(node));
         }
+        hints(&endpoint["hints"], item.child("hints"), causes);
         let hostname = tree::text(endpoint, "hostname");
         if !hostname.is_empty() {
             causes.complaints(item.child("hostname"), hostname, names::label(hostname));
         }
+    }
+}
+
+/// Nodes that an endpoint is meant for.
+fn hints(hints: &Value, path: Path<'_>, causes: &mut Causes) {
+    let all = path.child("forNodes");
+    for (at, node) in tree::list(hints, "forNodes").iter().enumerate() {
+        let (name, item) = (tree::text(node, "name"), all.index(at));
+        causes.complaints(item.child("name"), name, names::subdomain(name));
     }
 }
 

@@ -129,8 +129,7 @@ fn spec_rules(spec: &Value, own: &str, path: Path<'_>, causes: &mut Causes) {
             if has_limited {
                 limited(&spec["limited"], path.child("limited"), causes);
             } else {
-                let why = "must not be empty when type is Limited";
-                causes.required(path.child("limited"), why);
+                causes.required(path.child("limited"), "");
             }
         }
         other => {
@@ -170,10 +169,7 @@ fn response(response: &Value, path: Path<'_>, causes: &mut Causes) {
     match tree::text(response, "type") {
         "Reject" if !queuing.is_null() => causes.forbidden(field, ""),
         "Reject" => {}
-        "Queue" if queuing.is_null() => {
-            let why = "must not be empty if limited.limitResponse.type is Limited";
-            causes.required(field, why);
-        }
+        "Queue" if queuing.is_null() => causes.required(field, ""),
         "Queue" => queues(queuing, field, causes),
         other => {
             if !queuing.is_null() {
