@@ -71,15 +71,18 @@ pub fn record(
     }
 }
 
-/// As `record`, in the terms of another version than the stored one.
+/// As `record`, in the terms of the version that the writer speaks (None: the stored one).
 pub fn record_at(
     kind: &Kind,
-    at: &GroupVersion,
+    at: Option<&GroupVersion>,
     object: &mut Value,
     old: Option<&Value>,
     by: Manager<'_>,
     now: Timestamp,
 ) {
+    let Some(at) = at.filter(|at| *at != kind.storage()) else {
+        return record(kind, object, old, by, now);
+    };
     let mut shown = kind.clone();
     shown.served.sort_by_key(|served| served != at);
     let converted = |tree: &Value| {

@@ -9,12 +9,10 @@ use serde_json::Value;
 use windlass_apiserver_access::{AdmissionRequest, Charge, Operation, User, charge};
 use windlass_apiserver_registry::{
     Context, DeleteOptions, Deletion, GroupVersion, Kind, Manager, generated_name_taken,
-    record_manager, record_manager_at,
+    record_manager_at,
 };
 use windlass_apiserver_store::{Compare, Op, Txn, TxnOutcome};
-use windlass_sdk_meta::{
-    Encoded, GroupResource, GroupVersionKind, Object, Reason, Status, Timestamp,
-};
+use windlass_sdk_meta::{GroupResource, GroupVersionKind, Object, Reason, Status, Timestamp};
 
 use crate::{
     ApiServer,
@@ -487,11 +485,7 @@ impl Run<'_> {
 
     fn record(&mut self, object: &mut Value, old: Option<&Value>) {
         let write = self.write;
-        let by = write.by();
-        match write.at.filter(|at| *at != write.kind.storage()) {
-            None => record_manager(write.kind, object, old, by, self.now),
-            Some(at) => record_manager_at(write.kind, at, object, old, by, self.now),
-        }
+        record_manager_at(write.kind, write.at, object, old, write.by(), self.now);
         self.ran(Stage::ManagedFields);
     }
 
@@ -503,9 +497,7 @@ impl Run<'_> {
         outcome: Outcome,
     ) -> Result<Attempt, Status> {
         let Write { server, kind, dry_run, .. } = *self.write;
-        let mut stored_form = tree.clone();
-        kind.strategy.to_stored(&mut stored_form);
-        let encoded = Encoded::from_tree(&stored_form);
+        let encoded = kind.encode(&tree);
         if encoded.bytes().len() > BODY_BYTES {
             let why = format!("Request entity too large: limit is {BODY_BYTES}");
             return Err(Status::new(Reason::RequestEntityTooLarge, why));
@@ -536,10 +528,7 @@ impl Run<'_> {
     /// Takes the object out of the store; `tree` is its last state.
     async fn remove(mut self, tree: Value, stored: &Stored) -> Result<Attempt, Status> {
         let kind = self.write.kind;
-        let mut stored_form = tree.clone();
-        kind.strategy.to_stored(&mut stored_form);
-        let encoded = Encoded::from_tree(&stored_form);
-        let mut object = kind.object(encoded, &tree, stored.object.revision);
+        let mut object = kind.object(kind.encode(&tree), &tree, stored.object.revision);
         self.charge(None, Some(&stored.tree))?;
         self.ran(Stage::Commit);
         if self.write.dry_run {
