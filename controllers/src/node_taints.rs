@@ -1,5 +1,5 @@
-//! Nodes that say they are short of something are tainted, so that no pod is sent there that
-//! doesn't tolerate it. Nodes may not taint themselves (NodeRestriction): this controller does it in
+//! Nodes that aren't ready, or say they are short of something, are tainted, so that no pod is sent
+//! there that doesn't tolerate it. A new node is tainted as not ready by admission. Nodes may not taint themselves (NodeRestriction): this controller does it in
 //! their place, from their conditions, as upstream's node lifecycle controller does.
 
 use async_trait::async_trait;
@@ -13,12 +13,14 @@ use crate::kit::{Controller, Error, Requeue, Watch, watch};
 pub const NAME: &str = "node-controller";
 
 const EFFECT: &str = "NoSchedule";
-/// A condition that is True, and the taint it stands for.
-const TAINTS: [(&str, &str); 4] = [
-    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+/// A condition, the state of it that counts, and the taint it then stands for.
+const TAINTS: [(&str, &str, &str); 6] = [
+    ("Ready", "False", "node.kubernetes.io/not-ready"),
+    ("Ready", "Unknown", "node.kubernetes.io/unreachable"),
+    ("MemoryPressure", "True", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "True", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "True", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "True", "node.kubernetes.io/network-unavailable"),
 ];
 
 /// Keeps the taints of nodes as their conditions say.
@@ -63,21 +65,19 @@ impl Controller for NodeTaints {
 /// The taints a node should have; None where it has them. Those of others stay.
 fn plan(node: &Node) -> Option<Vec<Value>> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref());
-    let is_true = |sort: &str| {
+    let holds = |(sort, state, _): &(&str, &str, &str)| {
         let mut all = conditions.unwrap_or_default().iter();
-        all.any(|condition| condition.type_ == sort && condition.status == "True")
+        all.any(|condition| condition.type_ == *sort && condition.status == *state)
     };
     let present = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let row =
-        |taint: &Taint| TAINTS.iter().find(|(_, key)| taint.effect == EFFECT && taint.key == *key);
+    let row = |taint: &Taint| {
+        TAINTS.iter().find(|(_, _, key)| taint.effect == EFFECT && taint.key == *key)
+    };
     let (stays, goes): (Vec<&Taint>, Vec<&Taint>) =
-        present.iter().partition(|taint| row(taint).is_none_or(|(sort, _)| is_true(sort)));
+        present.iter().partition(|taint| row(taint).is_none_or(holds));
     let has = |key: &str| present.iter().any(|of| of.key == key && of.effect == EFFECT);
-    let missing: Vec<&str> = TAINTS
-        .iter()
-        .filter(|(sort, key)| is_true(sort) && !has(key))
-        .map(|(_, key)| *key)
-        .collect();
+    let missing: Vec<&str> =
+        TAINTS.iter().filter(|row| holds(row) && !has(row.2)).map(|(_, _, key)| *key).collect();
     if goes.is_empty() && missing.is_empty() {
         return None;
     }
@@ -119,6 +119,14 @@ mod tests {
         check(&[("MemoryPressure", "True")], pressure.clone(), expect!["nothing"]);
         check(&[("MemoryPressure", "False")], pressure.clone(), expect!["[]"]);
         check(&[("MemoryPressure", "Unknown")], pressure, expect!["[]"]);
+        let new = json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]);
+        check(&[("Ready", "False")], new.clone(), expect!["nothing"]);
+        check(&[("Ready", "True")], new.clone(), expect!["[]"]);
+        check(
+            &[("Ready", "Unknown")],
+            new,
+            expect![[r#"[{"key":"node.kubernetes.io/unreachable","effect":"NoSchedule"}]"#]],
+        );
         check(
             &[("DiskPressure", "True"), ("PIDPressure", "True")],
             other,

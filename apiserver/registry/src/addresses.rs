@@ -15,7 +15,7 @@ pub fn validate(address: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.invalid_text(path, text, "must not be an IPv4-mapped IPv6 address");
         }
         Ok(_) => {}
-        Err(_) if without_zeros(text).parse::<IpAddr>().is_ok() => {
+        Err(_) if sloppy(text).is_some() => {
             causes.invalid_text(path, text, "must not have leading 0s");
         }
         Err(_) => {
@@ -23,6 +23,11 @@ pub fn validate(address: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.invalid_text(path, text, why);
         }
     }
+}
+
+/// An address, also where numbers have leading zeros, as old rules take it.
+pub fn sloppy(text: &str) -> Option<IpAddr> {
+    without_zeros(text).parse().ok()
 }
 
 /// Rules of a range of addresses.

@@ -20,8 +20,13 @@ pub fn validate(all: &[Value], path: Path<'_>, causes: &mut Causes) {
         if all[..at].iter().any(|other| tree::text(other, "type") == kind) {
             causes.duplicate(item.child("type"), &condition["type"]);
         }
-        causes.complaints(item.child("type"), kind, names::qualified(kind));
-        if !STATES.contains(&tree::text(condition, "status")) {
+        match kind {
+            "" => causes.required(item.child("type"), "is required"),
+            kind => causes.complaints(item.child("type"), kind, names::qualified(kind)),
+        }
+        if tree::text(condition, "status").is_empty() {
+            causes.required(item.child("status"), "");
+        } else if !STATES.contains(&tree::text(condition, "status")) {
             causes.not_supported(item.child("status"), &condition["status"], &STATES);
         }
         if tree::number(condition, "observedGeneration").is_some_and(|seen| seen < 0) {
@@ -29,11 +34,11 @@ pub fn validate(all: &[Value], path: Path<'_>, causes: &mut Causes) {
             causes.invalid(item.child("observedGeneration"), &condition["observedGeneration"], why);
         }
         if !tree::has(condition, "lastTransitionTime") {
-            causes.required(item.child("lastTransitionTime"), "must be set");
+            causes.required(item.child("lastTransitionTime"), "");
         }
         let (reason, field) = (tree::text(condition, "reason"), item.child("reason"));
         if reason.is_empty() {
-            causes.required(field, "must be set");
+            causes.required(field, "");
         } else {
             causes.complaints(field, reason, names::condition_reason(reason));
             if reason.len() > MAX_REASON {

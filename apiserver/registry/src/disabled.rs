@@ -7,16 +7,28 @@ use windlass_apiserver_schema::{Shape, Type};
 use crate::kind::Kind;
 
 /// A type by Go's name without its package, the field, and the feature that it belongs to.
-const FIELDS: [(&str, &str, &str); 20] = [
+const FIELDS: [(&str, &str, &str); 32] = [
     ("ClusterTrustBundleProjection", "user", "AtomicWriteVolumeUserFields"),
     ("ConfigMapVolumeSource", "defaultUser", "AtomicWriteVolumeUserFields"),
+    ("Device", "nodeAllocatableResources", "DRANodeAllocatableResources"),
+    ("DeviceAttribute", "bools", "DRAListTypeAttributes"),
+    ("DeviceAttribute", "ints", "DRAListTypeAttributes"),
+    ("DeviceAttribute", "strings", "DRAListTypeAttributes"),
+    ("DeviceAttribute", "versions", "DRAListTypeAttributes"),
     ("DownwardAPIVolumeFile", "user", "AtomicWriteVolumeUserFields"),
     ("DownwardAPIVolumeSource", "defaultUser", "AtomicWriteVolumeUserFields"),
     ("EmptyDirVolumeSource", "mode", "EmptyDirVolumeMode"),
     ("GRPCAction", "mode", "GRPCContainerProbeTLS"),
+    ("DeviceSubRequest", "derivedAttributes", "DRADerivedAttributes"),
+    ("ExactDeviceRequest", "derivedAttributes", "DRADerivedAttributes"),
     ("HTTPGetAction", "protocol", "H2CContainerProbe"),
     ("KeyToPath", "user", "AtomicWriteVolumeUserFields"),
+    ("LeaseSpec", "preferredHolder", "CoordinatedLeaderElection"),
+    ("LeaseSpec", "strategy", "CoordinatedLeaderElection"),
     ("Lifecycle", "stopSignal", "ContainerStopSignals"),
+    ("NodeSpec", "configSource", "DynamicKubeletConfig"),
+    ("NodeSpec", "podPreemptionPolicy", "InPlacePodVerticalScalingSchedulerPreemption"),
+    ("NodeStatus", "config", "DynamicKubeletConfig"),
     ("PodCertificateProjection", "user", "AtomicWriteVolumeUserFields"),
     ("PodSpec", "evictionResponders", "EvictionRequestAPI"),
     ("PodSpec", "schedulingGroup", "GenericWorkload"),

@@ -38,6 +38,8 @@ pub struct Delta {
     /// Added, or of another value than before.
     pub changed: FieldSet,
     pub removed: FieldSet,
+    /// Some item of a keyed list leaves out its key: the object can't be taken apart.
+    pub untyped: bool,
 }
 
 impl FieldSet {
@@ -206,6 +208,8 @@ impl Delta {
     fn walk(&mut self, old: Option<&Value>, new: Option<&Value>, as_: Ownership<'_>) {
         match as_ {
             Ownership::Items(field) => {
+                let list = new.and_then(Value::as_array).into_iter().flatten();
+                self.untyped |= list.clone().any(|item| field.missing_key(item).is_some());
                 let (before, after) = (items(old, field), items(new, field));
                 let item = field.item();
                 for (key, value) in &after {
@@ -234,6 +238,7 @@ impl Delta {
     }
 
     fn absorb(&mut self, element: String, inner: Self) {
+        self.untyped |= inner.untyped;
         if inner.changed.holds() {
             self.changed.children.insert(element.clone(), inner.changed);
         }
@@ -252,8 +257,10 @@ fn members<'a, 'o>(
     new: Option<&'a Value>,
     as_: Ownership<'o>,
 ) -> Vec<Member<'a, 'o>> {
+    // A null stands for absence, but where Go writes it for what is there and empty.
     let present = |of: Option<&'a Value>, key: &str| {
-        of.and_then(|of| of.get(key)).filter(|value| !value.is_null())
+        let written = || as_.member(key).1.is_some_and(Value::is_null);
+        of.and_then(|of| of.get(key)).filter(|value| !value.is_null() || written())
     };
     let keys = |of: Option<&'a Value>| of.and_then(Value::as_object).into_iter().flatten();
     let mut found = Vec::new();

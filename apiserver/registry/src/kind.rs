@@ -200,6 +200,13 @@ impl Kind {
         }
     }
 
+    /// The bytes that are stored of an object; `tree` is what readers get.
+    pub fn encode(&self, tree: &Value) -> Encoded {
+        let mut stored = tree.clone();
+        self.strategy.to_stored(&mut stored);
+        Encoded::from_tree(&stored)
+    }
+
     /// What is kept of an object of this kind; `tree` is the stored form.
     pub fn object(&self, encoded: Encoded, tree: &Value, revision: u64) -> Object {
         let mut object = Object::new(encoded, tree, revision, &self.stored_paths());

@@ -21,6 +21,7 @@ mod patch;
 mod registry;
 mod rows;
 mod scale;
+mod semantic;
 mod shown;
 mod stages;
 mod strategies;
@@ -35,7 +36,9 @@ pub use cause::{Causes, Path};
 pub use computed::{Computed, Summary};
 pub use delete::{DeleteOptions, Deletion, Preconditions};
 pub use kind::{Column, GroupVersion, Kind, Selectable, Subresource};
-pub use managed::{Manager, manager_name, record as record_manager};
+pub use managed::{
+    Manager, manager_name, record as record_manager, record_at as record_manager_at,
+};
 pub use metadata::validate_part as validate_metadata;
 pub use names::NameRule;
 pub use ownership::{Owned, OwnedItems};
@@ -44,7 +47,7 @@ pub use registry::{Registry, Rows};
 pub use scale::{read as read_scale, table as scale_table, write as write_scale};
 pub use stages::generated_name_taken;
 pub use strategies::{
-    apiregistration::{custom_service, is_kept_service, local_services, service_name},
+    apiregistration::{custom_service, group_order, is_kept_service, local_services, service_name},
     flowcontrol::flow_control_objects,
     scheduling::system_classes,
 };

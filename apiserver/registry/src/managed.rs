@@ -10,7 +10,7 @@ use windlass_sdk_meta::{Timestamp, format_time};
 
 use crate::{
     fieldset::{Delta, FieldSet, touches},
-    kind::Kind,
+    kind::{GroupVersion, Kind},
     tree,
 };
 
@@ -53,6 +53,9 @@ pub fn record(
         return;
     }
     let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
+    if delta.untyped {
+        return keep_entries(object, old);
+    }
     if !delta.is_empty() {
         let api_version = api_version_of(kind);
         let any_version = kind.is_custom();
@@ -65,6 +68,39 @@ pub fn record(
         tree::remove(metadata, "managedFields");
     } else {
         tree::set(metadata, "managedFields", entries);
+    }
+}
+
+/// As `record`, in the terms of the version that the writer speaks (None: the stored one).
+pub fn record_at(
+    kind: &Kind,
+    at: Option<&GroupVersion>,
+    object: &mut Value,
+    old: Option<&Value>,
+    by: Manager<'_>,
+    now: Timestamp,
+) {
+    let Some(at) = at.filter(|at| *at != kind.storage()) else {
+        return record(kind, object, old, by, now);
+    };
+    let mut shown = kind.clone();
+    shown.served.sort_by_key(|served| served != at);
+    let converted = |tree: &Value| {
+        let mut tree = tree.clone();
+        kind.convert(&mut tree, at);
+        tree
+    };
+    let mut new = converted(object);
+    record(&shown, &mut new, old.map(converted).as_ref(), by, now);
+    tree::keep(tree::child(object, "metadata"), &new["metadata"], "managedFields");
+}
+
+/// Whose fields are whose can't be told of an object whose lists leave out keys: it stays as it was.
+fn keep_entries(object: &mut Value, old: Option<&Value>) {
+    let metadata = tree::child(object, "metadata");
+    match old {
+        Some(old) => tree::keep(metadata, &old["metadata"], "managedFields"),
+        None => drop(tree::remove(metadata, "managedFields")),
     }
 }
 

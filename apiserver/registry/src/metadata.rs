@@ -143,7 +143,8 @@ fn finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
 /// Finalizers without a domain are those that the system knows. Those of custom kinds are only warned
 /// of, and their definitions have one of upstream's that it doesn't count among them.
 fn standard_finalizers(kind: &Kind, metadata: &Value, path: Path<'_>, causes: &mut Causes) {
-    if kind.is_custom() || kind.storage().group == "apiextensions.k8s.io" {
+    let free = kind.strategy.takes_any_finalizer();
+    if free || kind.is_custom() || kind.storage().group == "apiextensions.k8s.io" {
         return;
     }
     let path = path.child("finalizers");

@@ -243,7 +243,7 @@ pub fn port_name(text: &str) -> Vec<String> {
     let mut found = too_long(text, 15, "characters");
     let bytes = text.as_bytes();
     let known = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-    if !bytes.iter().all(known) {
+    if bytes.is_empty() || !bytes.iter().all(known) {
         found.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
     }
     if !bytes.iter().any(u8::is_ascii_lowercase) {

@@ -121,6 +121,8 @@ impl<'a> Ownership<'a> {
         let atomic = field.map_type == Some("atomic");
         match (&field.shape, field.list_type) {
             (Shape::Struct(_) | Shape::Map(_), _) if atomic => Self::Whole,
+            // The field has the last word over its type.
+            (Shape::Struct(at), _) if field.map_type == Some("granular") => Self::Struct(at.get()),
             (Shape::List(_), Some("map")) => Self::Items(Keyed::Field(field)),
             (Shape::List(_), Some("set")) => Self::Set,
             (Shape::List(_), _) => Self::Whole,
@@ -149,7 +151,12 @@ impl<'a> Ownership<'a> {
             Self::Custom(Owned::Map(inner)) => (inner.ownership(), None),
             Self::Struct(of) => of.field(key).map_or((Self::Open, None), |field| {
                 let absent = match &field.shape {
+                    _ if field.pointer && !field.omitempty && !field.omitzero => Some(&NULL),
                     Shape::Struct(_) if !field.pointer && !field.omitzero => Some(&*EMPTY),
+                    // A struct in Go, but written as null where it is zero.
+                    Shape::Time | Shape::MicroTime if !field.pointer && !field.omitzero => {
+                        Some(&NULL)
+                    }
                     _ if field.omitempty || field.pointer => None,
                     Shape::List(_) | Shape::Map(_) => Some(&NULL),
                     Shape::String => Some(&*EMPTY_TEXT),

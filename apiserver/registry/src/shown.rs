@@ -1,5 +1,6 @@
 //! Values as upstream's messages show them: its rules work on internal types without JSON tags, so
-//! that a struct in a message has Go's names, every field, and Go's zero values.
+//! that a struct in a message has Go's names, every field, and Go's zero values. Types of meta/v1 are
+//! the same inside and outside: they keep their JSON form.
 
 use serde_json::{Map, Value};
 use windlass_apiserver_schema::{Field, Schema, Shape, Type};
@@ -12,10 +13,30 @@ pub fn internal(value: &Value, name: &str) -> Value {
     }
 }
 
+/// A field of such a type, in which it is shown.
+pub fn field(of: &Value, name: &str, key: &str) -> Value {
+    let known = Schema::builtin().type_named(&format!("io.k8s.api.{name}"));
+    match known.and_then(|known| known.field(key)) {
+        Some(field) => one(&of[key], field, &field.shape),
+        None => of[key].clone(),
+    }
+}
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+
 fn structure(value: &Value, of: &Type) -> Value {
+    if of.name.starts_with(META) {
+        return value.clone();
+    }
     let mut shown = Map::new();
     for field in &of.fields {
         match field.target() {
+            // Metadata is embedded inside; kind and version are not told.
+            Some(target) if target.name.starts_with(META) && field.json == "metadata" => {
+                let parts = value[field.json].as_object().into_iter().flatten();
+                shown.extend(parts.map(|(key, part)| (key.clone(), part.clone())));
+            }
+            Some(target) if field.inline && target.name.starts_with(META) => {}
             // An embedded struct's fields are those of the struct around it.
             Some(target) if field.inline => {
                 if let Value::Object(inner) = structure(value, target) {
@@ -54,6 +75,15 @@ fn one(value: &Value, field: &Field, shape: &Shape) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn metadata_is_embedded() {
+        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"devices": {}}});
+        assert_eq!(
+            internal(&template, "resource.v1.ResourceClaimTemplateSpec").to_string(),
+            r#"{"labels":{"a":"b"},"Spec":{"Devices":{"Requests":null,"Constraints":null,"Config":null}}}"#
+        );
+    }
 
     #[test]
     fn gos_names_and_zero_values() {

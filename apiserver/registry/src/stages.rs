@@ -4,13 +4,13 @@
 //! read again and run all of them anew.
 
 use serde_json::{Value, json};
-use windlass_apiserver_schema::apply_defaults;
+use windlass_apiserver_schema::{apply_defaults, drop_empty_lists};
 use windlass_sdk_meta::{Reason, Status, format_time};
 
 use crate::{
     cause::{Causes, Path},
     kind::{GroupVersion, Kind},
-    metadata,
+    metadata, semantic,
     strategies::core::service_ports,
     strategy::{Allocator, Context, Separation},
     tree,
@@ -73,6 +73,13 @@ impl Kind {
             apply_defaults(object, of);
         }
         self.strategy.default(object);
+    }
+
+    /// The form in which an object comes back from the store.
+    pub fn settle(&self, object: &mut Value) {
+        if let Some(of) = self.schema() {
+            drop_empty_lists(object, of);
+        }
     }
 
     /// Takes what only the server sets out of the body of a create. A generation stays where the
@@ -139,7 +146,7 @@ impl Kind {
         let counts = matches!(separation, Separation::StatusAndGeneration | Separation::Generation);
         // A binding is no change of what its user wants.
         let wishes = sub != "status" && sub != "binding";
-        if counts && wishes && differs_outside_metadata(new, old, has_status) {
+        if counts && wishes && self.differs_outside_metadata(new, old, has_status) {
             let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
             tree::set(&mut new["metadata"], "generation", generation + 1);
         }
@@ -175,8 +182,24 @@ impl Kind {
                 tree::keep(metadata, before, key);
             }
         }
-        tree::remove(metadata, "selfLink");
         Ok(())
+    }
+
+    /// Something besides metadata, and besides a status that is kept apart, changed.
+    fn differs_outside_metadata(&self, new: &Value, old: &Value, has_status: bool) -> bool {
+        let skip = |key: &str| {
+            ["metadata", "apiVersion", "kind"].contains(&key) || (has_status && key == "status")
+        };
+        if let Some(of) = self.schema() {
+            let mut fields = of.properties().filter(|field| !skip(field.json));
+            return !fields.all(|field| semantic::same_field(new, old, field));
+        }
+        let keys = |of: &Value| -> Vec<String> {
+            of.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+        };
+        let mut all = keys(new);
+        all.extend(keys(old));
+        all.iter().any(|key| !skip(key) && !tree::same(&new[key.as_str()], &old[key.as_str()]))
     }
 
     /// Gives the object its addresses. `old` is None on create.
@@ -262,17 +285,4 @@ fn keep_but_status(new: &mut Value, old: &Value) {
     );
     tree::object(new).extend(metadata.map(|value| ("metadata".to_owned(), value)));
     tree::object(new).extend(status.map(|value| ("status".to_owned(), value)));
-}
-
-/// Something besides metadata, and besides a status that is kept apart, changed.
-fn differs_outside_metadata(new: &Value, old: &Value, has_status: bool) -> bool {
-    let skip = |key: &str| {
-        ["metadata", "apiVersion", "kind"].contains(&key) || (has_status && key == "status")
-    };
-    let keys = |of: &Value| -> Vec<String> {
-        of.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
-    };
-    let mut all = keys(new);
-    all.extend(keys(old));
-    all.iter().any(|key| !skip(key) && !tree::same(&new[key.as_str()], &old[key.as_str()]))
 }

@@ -30,6 +30,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Finalizers need not be known or of a domain: newer kinds of upstream's ask only for their form.
+    fn takes_any_finalizer(&self) -> bool {
+        false
+    }
+
     /// What `metadata.name` must look like.
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain
@@ -99,6 +104,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     /// was garbage collection).
     fn orphans_by_default(&self) -> bool {
         false
+    }
+
+    /// What a deletion warns of that doesn't say what becomes of dependents.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
     }
 
     /// Paths of the replica count and the pod selector where the kind has `/scale`.

@@ -3,6 +3,7 @@
 //! strategy in the registry, which runs this first.
 
 use serde_json::{Map, Value};
+use windlass_sdk_meta::Quantity;
 
 use crate::facts::{Shape, Type};
 use crate::golang::left_out;
@@ -26,6 +27,9 @@ fn fill(fields: &mut Map<String, Value>, ty: &Type) {
         }
         match (fields.get_mut(field.json), &field.shape) {
             (Some(Value::Object(inner)), Shape::Struct(id)) => fill(inner, id.get()),
+            (Some(Value::Object(amounts)), Shape::Map(inner)) if **inner == Shape::Quantity => {
+                amounts.values_mut().for_each(round_up);
+            }
             (Some(Value::Array(items)), Shape::List(inner)) => {
                 if let Shape::Struct(id) = &**inner {
                     items.iter_mut().for_each(|item| apply_defaults(item, id.get()));
@@ -33,6 +37,41 @@ fn fill(fields: &mut Map<String, Value>, ty: &Type) {
             }
             _ => {}
         }
+    }
+}
+
+/// Makes empty lists null, where they are written at all: upstream stores protobuf, which has none.
+pub fn drop_empty_lists(object: &mut Value, ty: &Type) {
+    let Value::Object(fields) = object else { return };
+    for field in ty.properties() {
+        match (fields.get_mut(field.json), &field.shape) {
+            (Some(list @ Value::Array(_)), Shape::List(_)) if *list == Value::Array(Vec::new()) => {
+                *list = Value::Null;
+            }
+            (Some(value), shape) => drop_inside(value, shape),
+            (None, _) => {}
+        }
+    }
+}
+
+fn drop_inside(value: &mut Value, shape: &Shape) {
+    match (value, shape) {
+        (value @ Value::Object(_), Shape::Struct(id)) => drop_empty_lists(value, id.get()),
+        (Value::Array(items), Shape::List(inner)) if matches!(**inner, Shape::Struct(_)) => {
+            items.iter_mut().for_each(|item| drop_inside(item, inner));
+        }
+        (Value::Object(map), Shape::Map(inner)) if matches!(**inner, Shape::Struct(_)) => {
+            map.values_mut().for_each(|item| drop_inside(item, inner));
+        }
+        _ => {}
+    }
+}
+
+/// Amounts of resources are kept in thousandths.
+fn round_up(amount: &mut Value) {
+    let finer = amount.as_str().filter(|text| text.ends_with(['u', 'n']));
+    if let Some(Ok(parsed)) = finer.map(str::parse::<Quantity>) {
+        *amount = parsed.ceil_to_millis().to_string().into();
     }
 }
 

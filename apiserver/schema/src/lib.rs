@@ -14,7 +14,7 @@ pub mod strategic;
 
 pub use config::decode_config;
 pub use decode::{DecodeError, Decoded, FieldValidation, Format, Target, decode, decode_value};
-pub use defaults::apply_defaults;
+pub use defaults::{apply_defaults, drop_empty_lists};
 pub use facts::{Field, KindFacts, ResourceFacts, Schema, Shape, Type, TypeRef};
 pub use openapi::{
     Descriptions, NoDescriptions, OpenApiV2, OwnSchema, Pieces, ResourcePath, describe, openapi_v3,

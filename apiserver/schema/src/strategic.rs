@@ -20,6 +20,10 @@ pub fn strategic_merge(
     patch: &Value,
     ty: &'static Type,
 ) -> Result<(), PatchError> {
+    if patch.is_array() {
+        let why = "json: cannot unmarshal array into Go value of type map[string]interface {}";
+        return Err(PatchError::new(why));
+    }
     let (Value::Object(into), Value::Object(from)) = (&*original, patch) else {
         return Err(PatchError::new("invalid JSON document"));
     };

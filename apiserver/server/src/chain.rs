@@ -48,7 +48,12 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
         }
     };
     let kind = server.registry().resource(&info.group, &info.version, &info.resource);
-    if let Some(text) = kind.and_then(|kind| kind.strategy.deprecation()) {
+    // Who asks for what isn't served doesn't hear about the kind.
+    let refused = [405, 406, 415].contains(&response.status().as_u16());
+    let sub = info.subresource.as_str();
+    let reached =
+        kind.filter(|kind| !refused && (sub.is_empty() || kind.subresource(sub).is_some()));
+    if let Some(text) = reached.and_then(|kind| kind.strategy.deprecation()) {
         content::add_warnings(&mut response, &[text.to_owned()]);
     }
     server.metrics().observe(&info, response.status().as_u16(), began.elapsed());
@@ -70,8 +75,9 @@ async fn filters(
     authorize(server, &user, info)?;
     let class = Class::of(info);
     let permit = server.limits().admit(class).await?;
-    let verb =
-        dispatch(server, Call { server: server.clone(), user, parts, info: info.clone() }, body);
+    let (server_, info_) = (server.clone(), info.clone());
+    let call = Call { server: server_, user, parts, info: info_, warnings: Arc::default() };
+    let verb = dispatch(server, call, body);
     if class == Class::LongRunning {
         return Ok(holding(permit, verb.await?));
     }

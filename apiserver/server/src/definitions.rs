@@ -265,6 +265,7 @@ pub(crate) fn own_write<'a>(
         dry_run: false,
         manager: MANAGER,
         applies: false,
+        at: None,
     }
 }
 

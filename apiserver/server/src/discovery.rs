@@ -2,13 +2,12 @@
 //! clients up to 1.29), and the plain lists that are as old as Kubernetes. All are read off the
 //! kind table.
 
-use std::collections::BTreeMap;
-
 use axum::body::Body;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use windlass_apiserver_registry::{GroupVersion, Kind, Registry, Rows, Subresource};
+use windlass_apiserver_registry::{GroupVersion, Kind, Registry, Rows, Subresource, group_order};
 use windlass_sdk_meta::Status;
 
 use crate::{
@@ -35,7 +34,10 @@ pub(crate) fn serve(
             if core { core_versions() } else { group_list(&groups) }
         }
         ["api", version] => resource_list(registry, "", version)?,
-        ["apis", group] => group_document(group, groups.get(*group).filter(|_| !group.is_empty())?),
+        ["apis", group] => {
+            let (_, versions) = groups.iter().find(|(known, _)| known == group)?;
+            group_document(group, versions)
+        }
         ["apis", group, version] => resource_list(registry, group, version)?,
         _ => return None,
     };
@@ -43,15 +45,20 @@ pub(crate) fn serve(
     Some(accepted.map(|accepted| content::respond_tree(StatusCode::OK, &document, &accepted)))
 }
 
-/// Groups with their versions, the preferred first.
-fn groups(registry: &Rows) -> BTreeMap<String, Vec<String>> {
-    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+/// Groups in the order in which clients prefer them, each with its versions, the preferred first.
+type Groups = Vec<(String, Vec<String>)>;
+
+fn groups(registry: &Rows) -> Groups {
+    let mut groups = Groups::new();
     for served in registry.kinds().flat_map(|kind| &kind.served) {
-        let versions = groups.entry(served.group.to_string()).or_default();
-        if !versions.iter().any(|known| *known == served.version) {
-            versions.push(served.version.to_string());
+        let version = served.version.to_string();
+        match groups.iter_mut().find(|(group, _)| *group == served.group) {
+            None => groups.push((served.group.to_string(), vec![version])),
+            Some((_, versions)) if versions.contains(&version) => {}
+            Some((_, versions)) => versions.push(version),
         }
     }
+    groups.sort_by(|(a, _), (b, _)| group_order(a, b));
     groups
 }
 
@@ -90,12 +97,7 @@ fn aggregated_media(version: &str) -> &'static str {
     }
 }
 
-fn aggregated(
-    registry: &Rows,
-    groups: &BTreeMap<String, Vec<String>>,
-    core: bool,
-    version: &str,
-) -> Value {
+fn aggregated(registry: &Rows, groups: &Groups, core: bool, version: &str) -> Value {
     let items = groups.iter().filter(|(group, _)| group.is_empty() == core);
     let items = items.map(|(group, versions)| {
         let versions = versions.iter().map(|version| {
@@ -111,10 +113,12 @@ fn aggregated(
         "metadata": {}, "items": items.collect::<Vec<_>>()})
 }
 
+/// Of a built-in kind, what is of the document's own group and version is told without them.
 fn aggregated_resource(kind: &Kind, at: &GroupVersion) -> Value {
+    let own = if kind.is_custom() { (&*at.group, &*at.version) } else { ("", "") };
     let scope = if kind.namespaced { "Namespaced" } else { "Cluster" };
     let mut resource = json!({"resource": kind.plural,
-        "responseKind": {"group": at.group, "version": at.version, "kind": kind.kind},
+        "responseKind": {"group": own.0, "version": own.1, "kind": kind.kind},
         "scope": scope, "singularResource": kind.singular, "verbs": kind.verbs});
     if !kind.short_names.is_empty() {
         resource["shortNames"] = json!(kind.short_names);
@@ -126,7 +130,7 @@ fn aggregated_resource(kind: &Kind, at: &GroupVersion) -> Value {
         .subresources
         .iter()
         .map(|sub| {
-            let (group, version) = subresource_kind(sub, at);
+            let (group, version) = other_group(sub, at).unwrap_or(own);
             json!({"subresource": sub.name, "verbs": sub.verbs,
                 "responseKind": {"group": group, "version": version, "kind": sub.kind}})
         })
@@ -137,19 +141,16 @@ fn aggregated_resource(kind: &Kind, at: &GroupVersion) -> Value {
     resource
 }
 
-/// A subresource that shows the resource's own kind does so in the version that is asked.
-fn subresource_kind<'a>(sub: &'a Subresource, at: &'a GroupVersion) -> (&'a str, &'a str) {
-    match sub.group == at.group {
-        true => (&at.group, &at.version),
-        false => (&sub.group, &sub.version),
-    }
+/// Group and version of a subresource's kind where it is of another group than the resource.
+fn other_group<'a>(sub: &'a Subresource, at: &GroupVersion) -> Option<(&'a str, &'a str)> {
+    (sub.group != at.group).then_some((&*sub.group, &*sub.version))
 }
 
 fn core_versions() -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
-fn group_list(groups: &BTreeMap<String, Vec<String>>) -> Value {
+fn group_list(groups: &Groups) -> Value {
     let named = groups.iter().filter(|(group, _)| !group.is_empty());
     let groups: Vec<Value> = named.map(|(group, versions)| group_entry(group, versions)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
@@ -186,13 +187,15 @@ fn resource_list(registry: &Rows, group: &str, version: &str) -> Option<Value> {
         if !kind.categories.is_empty() {
             resource["categories"] = json!(kind.categories);
         }
+        if !kind.virtual_only {
+            resource["storageVersionHash"] = json!(storage_version_hash(kind));
+        }
         list.push(resource);
         for sub in &kind.subresources {
             let mut entry = json!({"name": format!("{}/{}", kind.plural, sub.name),
                 "singularName": "", "namespaced": kind.namespaced, "kind": sub.kind,
                 "verbs": sub.verbs});
-            let (group, version) = subresource_kind(sub, at);
-            if group != at.group {
+            if let Some((group, version)) = other_group(sub, at) {
                 entry["group"] = json!(group);
                 entry["version"] = json!(version);
             }
@@ -201,6 +204,14 @@ fn resource_list(registry: &Rows, group: &str, version: &str) -> Option<Value> {
     }
     Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
         "resources": list}))
+}
+
+/// Stands for the form in which a kind is stored: who migrates stored objects watches it change.
+fn storage_version_hash(kind: &Kind) -> String {
+    const BYTES: usize = 8;
+    let GroupVersion { group, version } = kind.storage();
+    let hash = Sha256::digest(format!("{group}/{version}/{}", kind.kind));
+    STANDARD.encode(&hash[..BYTES])
 }
 
 /// Clients keep aggregated discovery by its ETag and are told when it is still true.

@@ -72,6 +72,7 @@ async fn remove(server: &ApiServer, kind: &Arc<Kind>, object: &Object, cutoff: u
         dry_run: false,
         manager: "",
         applies: false,
+        at: None,
     };
     let gone = || windlass_sdk_meta::Status::not_found(&kind.group_resource(), &object.name);
     let outcome = write

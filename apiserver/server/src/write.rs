@@ -8,12 +8,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::Value;
 use windlass_apiserver_access::{AdmissionRequest, Charge, Operation, User, charge};
 use windlass_apiserver_registry::{
-    Context, DeleteOptions, Deletion, Kind, Manager, generated_name_taken, record_manager,
+    Context, DeleteOptions, Deletion, GroupVersion, Kind, Manager, generated_name_taken,
+    record_manager_at,
 };
 use windlass_apiserver_store::{Compare, Op, Txn, TxnOutcome};
-use windlass_sdk_meta::{
-    Encoded, GroupResource, GroupVersionKind, Object, Reason, Status, Timestamp,
-};
+use windlass_sdk_meta::{GroupResource, GroupVersionKind, Object, Reason, Status, Timestamp};
 
 use crate::{
     ApiServer,
@@ -67,6 +66,8 @@ pub(crate) struct Write<'a> {
     pub manager: &'a str,
     /// By server-side apply.
     pub applies: bool,
+    /// The version that the writer speaks; None: the stored one.
+    pub at: Option<&'a GroupVersion>,
 }
 
 /// What a write wants, given what is stored.
@@ -243,6 +244,7 @@ impl Run<'_> {
         self.validating_admission(&kind.gvk(), Some(&mut object), None).await?;
         self.charge(Some(&mut object), None)?;
         self.record_late(&mut object, None);
+        kind.settle(&mut object);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if let Some(existing) = self.write.resource()?.get(self.write.namespace, &name) {
             if generated {
@@ -321,6 +323,7 @@ impl Run<'_> {
             return self.remove(object, stored).await;
         }
         self.record_late(&mut object, Some(old));
+        kind.settle(&mut object);
         if object == *old {
             return Ok(self.unchanged(object, stored));
         }
@@ -471,7 +474,7 @@ impl Run<'_> {
     /// before they come. An apply brings its ownership along, and what a subresource writes is
     /// known only when its strategy has put the rest back.
     fn records_early(&self) -> bool {
-        !self.write.applies && ["", "status"].contains(&self.write.subresource)
+        !self.write.applies && self.write.subresource.is_empty()
     }
 
     fn record_late(&mut self, object: &mut Value, old: Option<&Value>) {
@@ -482,8 +485,7 @@ impl Run<'_> {
 
     fn record(&mut self, object: &mut Value, old: Option<&Value>) {
         let write = self.write;
-        let by = write.by();
-        record_manager(write.kind, object, old, by, self.now);
+        record_manager_at(write.kind, write.at, object, old, write.by(), self.now);
         self.ran(Stage::ManagedFields);
     }
 
@@ -495,9 +497,7 @@ impl Run<'_> {
         outcome: Outcome,
     ) -> Result<Attempt, Status> {
         let Write { server, kind, dry_run, .. } = *self.write;
-        let mut stored_form = tree.clone();
-        kind.strategy.to_stored(&mut stored_form);
-        let encoded = Encoded::from_tree(&stored_form);
+        let encoded = kind.encode(&tree);
         if encoded.bytes().len() > BODY_BYTES {
             let why = format!("Request entity too large: limit is {BODY_BYTES}");
             return Err(Status::new(Reason::RequestEntityTooLarge, why));
@@ -528,10 +528,7 @@ impl Run<'_> {
     /// Takes the object out of the store; `tree` is its last state.
     async fn remove(mut self, tree: Value, stored: &Stored) -> Result<Attempt, Status> {
         let kind = self.write.kind;
-        let mut stored_form = tree.clone();
-        kind.strategy.to_stored(&mut stored_form);
-        let encoded = Encoded::from_tree(&stored_form);
-        let mut object = kind.object(encoded, &tree, stored.object.revision);
+        let mut object = kind.object(kind.encode(&tree), &tree, stored.object.revision);
         self.charge(None, Some(&stored.tree))?;
         self.ran(Stage::Commit);
         if self.write.dry_run {

@@ -67,6 +67,12 @@ impl Quantity {
         saturate(div_up(self.nanos, NANO / 1000))
     }
 
+    /// The amount, rounded up to thousandths.
+    pub fn ceil_to_millis(self) -> Self {
+        const MILLI: i128 = NANO / 1000;
+        Self { nanos: div_up(self.nanos, MILLI) * MILLI, ..self }
+    }
+
     pub fn is_negative(&self) -> bool {
         self.nanos < 0
     }

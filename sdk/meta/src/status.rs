@@ -135,7 +135,8 @@ impl Status {
 
     /// The path matches nothing that is served.
     pub fn unknown_path() -> Self {
-        Self::new(Reason::NotFound, "the server could not find the requested resource")
+        let why = "the server could not find the requested resource";
+        Self { details: Some(Box::default()), ..Self::new(Reason::NotFound, why) }
     }
 
     pub fn method_not_allowed() -> Self {

@@ -3,6 +3,7 @@
 //! runs without its controller manager: what is compared is the API server and nothing else.
 #![allow(clippy::disallowed_methods, reason = "compares with a program that lives in real time")]
 
+mod causes;
 mod compare;
 mod corpus;
 mod discovery;

@@ -1,6 +1,8 @@
 //! The generator: every field that a kind's types have, with values that are wrong, missing, at a
 //! bound or merely different, in create, update and status updates. All of them are dry runs, so
-//! that no request depends on another.
+//! that no request depends on another. How many there are is bounded three ways: a field of a type
+//! is tried in one place only, with at most `MOST_VALUES` values, and what many kinds share is tried
+//! whole in one kind and in samples in the others.
 
 use std::{
     collections::BTreeSet,
@@ -23,6 +25,8 @@ const TEMPLATE_SAMPLE: u64 = 12;
 /// Metadata is of one type and has one set of rules: it is tried whole for these kinds.
 const WHOLE_METADATA: [&str; 3] = ["ConfigMap", "Namespace", "Pod"];
 const METADATA_SAMPLE: u64 = 6;
+/// Values that a field is tried with; each makes a create and an update.
+const MOST_VALUES: usize = 32;
 /// A session's requests run one after the other: long lists of them are cut for concurrency.
 const REQUESTS_A_SESSION: usize = 400;
 
@@ -195,7 +199,7 @@ impl Walk<'_> {
                 self.push("repeated", Op::Repeat(path.to_vec()), false);
             }
         }
-        for (value, undecodable) in values(field, &field.shape) {
+        for (value, undecodable) in values(field, &field.shape).into_iter().take(MOST_VALUES) {
             if found != Some(&value) {
                 let label = format!("= {}", shorten(&value));
                 self.push(&label, Op::Set(path.to_vec(), value), undecodable);

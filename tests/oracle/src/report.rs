@@ -11,9 +11,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::{
+    causes::Signatures,
     compare::{Answer, Difference},
     purpose::Purposes,
-    session::Step,
+    session::{Session, Step},
 };
 
 /// Counts of one kind.
@@ -27,6 +28,9 @@ struct Counts {
 pub struct Report {
     kinds: Vec<String>,
     counts: BTreeMap<String, Counts>,
+    signatures: Signatures,
+    /// The kind whose sessions come in now: its counts are told when the next one begins.
+    current: String,
     purposes: Purposes,
     verbose: bool,
     json: Option<BufWriter<File>>,
@@ -39,6 +43,8 @@ impl Report {
         Ok(Self {
             kinds,
             counts: BTreeMap::new(),
+            signatures: Signatures::default(),
+            current: String::new(),
             purposes: Purposes::load()?,
             verbose,
             json: json.map(create).transpose()?.map(BufWriter::new),
@@ -53,6 +59,7 @@ impl Report {
         ours: &Answer,
         theirs: &Answer,
     ) -> anyhow::Result<()> {
+        self.tell_progress(kind);
         let differences = ours.differences(theirs);
         let (purpose, different): (Vec<_>, Vec<_>) =
             differences.into_iter().partition(|d| self.purposes.explain(kind, &step.label, d));
@@ -63,6 +70,9 @@ impl Report {
         counts.cases += 1;
         counts.equal += usize::from(different.is_empty() && purpose.is_empty());
         counts.on_purpose += usize::from(different.is_empty() && !purpose.is_empty());
+        if !different.is_empty() {
+            self.signatures.add(kind, &step.label, &different);
+        }
         if let Some(file) = &mut self.json {
             let line = json!({
                 "kind": kind,
@@ -88,8 +98,30 @@ impl Report {
         Ok(())
     }
 
-    /// Prints the table; returns how many requests differ.
+    /// Counts a session that couldn't be sent to its end as one difference.
+    pub fn cut_short(&mut self, session: &Session, why: &anyhow::Error) -> anyhow::Result<()> {
+        eprintln!("a session of {} ended early: {why:#}", session.kind);
+        let answer = |text: &str| Answer(json!({"session": text}));
+        let step = Step::new("session cut short", "", "");
+        self.add(&session.kind, &step, &answer("sent"), &answer(&format!("{why:#}")))
+    }
+
+    /// Tells the counts of a kind once all its sessions are in: they come kind by kind.
+    fn tell_progress(&mut self, kind: &str) {
+        if self.current == kind {
+            return;
+        }
+        if let Some(counts) = self.counts.get(&self.current) {
+            eprintln!("{}", row(&self.current, counts));
+        }
+        self.current = kind.to_owned();
+    }
+
+    /// Prints the causes of differences, the most frequent first, and the table; returns how many
+    /// requests differ.
     pub fn finish(mut self) -> anyhow::Result<usize> {
+        self.tell_progress("");
+        self.signatures.print();
         if let Some(file) = &mut self.json {
             file.flush()?;
         }

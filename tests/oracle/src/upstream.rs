@@ -31,6 +31,9 @@ const HOST: &str = "localhost";
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
 const LOG_LINES: usize = 12;
+/// How often a request is sent again because its connection ended, and how long the next one waits.
+const SENT_AT_MOST: u32 = 6;
+const RECONNECT_WAIT: Duration = Duration::from_millis(250);
 
 /// Whether what the pair acknowledges is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +46,17 @@ pub enum Durability {
 
 /// A running pair of processes, and a connection.
 pub struct Upstream {
-    sender: Mutex<http2::SendRequest<Full<Bytes>>>,
+    connection: Mutex<Connection>,
     port: u16,
     /// Says whom to trust on the next connection.
     tls: Arc<ClientConfig>,
     processes: [Process; 2],
+}
+
+/// The connection that requests take, and how many there were before it.
+struct Connection {
+    sender: http2::SendRequest<Full<Bytes>>,
+    number: u64,
 }
 
 /// Killed by its own id when dropped.
@@ -81,8 +90,8 @@ impl Upstream {
             let why = match connect(port, &tls).await {
                 Ok(mut sender) => match ready(&mut sender).await {
                     Ok(()) => {
-                        let sender = Mutex::new(sender);
-                        return Ok(Self { sender, port, tls, processes });
+                        let connection = Mutex::new(Connection { sender, number: 0 });
+                        return Ok(Self { connection, port, tls, processes });
                     }
                     Err(error) => error,
                 },
@@ -108,24 +117,66 @@ impl Upstream {
         self.processes.each_ref().map(|process| process.0.id())
     }
 
-    /// Sends a request; once more where the server had asked for a new connection, as it does after
-    /// some of its own failures.
-    pub async fn send(&self, mut request: Request<Bytes>) -> anyhow::Result<Response<Incoming>> {
-        authenticate(&mut request)?;
-        match self.send_once(request.clone()).await {
-            Err(error) if goes_away(&error) => {
-                *self.sender.lock().await = connect(self.port, &self.tls).await?;
-                self.send_once(request).await
+    /// Sends a request and reads the whole answer. The server closes connections after some of its
+    /// own failures, with what others have under way on them: these are sent again on a new one.
+    /// Errors: the stream was reset (see `is_reset`), or the last of several connections ended.
+    pub async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+        let mut sent = 0;
+        loop {
+            sent += 1;
+            let (used, answer) = self.exchange_once(request.clone()).await;
+            match answer {
+                Err(error) if !is_reset(&error) && sent < SENT_AT_MOST => {
+                    self.reconnect(used).await;
+                }
+                answer => return answer.with_context(|| format!("sent {sent} times")),
             }
-            answer => answer,
         }
     }
 
-    async fn send_once(&self, request: Request<Bytes>) -> anyhow::Result<Response<Incoming>> {
-        let mut sender = self.sender.lock().await.clone();
-        sender.ready().await?;
-        Ok(sender.send_request(request.map(Full::new)).await?)
+    async fn exchange_once(
+        &self,
+        request: Request<Bytes>,
+    ) -> (u64, anyhow::Result<Response<Bytes>>) {
+        let (sender, number) = self.current().await;
+        let answer = async {
+            let (parts, body) = send_on(sender, request).await?.into_parts();
+            Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
+        };
+        (number, answer.await)
     }
+
+    async fn current(&self) -> (http2::SendRequest<Full<Bytes>>, u64) {
+        let connection = self.connection.lock().await;
+        (connection.sender.clone(), connection.number)
+    }
+
+    /// Replaces the connection of that number, unless somebody did already. One that can't be made
+    /// now is tried for by the next request.
+    async fn reconnect(&self, used: u64) {
+        let mut connection = self.connection.lock().await;
+        if connection.number != used {
+            return;
+        }
+        match connect(self.port, &self.tls).await {
+            Ok(sender) => *connection = Connection { sender, number: used + 1 },
+            Err(_) => tokio::time::sleep(RECONNECT_WAIT).await,
+        }
+    }
+}
+
+/// The stream was reset and the connection lives: a handler that panics takes its stream with it.
+pub fn is_reset(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.to_string().contains("stream error received"))
+}
+
+async fn send_on(
+    mut sender: http2::SendRequest<Full<Bytes>>,
+    mut request: Request<Bytes>,
+) -> anyhow::Result<Response<Incoming>> {
+    authenticate(&mut request)?;
+    sender.ready().await?;
+    Ok(sender.send_request(request.map(Full::new)).await?)
 }
 
 /// The last lines that a program said: its folder goes with ours.
@@ -212,14 +263,6 @@ fn spawn(command: &mut Command) -> anyhow::Result<Process> {
 /// A port that was free a moment ago.
 fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The connection ended, or no stream can be opened on it: the request wasn't looked at.
-fn goes_away(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let text = cause.to_string();
-        text.contains("not a result of an error") || text.contains("connection closed")
-    })
 }
 
 fn trusting(authority: &Authority) -> anyhow::Result<Arc<ClientConfig>> {

@@ -7,12 +7,14 @@ mod key_values;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod node_taint;
 mod priority;
 mod quota;
 mod runtime_class;
 mod service_account;
 mod storage;
 mod tolerations;
+mod topology_labels;
 
 use std::sync::Arc;
 
@@ -66,6 +68,7 @@ pub struct AdmissionOptions {
 /// All admission plugins, in order.
 pub struct Admission {
     options: AdmissionOptions,
+    taints_nodes: bool,
 }
 
 impl Default for AdmissionOptions {
@@ -81,7 +84,13 @@ impl Default for AdmissionOptions {
 
 impl Admission {
     pub fn new(options: AdmissionOptions) -> Self {
-        Self { options }
+        Self { options, taints_nodes: true }
+    }
+
+    /// Leaves new nodes without the taint that only the node controller takes away: for who runs
+    /// none.
+    pub fn without_node_taints(self) -> Self {
+        Self { taints_nodes: false, ..self }
     }
 
     /// Completes the object; the answer holds warnings for the person who asked.
@@ -95,12 +104,16 @@ impl Admission {
         node_restriction::admit(request, lookup)?;
         limit_ranger::mutate(request, lookup);
         service_account::mutate(request, lookup, self.options.mount_tokens.as_ref()).await?;
+        if self.taints_nodes {
+            node_taint::mutate(request);
+        }
         priority::mutate(request, lookup)?;
         tolerations::mutate(request, &self.options);
         storage::mutate(request, lookup);
         runtime_class::mutate(request, lookup)?;
         certificates::mutate(request);
         ingress_class::mutate(request, lookup)?;
+        topology_labels::mutate(request, lookup);
         Ok(Vec::new())
     }
 

@@ -46,15 +46,26 @@ pub(super) fn mutate(
 
 /// The overhead is the class's word, not the pod's.
 pub(super) fn validate(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
-    let Some((name, class)) = class_of(request, lookup)? else { return Ok(()) };
+    if !is_new_pod(request) {
+        return Ok(());
+    }
+    let class = class_of(request, lookup)?;
     let own = request.object.as_deref().map_or(&Value::Null, |pod| &pod["spec"]["overhead"]);
-    let fixed = &class["overhead"]["podFixed"];
+    let fixed = class.as_ref().map_or(&Value::Null, |(_, class)| &class["overhead"]["podFixed"]);
     let none = |value: &Value| value.as_object().is_none_or(|members| members.is_empty());
     if own == fixed || (none(own) && none(fixed)) {
         return Ok(());
     }
-    let why = format!("pod rejected: Pod's Overhead doesn't match RuntimeClass {name:?}");
-    Err(request.forbidden(why))
+    let why = match none(fixed) {
+        true => "Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        false => "Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+    };
+    Err(request.forbidden(format!("pod rejected: {why}")))
+}
+
+fn is_new_pod(request: &AdmissionRequest<'_>) -> bool {
+    let is_new = request.operation == Operation::Create && request.subresource.is_empty();
+    request.is("", "pods") && is_new
 }
 
 /// Of a pod that is being created.
@@ -62,8 +73,7 @@ fn class_of(
     request: &AdmissionRequest<'_>,
     lookup: &dyn Lookup,
 ) -> Result<Option<(String, Value)>, Status> {
-    let is_new = request.operation == Operation::Create && request.subresource.is_empty();
-    if !request.is("", "pods") || !is_new {
+    if !is_new_pod(request) {
         return Ok(None);
     }
     let name = request.object.as_deref().and_then(|pod| pod["spec"]["runtimeClassName"].as_str());

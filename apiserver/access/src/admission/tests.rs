@@ -492,7 +492,7 @@ async fn pods_get_what_their_runtime_class_says() {
             "docker",
             json!({"overhead": {"memory": "2Mi"}}),
             expect![[
-                r#"403 pods "p" is forbidden: pod rejected: Pod's Overhead doesn't match RuntimeClass "docker""#
+                r#"403 pods "p" is forbidden: pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"#
             ]],
         ),
     ] {

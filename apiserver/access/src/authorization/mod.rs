@@ -53,7 +53,7 @@ impl Authorizer {
 
     pub fn authorize(&self, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Decision {
         if asked.user.in_group("system:masters") {
-            return Decision::Allow("in the group system:masters".into());
+            return Decision::Allow(String::new());
         }
         let mut reasons = Vec::new();
         if let Some(node) = asked.user.node_name() {

@@ -217,8 +217,8 @@ fn anonymous_and_masters() {
         "delete apps:deployments n a
          get /anything",
         expect![[r#"
-            + delete apps:deployments n a | in the group system:masters
-            + get /anything | in the group system:masters
+            + delete apps:deployments n a
+            + get /anything
         "#]],
     );
 }

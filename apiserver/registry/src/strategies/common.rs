@@ -30,13 +30,6 @@ pub fn one_of(of: &Value, key: &str, known: &[&str], path: Path<'_>, causes: &mu
     }
 }
 
-/// A field that no update changes; absent ones are shown as null (pointers of upstream's).
-pub fn kept(new: &Value, old: &Value, key: &str, path: Path<'_>, causes: &mut Causes) {
-    if !tree::same(&new[key], &old[key]) {
-        causes.invalid_or_null(path.child(key), &new[key], "field is immutable");
-    }
-}
-
 /// A number within a range, where it is there.
 pub fn between(
     of: &Value,

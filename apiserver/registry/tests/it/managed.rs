@@ -67,6 +67,45 @@ spec:
 }
 
 #[test]
+fn what_go_writes_as_null_is_owned_too() {
+    let event = "{apiVersion: v1, kind: Event, metadata: {name: a, namespace: default}, involvedObject: {namespace: default}, series: {count: 2}}";
+    check(
+        &stored(event),
+        expect![[r#"
+            test Update v1 - 2026-11-23T17:00:00Z
+              {"f:involvedObject":{},"f:series":{".":{},"f:count":{},"f:lastObservedTime":{}}}
+        "#]],
+    );
+    // A field may be owned in parts where its type is owned as a whole elsewhere.
+    let volume = "{apiVersion: v1, kind: PersistentVolume, metadata: {name: a}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /a}, claimRef: {name: c, namespace: n}}}";
+    check(
+        &stored(volume),
+        expect![[r#"
+        test Update v1 - 2026-11-23T17:00:00Z
+          {"f:spec":{"f:accessModes":{},"f:capacity":{".":{},"f:storage":{}},"f:claimRef":{".":{},"f:name":{},"f:namespace":{}},"f:hostPath":{".":{},"f:path":{},"f:type":{}},"f:persistentVolumeReclaimPolicy":{},"f:volumeMode":{}}}
+    "#]],
+    );
+}
+
+#[test]
+fn items_without_their_key_leave_ownership_as_it_was() {
+    let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a}, secrets: [{}]}";
+    check(&stored(account), expect![[""]]);
+    let named =
+        stored("{apiVersion: v1, kind: ServiceAccount, metadata: {name: a, labels: {a: b}}}");
+    let changed = write(&named, "other", "", "2026-11-23T18:00:00Z", |account| {
+        account["secrets"] = json!([{}]);
+    });
+    check(
+        &changed,
+        expect![[r#"
+        test Update v1 - 2026-11-23T17:00:00Z
+          {"f:metadata":{"f:labels":{".":{},"f:a":{}}}}
+    "#]],
+    );
+}
+
+#[test]
 fn changes_move_to_their_writer() {
     let map = stored(
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: '1', y: '2', z: '3'}}",

@@ -323,7 +323,7 @@ fn what_may_not_change() {
         &binding,
         |object| object["roleRef"]["name"] = "b".into(),
         expect![[r#"
-            422 RoleBinding.rbac.authorization.k8s.io "a" is invalid: roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"b"}: field is immutable
+            422 RoleBinding.rbac.authorization.k8s.io "a" is invalid: roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"b"}: field is immutable
               FieldValueInvalid roleRef
         "#]],
     );

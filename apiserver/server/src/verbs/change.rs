@@ -59,6 +59,7 @@ impl Source {
         let body_type = content::body_type(&call.parts.headers)?;
         let bytes = content::read_body(body).await?;
         let (tree, warnings) = body::read(&bytes, body_type, &of, validation)?;
+        call.warnings.lock().clone_from(&warnings);
         Ok(Self { bytes, body_type, of, validation, first: Some(tree), warnings })
     }
 
@@ -129,16 +130,17 @@ pub(super) async fn create(
     let mut source = Source::read(call, body, of, options.validation).await?;
     let manager = call.manager(&options.field_manager);
     let write = call.write(target, Operation::Create, "", &manager, options.dry_run);
-    let written = write.run(&mut |_| create_proposal(target, &mut source, None)).await?;
+    let written = write.run(&mut |_| create_proposal(call, target, &mut source, None)).await?;
     Ok(answer(written, &renderer, source.warnings))
 }
 
 fn create_proposal(
+    call: &Call,
     target: &Target,
     source: &mut Source,
     name: Option<&str>,
 ) -> Result<Proposal, Status> {
-    identified(target, source, name).map(Proposal::Create)
+    identified(call, target, source, name).map(Proposal::Create)
 }
 
 /// Takes owners that are there twice out of an object, and returns what to tell its client.
@@ -165,7 +167,12 @@ fn single_owners(tree: &mut Value, what: &str) -> Option<String> {
 }
 
 /// The body, held to its request, in the stored version.
-fn identified(target: &Target, source: &mut Source, name: Option<&str>) -> Result<Value, Status> {
+fn identified(
+    call: &Call,
+    target: &Target,
+    source: &mut Source,
+    name: Option<&str>,
+) -> Result<Value, Status> {
     let mut tree = source.tree()?;
     let said = tree["metadata"]["name"].as_str().unwrap_or_default();
     if let Some(name) = name.filter(|_| said.is_empty()) {
@@ -175,6 +182,7 @@ fn identified(target: &Target, source: &mut Source, name: Option<&str>) -> Resul
     }
     target.kind.identify(&mut tree, &target.at, &target.namespace, name)?;
     let warning = single_owners(&mut tree, "duplicate entries");
+    call.warnings.lock().extend(warning.clone().filter(|text| !source.warnings.contains(text)));
     // A body may be read again where a write has to be tried again.
     source.warnings.extend(warning.filter(|text| !source.warnings.contains(text)));
     target.kind.convert(&mut tree, target.kind.storage());
@@ -198,10 +206,12 @@ pub(super) async fn update(
         .run(&mut |old| match old {
             None if upsert => {
                 call.may_create()?;
-                create_proposal(target, &mut source, Some(name))
+                create_proposal(call, target, &mut source, Some(name))
             }
-            None => Err(Status::not_found(&target.kind.group_resource(), name)),
-            Some(_) => identified(target, &mut source, Some(name)).map(Proposal::Update),
+            // What the body says comes first.
+            None => identified(call, target, &mut source, Some(name))
+                .and_then(|_| Err(Status::not_found(&target.kind.group_resource(), name))),
+            Some(_) => identified(call, target, &mut source, Some(name)).map(Proposal::Update),
         })
         .await?;
     Ok(answer(written, &renderer, source.warnings))

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Response, StatusCode, header, request::Parts};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use windlass_apiserver_access::{Operation, User};
 use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
@@ -35,6 +36,8 @@ pub(crate) struct Call {
     pub user: Arc<User>,
     pub parts: Parts,
     pub info: RequestInfo,
+    /// What the body gave reason to warn of: told also where the request is refused.
+    pub warnings: Arc<Mutex<Vec<String>>>,
 }
 
 /// The kind that a request is about, in the version it asks for.
@@ -50,7 +53,15 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
     let RequestInfo { group, version, resource, .. } = &call.info;
     let kind = call.server.registry().resource(group, version, resource);
     let warning = kind.and_then(|kind| kind.warning.clone());
-    let mut response = answer_to(call, body).await?;
+    let (accepted, of_body) = (Accepted::of_status(&call.parts), call.warnings.clone());
+    let mut response = match answer_to(call, body).await {
+        Err(status) if status.code < 500 && !of_body.lock().is_empty() => {
+            let mut response = content::respond_status(&status, &accepted);
+            content::add_warnings(&mut response, &of_body.lock());
+            response
+        }
+        answer => answer?,
+    };
     if let Some(warning) = warning {
         content::add_warnings(&mut response, &[warning.into_owned()]);
     }
@@ -184,6 +195,7 @@ impl Call {
             dry_run,
             manager,
             applies: false,
+            at: Some(&target.at),
         }
     }
 }

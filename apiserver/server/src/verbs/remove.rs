@@ -31,6 +31,7 @@ pub(super) async fn one(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let options = read_options(call, body).await?;
+    let warnings = warn(call, target, &options);
     let renderer = target.renderer(call, true)?;
     let written = delete(call, target, &call.info.name, &options).await?;
     let response = match written.outcome {
@@ -39,7 +40,16 @@ pub(super) async fn one(
         }
         _ => renderer.one(StatusCode::OK, &written.object),
     };
-    Ok(finish(response, written, Vec::new()))
+    Ok(finish(response, written, warnings))
+}
+
+/// What the kind warns of where a deletion leaves open what becomes of dependents.
+fn warn(call: &Call, target: &Target, options: &DeleteOptions) -> Vec<String> {
+    let open = options.propagation_policy.is_none() && options.orphan_dependents.is_none();
+    let text = target.kind.strategy.deletion_warning().filter(|_| open);
+    let warnings: Vec<String> = text.into_iter().map(str::to_owned).collect();
+    call.warnings.lock().clone_from(&warnings);
+    warnings
 }
 
 fn details(target: &Target, written: &Written) -> Value {
@@ -71,6 +81,7 @@ pub(super) async fn collection(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let options = read_options(call, body).await?;
+    let warnings = warn(call, target, &options);
     let renderer = target.renderer(call, true)?;
     let list = ListOptions::parse(&call.info.query)?;
     list.list_state()?;
@@ -91,6 +102,7 @@ pub(super) async fn collection(
     let objects = done.into_iter().flatten().map(|written| written.object.into()).collect();
     let mut response = renderer.list(objects, &ListMeta { revision, ..ListMeta::default() });
     response.extensions_mut().insert(stages.unwrap_or_default());
+    content::add_warnings(&mut response, &warnings);
     Ok(response)
 }
 
@@ -122,7 +134,8 @@ async fn read_options(call: &Call, body: Body) -> Result<DeleteOptions, Status> 
     let body_type = content::body_type(&call.parts.headers)?;
     // They come in any group-version: in the objects' own, in v1, in this one.
     let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
-    let (tree, _) = body::read(&bytes, body_type, &kind.into(), FieldValidation::Ignore)?;
+    let read = body::read(&bytes, body_type, &kind.into(), FieldValidation::Ignore);
+    let (tree, _) = read.map_err(of_another_kind)?;
     let mut options: DeleteOptions = serde_json::from_value(tree)
         .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?;
     // kubectl names a dry run in both places, other clients in one.
@@ -130,6 +143,17 @@ async fn read_options(call: &Call, body: Body) -> Result<DeleteOptions, Status> 
         options.dry_run = from_query(&call.info.query).dry_run;
     }
     Ok(options)
+}
+
+/// Of options upstream says only that there is no such kind.
+fn of_another_kind(mut status: Status) -> Status {
+    let prefix = " cannot be handled as a DeleteOptions: ";
+    if let Some((_, why)) = status.message.split_once(prefix)
+        && why.starts_with("no kind")
+    {
+        status.message = why.to_owned();
+    }
+    status
 }
 
 fn from_query(query: &Query) -> DeleteOptions {

@@ -5,7 +5,8 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use windlass_apiserver_access::{Attributes, Rule, User};
-use windlass_sdk_meta::{Cause, GroupVersionKind, Status};
+use windlass_apiserver_registry::{Manager, record_manager};
+use windlass_sdk_meta::{Cause, GroupVersionKind, Status, format_time};
 
 use super::{Call, Target, change};
 use crate::{
@@ -26,19 +27,31 @@ pub(super) async fn create(
     let gvk = target.kind.gvk_in(&target.at);
     let (mut review, warnings) =
         change::read_tree(call, body, gvk.clone(), options.validation).await?;
+    let manager = call.manager(&options.field_manager);
+    let by = Manager { name: &manager, subresource: "", applies: false };
+    record_manager(&target.kind, &mut review, None, by, call.server.clock().now());
     let status = match &*target.kind.kind {
-        "SelfSubjectReview" => json!({"userInfo": user_info(&call.user)}),
-        "SelfSubjectAccessReview" => access(call, &gvk, &review["spec"], &call.user)?,
+        "SelfSubjectReview" => {
+            let now = format_time(call.server.clock().now());
+            review["metadata"]["creationTimestamp"] = now.into();
+            json!({"userInfo": user_info(&call.user)})
+        }
+        "SelfSubjectAccessReview" => {
+            refuse(&gvk, asked(&review["spec"]))?;
+            access(call, &review["spec"], &call.user)
+        }
         "SubjectAccessReview" => {
-            access(call, &gvk, &review["spec"], &subject(&gvk, &review["spec"])?)?
+            let mut causes = asked(&review["spec"]);
+            let user = subject(&review["spec"], &mut causes);
+            refuse(&gvk, causes)?;
+            access(call, &review["spec"], &user)
         }
         "LocalSubjectAccessReview" => {
-            let asked = review["spec"]["resourceAttributes"]["namespace"].as_str();
-            if asked.unwrap_or_default() != target.namespace {
-                let why = format!("must match the namespace of the request ({})", target.namespace);
-                return Err(invalid(&gvk, "spec.resourceAttributes.namespace", &why));
-            }
-            access(call, &gvk, &review["spec"], &subject(&gvk, &review["spec"])?)?
+            let mut causes = asked(&review["spec"]);
+            let user = subject(&review["spec"], &mut causes);
+            local(&review["spec"], &target.namespace, &mut causes);
+            refuse(&gvk, causes)?;
+            access(call, &review["spec"], &user)
         }
         "TokenReview" => token(call, &review["spec"]).await?,
         "SelfSubjectRulesReview" => rules(call, &review["spec"]),
@@ -61,7 +74,7 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-fn subject(kind: &GroupVersionKind, spec: &Value) -> Result<User, Status> {
+fn subject(spec: &Value, causes: &mut Vec<Cause>) -> User {
     let groups = spec["groups"].as_array().into_iter().flatten();
     let user = User {
         name: spec["user"].as_str().unwrap_or_default().to_owned(),
@@ -69,23 +82,46 @@ fn subject(kind: &GroupVersionKind, spec: &Value) -> Result<User, Status> {
         groups: groups.filter_map(Value::as_str).map(str::to_owned).collect(),
         extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
     };
-    match user.name.is_empty() && user.groups.is_empty() {
-        true => Err(invalid(kind, "spec.user", "at least one of user or group must be specified")),
-        false => Ok(user),
+    if user.name.is_empty() && user.groups.is_empty() {
+        let why = "\"\": at least one of user or group must be specified";
+        causes.push(invalid("spec.user", why));
+    }
+    user
+}
+
+/// It is asked about a resource or about a path.
+fn asked(spec: &Value) -> Vec<Cause> {
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    if resource.is_object() != path.is_object() {
+        return Vec::new();
+    }
+    let text = |key: &str| path[key].as_str().unwrap_or_default();
+    let shown = match path {
+        Value::Null => Value::Null,
+        _ => json!({"Path": text("path"), "Verb": text("verb")}),
+    };
+    let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+    vec![invalid("spec", &format!("{shown}: {why}"))]
+}
+
+/// It is asked about the namespace of the request.
+fn local(spec: &Value, namespace: &str, causes: &mut Vec<Cause>) {
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    let of = resource["namespace"].as_str().unwrap_or_default();
+    if resource.is_object() && of != namespace {
+        let why = format!("{of:?}: must match metadata.namespace");
+        causes.push(invalid("spec.resourceAttributes.namespace", &why));
+    }
+    if path.is_object() {
+        let text = |key: &str| path[key].as_str().unwrap_or_default();
+        let shown = json!({"Path": text("path"), "Verb": text("verb")});
+        let why = format!("{shown}: disallowed on this kind of request");
+        causes.push(invalid("spec.nonResourceAttributes", &why));
     }
 }
 
-fn access(
-    call: &Call,
-    kind: &GroupVersionKind,
-    spec: &Value,
-    user: &User,
-) -> Result<Value, Status> {
+fn access(call: &Call, spec: &Value, user: &User) -> Value {
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if resource.is_object() == path.is_object() {
-        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        return Err(invalid(kind, "spec.resourceAttributes", why));
-    }
     let is_resource = resource.is_object();
     let from = if is_resource { resource } else { path };
     let text = |key: &str| from[key].as_str().unwrap_or_default();
@@ -110,7 +146,7 @@ fn access(
     if !decision.reason().is_empty() {
         status["reason"] = json!(decision.reason());
     }
-    Ok(status)
+    status
 }
 
 /// Whose a token is, as somebody asks who was shown it.
@@ -130,6 +166,10 @@ async fn token(call: &Call, spec: &Value) -> Result<Value, Status> {
     Ok(match found {
         Ok((user, audiences)) => {
             json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        // Of what is no token of an account at all, nothing more is told.
+        Err(_) if token.split('.').count() != 3 => {
+            json!({"user": {}, "error": "invalid bearer token"})
         }
         Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
     })
@@ -156,11 +196,21 @@ fn rules(call: &Call, spec: &Value) -> Value {
         "incomplete": !complete})
 }
 
-fn invalid(kind: &GroupVersionKind, field: &str, why: &str) -> Status {
-    let cause = Cause {
+fn invalid(field: &str, why: &str) -> Cause {
+    Cause {
         reason: "FieldValueInvalid".into(),
         message: format!("Invalid value: {why}"),
         field: field.into(),
-    };
-    Status::invalid(kind, "", vec![cause])
+    }
+}
+
+/// Upstream tells the group of a review, but not its kind.
+fn refuse(kind: &GroupVersionKind, causes: Vec<Cause>) -> Result<(), Status> {
+    match causes.is_empty() {
+        true => Ok(()),
+        false => {
+            let unnamed = GroupVersionKind::new(&kind.group, &kind.version, "");
+            Err(Status::invalid(&unnamed, "", causes))
+        }
+    }
 }

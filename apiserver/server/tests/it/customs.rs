@@ -467,7 +467,7 @@ async fn documents_and_tables() {
     define(&cluster, &widgets()).await;
     cluster.run(&widget("a", json!({"size": 4}))).await;
     let list = cluster.get("/apis/example.com/v1").await;
-    expect![[r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"example.com/v1","resources":[{"name":"widgets","singularName":"widget","namespaced":true,"kind":"Widget","verbs":["delete","deletecollection","get","list","patch","create","update","watch"],"shortNames":["wd"],"categories":["all"]},{"name":"widgets/status","singularName":"","namespaced":true,"kind":"Widget","verbs":["get","patch","update"]},{"name":"widgets/scale","singularName":"","namespaced":true,"kind":"Scale","verbs":["get","patch","update"],"group":"autoscaling","version":"v1"}]}"#]].assert_eq(&list.to_string());
+    expect![[r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"example.com/v1","resources":[{"name":"widgets","singularName":"widget","namespaced":true,"kind":"Widget","verbs":["delete","deletecollection","get","list","patch","create","update","watch"],"shortNames":["wd"],"categories":["all"],"storageVersionHash":"gIwvi5rymmg="},{"name":"widgets/status","singularName":"","namespaced":true,"kind":"Widget","verbs":["get","patch","update"]},{"name":"widgets/scale","singularName":"","namespaced":true,"kind":"Scale","verbs":["get","patch","update"],"group":"autoscaling","version":"v1"}]}"#]].assert_eq(&list.to_string());
     let index = cluster.get("/openapi/v3").await;
     let index_of = |index: &Value| {
         let path = &index["paths"]["apis/example.com/v1"]["serverRelativeURL"];

@@ -37,7 +37,7 @@ async fn aggregated_discovery_is_negotiated() {
           "resource": "pods",
           "responseKind": {
             "group": "",
-            "version": "v1",
+            "version": "",
             "kind": "Pod"
           },
           "scope": "Namespaced",
@@ -67,7 +67,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "PodAttachOptions"
               }
             },
@@ -78,7 +78,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "Binding"
               }
             },
@@ -91,7 +91,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "Pod"
               }
             },
@@ -114,7 +114,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "PodExecOptions"
               }
             },
@@ -125,7 +125,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "Pod"
               }
             },
@@ -137,7 +137,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "PodPortForwardOptions"
               }
             },
@@ -152,7 +152,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "PodProxyOptions"
               }
             },
@@ -165,7 +165,7 @@ async fn aggregated_discovery_is_negotiated() {
               ],
               "responseKind": {
                 "group": "",
-                "version": "v1",
+                "version": "",
                 "kind": "Pod"
               }
             }
@@ -198,7 +198,7 @@ async fn plain_discovery() {
     out += &format!("\n{}", cluster.get("/apis/apps").await);
     out += &format!("\n{}", cluster.get("/api").await);
     expect![[r#"
-        admissionregistration.k8s.io apiextensions.k8s.io apiregistration.k8s.io apps authentication.k8s.io authorization.k8s.io autoscaling batch certificates.k8s.io coordination.k8s.io discovery.k8s.io events.k8s.io flowcontrol.apiserver.k8s.io metrics.k8s.io networking.k8s.io node.k8s.io policy rbac.authorization.k8s.io resource.k8s.io scheduling.k8s.io storage.k8s.io storagemigration.k8s.io windlass.dev
+        apiregistration.k8s.io apps events.k8s.io authentication.k8s.io authorization.k8s.io autoscaling batch certificates.k8s.io networking.k8s.io policy rbac.authorization.k8s.io storage.k8s.io admissionregistration.k8s.io apiextensions.k8s.io scheduling.k8s.io coordination.k8s.io node.k8s.io discovery.k8s.io resource.k8s.io flowcontrol.apiserver.k8s.io storagemigration.k8s.io metrics.k8s.io windlass.dev
         /api/v1: bindings configmaps endpoints events limitranges namespaces namespaces/finalize namespaces/status nodes nodes/proxy nodes/status persistentvolumeclaims persistentvolumeclaims/status persistentvolumes persistentvolumes/status pods pods/attach pods/binding pods/ephemeralcontainers pods/eviction pods/exec pods/log pods/portforward pods/proxy pods/status podtemplates replicationcontrollers replicationcontrollers/scale replicationcontrollers/status resourcequotas resourcequotas/status secrets serviceaccounts serviceaccounts/token services services/proxy services/status
         /apis/apps/v1: controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status
         /apis/events.k8s.io/v1: events

@@ -142,7 +142,7 @@ async fn writes_of_what_nothing_acts_on_warn() {
         PATCH /apis/batch/v1/namespaces/default/jobs/j/status merge {"status":{"active":1}}
             200 Job j +4
         DELETE /apis/batch/v1/namespaces/default/jobs/j
-            200 Job j +5
+            200 Job j +5 | 299 - "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
         GET /apis/scheduling.k8s.io/v1/priorityclasses
             200 PriorityClassList [system-cluster-critical system-node-critical]
     "#]]).await;

@@ -165,7 +165,7 @@ async fn bad_bodies() {
                 POST /api/v1/configmaps {"metadata":{"name":"a"}}
                     405 MethodNotAllowed: the server does not allow this method on the requested resource
                 PUT /api/v1/namespaces/default/configmaps/a {"metadata":{"name":"b"}}
-                    404 NotFound: configmaps "a" not found
+                    400 BadRequest: the name of the object (b) does not match the name on the URL (a)
                 POST /api/v1/namespaces/default/gizmos {"metadata":{"name":"b"}}
                     404 NotFound: the server could not find the requested resource
                 POST /apis/nope/v1/things {}

@@ -29,7 +29,9 @@ async fn cluster() -> Api {
         admission: Admission::new(AdmissionOptions {
             authorizer: authorizer.clone(),
             ..AdmissionOptions::default()
-        }),
+        })
+        // The node controller, which would take them away, doesn't run here.
+        .without_node_taints(),
         authorizer,
         service_range: (Ipv4Addr::new(127, 96, 0, 0), 20),
         service_endpoint: None,

@@ -37,6 +37,46 @@ async fn picked(stored: &Stored, case: Case<'_>, parts: &[&str], expected: Expec
 }
 
 #[tokio::test(start_paused = true)]
+async fn nodes_begin_as_not_ready() {
+    let (stored, admin) = (cluster(), admin());
+    let node = |spec: Value| with(object("Node", "", "here"), json!({"spec": spec}));
+    let parts = ["spec.taints"];
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    for new in [object("Node", "", "here"), node(json!({"taints": [taint]}))] {
+        let once = expect![[
+            r#"spec.taints=[{"key":"node.kubernetes.io/not-ready","effect":"NoSchedule"}]"#
+        ]];
+        picked(&stored, create(&admin, new), &parts, once).await;
+    }
+    let own = node(json!({"taints": [{"key": "a", "effect": "NoExecute"}]}));
+    let both = expect![[
+        r#"spec.taints=[{"key":"a","effect":"NoExecute"},{"key":"node.kubernetes.io/not-ready","effect":"NoSchedule"}]"#
+    ]];
+    picked(&stored, create(&admin, own.clone()), &parts, both).await;
+    let kept = expect![[r#"spec.taints=[{"key":"a","effect":"NoExecute"}]"#]];
+    picked(&stored, update(&admin, &own, own.clone()), &parts, kept).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_carry_the_topology_of_their_node() {
+    let (stored, admin) = (cluster(), admin());
+    let mut node = object("Node", "", "here");
+    node["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": "z", "other": "x"});
+    stored.put(node);
+    let parts = ["metadata.labels"];
+    let zone = expect![[r#"metadata.labels={"topology.kubernetes.io/zone":"z"}"#]];
+    let nothing = expect!["metadata.labels=null"];
+    picked(&stored, create(&admin, pod(json!({"nodeName": "here"}))), &parts, zone).await;
+    picked(&stored, create(&admin, pod(json!({"nodeName": "gone"}))), &parts, nothing).await;
+    // A binding is written to a resource of pods: here its kind says which.
+    let mut binding = object("Pod", "n", "p");
+    binding["target"] = json!({"kind": "Node", "name": "here"});
+    let binding = Case { subresource: "binding", ..create(&admin, binding) };
+    let zone = expect![[r#"metadata.labels={"topology.kubernetes.io/zone":"z"}"#]];
+    picked(&stored, binding, &parts, zone).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn classes_of_priority_become_numbers() {
     let (stored, admin) = (cluster(), admin());
     let parts = ["spec.priority", "spec.preemptionPolicy", "spec.priorityClassName"];

@@ -23,6 +23,10 @@ pub struct PolicyBinding {
 }
 
 impl Strategy for PolicyBinding {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn separation(&self) -> Separation {
         Separation::Generation
     }

@@ -52,6 +52,10 @@ pub struct Policy {
 }
 
 impl Strategy for Policy {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn separation(&self) -> Separation {
         match self.mutating {
             true => Separation::Generation,

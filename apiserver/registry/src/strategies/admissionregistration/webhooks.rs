@@ -30,6 +30,10 @@ pub struct Webhooks {
 }
 
 impl Strategy for Webhooks {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn separation(&self) -> Separation {
         Separation::Generation
     }

@@ -1,6 +1,8 @@
 //! APIService: who serves a group and version. Those of this server are listed and available; a
 //! reference to another server is stored, and nothing is forwarded to it.
 
+use std::cmp::Ordering;
+
 use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
@@ -175,8 +177,7 @@ pub fn local_services<'a>(served: impl Iterator<Item = &'a GroupVersion>) -> Vec
         }
     }
     let rows = found.into_iter().filter_map(|(group, version)| {
-        let known = PRIORITIES.iter().find(|(known, _)| *known == group);
-        let priority = known.map_or(OTHER_PRIORITY, |(_, priority)| *priority);
+        let priority = priority_of(group);
         let version_priority = match (group, version) {
             ("", _) => 1,
             ("autoscaling", "v2") => 30,
@@ -186,6 +187,21 @@ pub fn local_services<'a>(served: impl Iterator<Item = &'a GroupVersion>) -> Vec
         (priority > 0).then(|| service((group, version), "onstart", priority, version_priority))
     });
     rows.collect()
+}
+
+fn priority_of(group: &str) -> i64 {
+    let known = PRIORITIES.iter().find(|(known, _)| *known == group);
+    known.map_or(OTHER_PRIORITY, |(_, priority)| *priority)
+}
+
+/// Where discovery has a group: those with a higher priority first, then by name. The group that
+/// has no priority, because it tells those of the others, comes before all.
+pub fn group_order(a: &str, b: &str) -> Ordering {
+    let rank = |group: &str| match priority_of(group) {
+        0 => i64::MAX,
+        priority => priority,
+    };
+    rank(b).cmp(&rank(a)).then_with(|| a.cmp(b))
 }
 
 /// The object that stands for a version of custom resources, for as long as one serves it.

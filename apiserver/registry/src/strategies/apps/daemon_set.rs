@@ -26,6 +26,8 @@ const COUNTS: [&str; 9] = [
     "collisionCount",
 ];
 
+const SPEC: &str = "apps.v1.DaemonSetSpec";
+
 #[derive(Debug)]
 pub struct DaemonSet;
 
@@ -84,7 +86,7 @@ impl Strategy for DaemonSet {
             workload::not_negative(&new["status"], path, &COUNTS, causes);
             return workload::collisions_kept(new, old, causes);
         }
-        workload::spec_kept(new, old, &["selector"], causes);
+        workload::spec_kept(new, old, SPEC, &["selector"], causes);
         self.validate(new, causes);
     }
 

@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use super::workload::{self, amount, count_or_percent};
 use crate::{
     cause::{Causes, Path},
+    shown,
     strategy::{Context, ScalePaths, Separation, Strategy},
     table::{Cells, age, name},
     tree,
@@ -125,8 +126,7 @@ fn strategy_rules(strategy: &Value, path: Path<'_>, causes: &mut Causes) {
             }
         }
         _ => {
-            let shown =
-                json!({"Type": strategy["type"], "RollingUpdate": strategy["rollingUpdate"]});
+            let shown = shown::internal(strategy, "apps.v1.DeploymentStrategy");
             causes.not_supported(path, &shown, &["Recreate", "RollingUpdate"]);
         }
     }

@@ -17,6 +17,8 @@ use crate::{
 const COUNTS: [&str; 4] =
     ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
 
+const SPEC: &str = "apps.v1.StatefulSetSpec";
+
 #[derive(Debug)]
 pub struct StatefulSet;
 
@@ -73,7 +75,7 @@ impl Strategy for StatefulSet {
         }
         // Claims and the service's name can't change, so what is wrong with them is nothing new.
         spec_rules(&new["spec"], Causes::default(), Causes::default(), causes);
-        workload::spec_kept(new, old, &["selector", "volumeClaimTemplates"], causes);
+        workload::spec_kept(new, old, SPEC, &["selector", "volumeClaimTemplates"], causes);
         let spec = Path::Root.child("spec");
         for key in ["serviceName", "podManagementPolicy"] {
             if !tree::same(&new["spec"][key], &old["spec"][key]) {

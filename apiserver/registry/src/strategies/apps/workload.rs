@@ -6,7 +6,7 @@ use windlass_sdk_meta::{Labels, Selector};
 use crate::{
     cause::{Causes, Path},
     metadata::validate_labels,
-    names,
+    names, semantic, shown,
     strategies::core::pod::{self, name_warning, pod_warnings},
     table::selector_text,
     tree,
@@ -180,14 +180,14 @@ pub fn collisions_kept(new: &Value, old: &Value, causes: &mut Causes) {
     }
 }
 
-/// Fields of `spec` that never change. Absent ones are shown as null: they are pointers.
-pub fn spec_kept(new: &Value, old: &Value, keys: &[&str], causes: &mut Causes) {
+/// Fields of `spec`, which is of type `of`, that never change. Absent ones are shown as null: they
+/// are pointers.
+pub fn spec_kept(new: &Value, old: &Value, of: &str, keys: &[&str], causes: &mut Causes) {
     let path = Path::Root.child("spec");
-    for key in keys {
-        let (after, before) = (&new["spec"][*key], &old["spec"][*key]);
-        if !tree::same(after, before) {
-            causes.invalid_or_null(path.child(key), after, "field is immutable");
-        }
+    let (after, before) = (&new["spec"], &old["spec"]);
+    for key in keys.iter().filter(|key| !semantic::same_in(after, before, of, key)) {
+        let shown = shown::field(after, of, key);
+        causes.invalid_or_null(path.child(key), &shown, "field is immutable");
     }
 }
 
@@ -196,7 +196,7 @@ pub fn selector_kept(new: &Value, old: &Value, causes: &mut Causes) {
     let (after, before) = (&new["spec"]["selector"], &old["spec"]["selector"]);
     if !tree::same(after, before) {
         let spec = Path::Root.child("spec");
-        causes.immutable(spec.child("selector"), after);
+        causes.invalid_or_null(spec.child("selector"), after, "field is immutable");
     }
 }
 

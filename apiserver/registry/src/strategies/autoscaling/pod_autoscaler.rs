@@ -100,7 +100,7 @@ fn spec_rules(spec: &Value, same_target: bool, causes: &mut Causes) {
     }
     let (most, field) = (tree::number(spec, "maxReplicas").unwrap_or(0), path.child("maxReplicas"));
     match most {
-        0 => causes.required(field, "must be set and greater than 0"),
+        0 => causes.required(field, ""),
         ..0 => causes.invalid(field, &most.into(), "must be greater than or equal to 1"),
         _ => {}
     }

@@ -6,7 +6,7 @@ use windlass_sdk_meta::{Labels, Selector, Timestamp, parse_time};
 use super::{job_spec, job_status};
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, semantic, shown,
     strategies::apps::workload,
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, human_duration, name, since},
@@ -16,6 +16,10 @@ use crate::{
 /// Labels that tie pods to their job, with the older name of each first.
 const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
 const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
+
+const PODS: &str = "core.v1.PodSpec";
+const TEMPLATE: &str = "core.v1.PodTemplateSpec";
+const SPEC: &str = "batch.v1.JobSpec";
 
 #[derive(Debug)]
 pub struct Job;
@@ -79,7 +83,7 @@ impl Strategy for Job {
         }
         whole_spec(&new["spec"], causes);
         completions_kept(new, old, causes);
-        workload::spec_kept(new, old, &["selector"], causes);
+        workload::spec_kept(new, old, SPEC, &["selector"], causes);
         template_kept(new, old, causes);
         let keys = [
             "completionMode",
@@ -88,12 +92,18 @@ impl Strategy for Job {
             "managedBy",
             "successPolicy",
         ];
-        workload::spec_kept(new, old, &keys, causes);
+        workload::spec_kept(new, old, SPEC, &keys, causes);
         host_names_fit(new, causes);
     }
 
     fn orphans_by_default(&self) -> bool {
         true
+    }
+
+    fn deletion_warning(&self) -> Option<&'static str> {
+        Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        )
     }
 
     fn warnings(&self, sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
@@ -222,7 +232,7 @@ fn host_names_fit(object: &Value, causes: &mut Causes) {
 fn completions_kept(new: &Value, old: &Value, causes: &mut Causes) {
     let spec = &new["spec"];
     if spec["completionMode"] != "Indexed" {
-        return workload::spec_kept(new, old, &["completions"], causes);
+        return workload::spec_kept(new, old, SPEC, &["completions"], causes);
     }
     let completions = &spec["completions"];
     let changed = !tree::same(completions, &old["spec"]["completions"]);
@@ -244,12 +254,14 @@ fn template_kept(new: &Value, old: &Value, causes: &mut Causes) {
     if waiting {
         loosen(&mut before, after);
         let pods = &after["spec"];
-        if !tree::same(pods, &before["spec"]) {
+        if !semantic::same_named(pods, &before["spec"], PODS) {
             // Upstream's path has a dot inside one element.
-            causes.invalid(path.child("template.spec"), pods, "field is immutable");
+            let shown = shown::internal(pods, PODS);
+            causes.invalid(path.child("template.spec"), &shown, "field is immutable");
         }
-    } else if !tree::same(after, &before) {
-        causes.invalid(path.child("template"), after, "field is immutable");
+    } else if !semantic::same_named(after, &before, TEMPLATE) {
+        let shown = shown::internal(after, TEMPLATE);
+        causes.invalid(path.child("template"), &shown, "field is immutable");
     }
 }
 
@@ -263,8 +275,10 @@ fn loosen(before: &mut Value, after: &Value) {
     for key in ["nodeSelector", "tolerations", "schedulingGates"] {
         tree::keep(pods, wanted, key);
     }
-    let affinity = tree::child(pods, "affinity");
-    tree::keep(affinity, &wanted["affinity"], "nodeAffinity");
+    if tree::has(pods, "affinity") || tree::has(wanted, "affinity") {
+        let affinity = tree::child(pods, "affinity");
+        tree::keep(affinity, &wanted["affinity"], "nodeAffinity");
+    }
     for list in ["containers", "initContainers"] {
         let wanted = tree::list(wanted, list);
         if wanted.len() == tree::list(pods, list).len() {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::indexes;
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategies::apps::workload::not_negative,
     tree,
 };
@@ -30,7 +30,8 @@ pub fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         if spec["completionMode"] == "Indexed" {
             success_policy(spec, here.child("rules"), causes);
         } else {
-            causes.invalid(here, &spec["successPolicy"], "requires indexed completion mode");
+            let shown = shown::internal(&spec["successPolicy"], "batch.v1.SuccessPolicy");
+            causes.invalid(here, &shown, "requires indexed completion mode");
         }
     }
     let (replacement, field) = (&spec["podReplacementPolicy"], path.child("podReplacementPolicy"));

@@ -14,6 +14,10 @@ use crate::{
 pub struct Lease;
 
 impl Strategy for Lease {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let (spec, path) = (&object["spec"], Path::Root.child("spec"));
         if tree::number(spec, "leaseDurationSeconds").is_some_and(|seconds| seconds <= 0) {

@@ -88,7 +88,7 @@ fn address_rules(address: &Value, path: Path<'_>, causes: &mut Causes) {
         causes.complaints(path.child("nodeName"), node, names::subdomain(node));
     }
     let ip = tree::text(address, "ip");
-    if ip.parse::<IpAddr>().is_err() {
+    if addresses::sloppy(ip).is_none() {
         causes.invalid_text(path.child("ip"), ip, "must be a valid IP address");
     }
     is_endpoint(&address["ip"], path.child("ip"), causes);

@@ -31,6 +31,10 @@ const MAX_NOTE_BYTES: usize = 1024;
 pub struct Event;
 
 impl Strategy for Event {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     /// Upstream's default of `--event-ttl`.
     fn lifetime(&self) -> Option<std::time::Duration> {
         Some(std::time::Duration::from_secs(3600))

@@ -9,7 +9,7 @@ use super::resource_names::{self, quantity};
 use crate::{
     cause::{Causes, Path},
     names,
-    strategy::Strategy,
+    strategy::{Context, Strategy},
     table::{Cells, name},
     tree,
 };
@@ -37,6 +37,14 @@ impl Strategy for LimitRange {
                     tree::default(tree::child(item, to), &resource, amount);
                 }
             }
+        }
+    }
+
+    /// It may come without a name.
+    fn prepare_for_create(&self, object: &mut Value, cx: &Context<'_>) {
+        let metadata = tree::child(object, "metadata");
+        if tree::text(metadata, "name").is_empty() {
+            tree::set(metadata, "name", cx.rng.uid());
         }
     }
 

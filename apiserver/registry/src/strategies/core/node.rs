@@ -23,6 +23,7 @@ pub struct Node;
 
 impl Strategy for Node {
     fn default(&self, object: &mut Value) {
+        one_range(tree::child(object, "spec"));
         let status = tree::child(object, "status");
         if tree::has(status, "capacity") && !tree::has(status, "allocatable") {
             let capacity = status["capacity"].clone();
@@ -40,6 +41,12 @@ impl Strategy for Node {
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
         self.rules(object, causes);
+        let swap = &object["status"]["nodeInfo"]["swap"]["capacity"];
+        if swap.as_i64().is_some_and(|capacity| capacity <= 0) {
+            let metadata = Path::Root.child("metadata");
+            let here = metadata.child("nodeSwapStatus");
+            causes.invalid(here.child("capacity"), swap, "must be greater than zero");
+        }
         let spec = Path::Root.child("spec");
         let path = spec.child("podCIDRs");
         let ranges = tree::list(&object["spec"], "podCIDRs");
@@ -59,7 +66,10 @@ impl Strategy for Node {
     }
 
     fn validate_update(&self, sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
-        self.rules(new, causes);
+        match sub {
+            "" => self.validate(new, causes),
+            _ => self.rules(new, causes),
+        }
         let spec = Path::Root.child("spec");
         if new["spec"]["externalID"] != old["spec"]["externalID"] {
             causes.forbidden(spec.child("externalID"), "may not be updated");
@@ -97,9 +107,6 @@ impl Strategy for Node {
         let mut all = Vec::new();
         if !sub.is_empty() {
             return all;
-        }
-        if tree::has(&new["spec"], "configSource") {
-            all.push("spec.configSource: the feature is removed".into());
         }
         if !tree::text(&new["spec"], "externalID").is_empty() {
             all.push(
@@ -140,6 +147,17 @@ impl Strategy for Node {
     }
 }
 
+/// The older field has the first range of the newer one, and the last word.
+fn one_range(spec: &mut Value) {
+    let (one, all) = (tree::text(spec, "podCIDR").to_owned(), tree::list(spec, "podCIDRs"));
+    let first = all.first().and_then(Value::as_str).unwrap_or_default().to_owned();
+    if one.is_empty() && !first.is_empty() {
+        tree::set(spec, "podCIDR", first);
+    } else if !one.is_empty() && one != first {
+        tree::set(spec, "podCIDRs", json!([one]));
+    }
+}
+
 impl Node {
     /// Rules that hold at creation and later.
     fn rules(&self, object: &Value, causes: &mut Causes) {
@@ -151,11 +169,6 @@ impl Node {
             for (resource, amount) in tree::entries(&object["status"], key) {
                 resource_names::amount(resource, amount, path.child(resource), causes);
             }
-        }
-        let swap = &object["status"]["nodeInfo"]["swap"]["capacity"];
-        if swap.as_i64().is_some_and(|capacity| capacity <= 0) {
-            let here = metadata.child("nodeSwapStatus");
-            causes.invalid(here.child("capacity"), swap, "must be greater than zero");
         }
         features(tree::list(&object["status"], "declaredFeatures"), status, causes);
     }

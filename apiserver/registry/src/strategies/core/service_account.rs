@@ -4,7 +4,7 @@ use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
-    strategy::Strategy,
+    strategy::{Context, Strategy},
     table::{Cells, age, name},
     tree,
 };
@@ -13,6 +13,14 @@ use crate::{
 pub struct ServiceAccount;
 
 impl Strategy for ServiceAccount {
+    fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
+        bare_secrets(object);
+    }
+
+    fn prepare_for_update(&self, _sub: &str, new: &mut Value, _old: &Value, _cx: &Context<'_>) {
+        bare_secrets(new);
+    }
+
     fn warnings(&self, _sub: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
         let key = "kubernetes.io/enforce-mountable-secrets";
         let has = |object: &Value| tree::has(&object["metadata"]["annotations"], key);
@@ -26,5 +34,13 @@ impl Strategy for ServiceAccount {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         vec![name(object), age(object, now)]
+    }
+}
+
+/// Secrets are of the account's own namespace: of a reference only its name is kept.
+fn bare_secrets(object: &mut Value) {
+    for secret in tree::list_mut(object, "secrets") {
+        let name = tree::remove(secret, "name");
+        *secret = Value::Object(name.into_iter().map(|name| ("name".to_owned(), name)).collect());
     }
 }

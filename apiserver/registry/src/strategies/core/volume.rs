@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     cause::{Causes, Path},
+    semantic, shown,
     strategies::{
         common::{between, one_of, required},
         core::volume_sources,
@@ -104,6 +105,16 @@ impl Strategy for Volume {
         if sub != "status" {
             self.validate(new, causes);
             volume_kept(&new["spec"], &old["spec"], causes);
+        }
+    }
+
+    fn warnings(&self, _sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        match tree::text(&new["spec"], "persistentVolumeReclaimPolicy") {
+            "Recycle" => vec![
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
+                    .into(),
+            ],
+            _ => Vec::new(),
         }
     }
 
@@ -291,6 +302,8 @@ fn classes_and_mode(spec: &Value, inline: bool, path: Path<'_>, causes: &mut Cau
     }
 }
 
+const AFFINITY: &str = "core.v1.VolumeNodeAffinity";
+
 fn volume_kept(new: &Value, old: &Value, causes: &mut Causes) {
     let source = |spec: &Value| {
         let mut source = spec.clone();
@@ -303,20 +316,28 @@ fn volume_kept(new: &Value, old: &Value, causes: &mut Causes) {
         after.get_mut("csi").and_then(|csi| tree::remove(csi, key));
     }
     let path = Path::Root.child("spec");
-    if !tree::same(&after, &before) {
+    if !semantic::same_named(&after, &before, "core.v1.PersistentVolumeSpec") {
         let what = changed(&after, &before);
         let why = format!("spec.persistentvolumesource is immutable after creation\n{what}");
         causes.forbidden(path.child("persistentvolumesource"), why);
     }
     for key in ["volumeMode", "nodeAffinity"] {
-        if tree::same(&new[key], &old[key]) || (key == "nodeAffinity" && !tree::has(old, key)) {
+        let same = match key {
+            "volumeMode" => new[key] == old[key],
+            _ => semantic::same_named(&new[key], &old[key], AFFINITY),
+        };
+        if same || (key == "nodeAffinity" && !tree::has(old, key)) {
             continue;
         }
         let why = match key {
             "volumeMode" => "field is immutable",
             _ => "field is immutable, except for updating from beta label to GA",
         };
-        causes.invalid_or_null(Path::Root.child(key), &new[key], why);
+        let shown = match &new[key] {
+            Value::Object(_) => &shown::internal(&new[key], AFFINITY),
+            other => other,
+        };
+        causes.invalid_or_null(Path::Root.child(key), shown, why);
     }
     let key = "volumeAttributesClassName";
     if tree::has(old, key) && !tree::has(new, key) {

@@ -6,7 +6,7 @@ use windlass_sdk_meta::{Quantity, Timestamp};
 use super::pod;
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, semantic,
     strategies::apps::workload::validate_selector,
     strategies::core::pod::claim_warnings,
     strategy::{Context, Separation, Strategy},
@@ -37,12 +37,12 @@ impl Strategy for VolumeClaim {
 
     fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
         tree::set(object, "status", json!({"phase": "Pending"}));
-        one_source(tree::child(object, "spec"));
+        one_source(tree::child(object, "spec"), &Value::Null);
     }
 
-    fn prepare_for_update(&self, sub: &str, new: &mut Value, _old: &Value, _cx: &Context<'_>) {
+    fn prepare_for_update(&self, sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
         if sub.is_empty() {
-            one_source(tree::child(new, "spec"));
+            one_source(tree::child(new, "spec"), &old["spec"]);
         }
     }
 
@@ -213,22 +213,37 @@ fn sources_agree(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         return;
     }
     if ["apiGroup", "kind", "name"].iter().any(|key| old[*key] != new[*key]) {
-        // The value is the field's path, as upstream has it.
-        let field = path.child("dataSource").to_string();
-        causes.invalid_text(path, &field, "must match dataSourceRef");
+        // The value is a path of upstream's own, which it prints as an empty object.
+        causes.invalid(path, &json!({}), "must match dataSourceRef");
     }
 }
 
 /// Fills in the one of the two source fields that the client left out. References into other
-/// namespaces are an alpha feature: they are dropped, as upstream does by default.
-fn one_source(spec: &mut Value) {
-    if !tree::text(&spec["dataSourceRef"], "namespace").is_empty() {
+/// namespaces are an alpha feature: they are dropped, as upstream does by default. The older field
+/// alone never took anything but a claim or a snapshot: the rest of it is ignored, unless it is of a
+/// claim (`old`) that has a source.
+fn one_source(spec: &mut Value, old: &Value) {
+    let in_use = |key: &str| tree::has(old, key);
+    if !tree::text(&spec["dataSourceRef"], "namespace").is_empty() && !in_use("dataSourceRef") {
         tree::remove(spec, "dataSourceRef");
+    }
+    let known = |source: &Value| {
+        let of = (tree::text(source, "apiGroup"), tree::text(source, "kind"));
+        [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")].contains(&of)
+    };
+    if !in_use("dataSource")
+        && !in_use("dataSourceRef")
+        && !tree::has(spec, "dataSourceRef")
+        && !known(&spec["dataSource"])
+    {
+        tree::remove(spec, "dataSource");
     }
     let (old, new) = (spec["dataSource"].clone(), spec["dataSourceRef"].clone());
     match (old.is_null(), new.is_null()) {
         (false, true) => tree::set(spec, "dataSourceRef", old),
-        (true, false) => tree::set(spec, "dataSource", new),
+        (true, false) if tree::text(&new, "namespace").is_empty() => {
+            tree::set(spec, "dataSource", new);
+        }
         _ => {}
     }
 }
@@ -261,7 +276,7 @@ fn kept(new: &Value, old: &Value, causes: &mut Causes) {
         }
         tree::keep(&mut after, &before, "volumeAttributesClassName");
     }
-    if !tree::same(&after, &before) {
+    if !semantic::same_named(&after, &before, "core.v1.PersistentVolumeClaimSpec") {
         let what = pod::changed(&after, &before);
         let why = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{what}"

@@ -26,6 +26,13 @@ const SHOWN: usize = 3;
 pub struct EndpointSlice;
 
 impl Strategy for EndpointSlice {
+    /// A field of the version before this one, which no version writes any more.
+    fn default(&self, object: &mut Value) {
+        for endpoint in tree::list_mut(object, "endpoints") {
+            tree::remove(endpoint, "deprecatedTopology");
+        }
+    }
+
     fn prepare_for_update(&self, _sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
         if !tree::same(&new["metadata"]["labels"], &old["metadata"]["labels"]) {
             let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
@@ -52,7 +59,7 @@ impl Strategy for EndpointSlice {
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
         if !tree::same(&new["addressType"], &old["addressType"]) {
-            causes.immutable(Path::Root.child("addressType"), &new["addressType"]);
+            causes.invalid_null(Path::Root.child("addressType"), "field is immutable");
         }
     }
 
@@ -108,9 +115,7 @@ fn ports(object: &Value, causes: &mut Causes) {
             causes.duplicate(item.child("name"), &Value::from(name));
         }
         let protocol = tree::text(port, "protocol");
-        if protocol.is_empty() {
-            causes.required(item.child("protocol"), "");
-        } else if !PROTOCOLS.contains(&protocol) {
+        if !PROTOCOLS.contains(&protocol) {
             causes.not_supported(item.child("protocol"), &port["protocol"], &PROTOCOLS);
         }
     }
@@ -138,10 +143,20 @@ fn endpoints(object: &Value, kind: &str, causes: &mut Causes) {
         if !node.is_empty() {
             causes.complaints(item.child("nodeName"), node, names::subdomain(node));
         }
+        hints(&endpoint["hints"], item.child("hints"), causes);
         let hostname = tree::text(endpoint, "hostname");
         if !hostname.is_empty() {
             causes.complaints(item.child("hostname"), hostname, names::label(hostname));
         }
+    }
+}
+
+/// Nodes that an endpoint is meant for.
+fn hints(hints: &Value, path: Path<'_>, causes: &mut Causes) {
+    let all = path.child("forNodes");
+    for (at, node) in tree::list(hints, "forNodes").iter().enumerate() {
+        let (name, item) = (tree::text(node, "name"), all.index(at));
+        causes.complaints(item.child("name"), name, names::subdomain(name));
     }
 }
 

@@ -6,7 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use super::bootstrap::mandatory;
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategies::common::{condition_types, keep_metadata, required},
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
@@ -49,7 +49,8 @@ impl Strategy for FlowSchema {
         let method = &spec["distinguisherMethod"];
         if !method.is_null() && !METHODS.contains(&tree::text(method, "type")) {
             let field = path.child("distinguisherMethod");
-            causes.not_supported(field.child("type"), method, &METHODS);
+            let shown = shown::internal(method, "flowcontrol.v1.FlowDistinguisherMethod");
+            causes.not_supported(field.child("type"), &shown, &METHODS);
         }
         let level = tree::text(&spec["priorityLevelConfiguration"], "name");
         let field = path.child("priorityLevelConfiguration");

@@ -118,24 +118,29 @@ fn spec_rules(spec: &Value, own: &str, path: Path<'_>, causes: &mut Causes) {
     match sort {
         "Exempt" => {
             if has_limited {
-                let why = "must be nil if the type is not Limited";
-                causes.forbidden(path.child("limited"), why);
+                causes.forbidden(path.child("limited"), "");
             }
             shares(&spec["exempt"], path.child("exempt"), causes);
         }
         "Limited" => {
             if has_exempt {
-                causes.forbidden(path.child("exempt"), "must be nil if the type is Limited");
+                causes.forbidden(path.child("exempt"), "");
             }
             if has_limited {
                 limited(&spec["limited"], path.child("limited"), causes);
             } else {
-                let why = "must not be empty when type is Limited";
-                causes.required(path.child("limited"), why);
+                causes.required(path.child("limited"), "");
             }
         }
-        "" => causes.required(path.child("type"), ""),
-        _ => causes.not_supported(path.child("type"), &spec["type"], &TYPES),
+        other => {
+            if has_limited {
+                causes.forbidden(path.child("limited"), "");
+            }
+            match other {
+                "" => causes.required(path.child("type"), ""),
+                _ => causes.not_supported(path.child("type"), &spec["type"], &TYPES),
+            }
+        }
     }
 }
 
@@ -162,18 +167,19 @@ fn limited(part: &Value, path: Path<'_>, causes: &mut Causes) {
 fn response(response: &Value, path: Path<'_>, causes: &mut Causes) {
     let (queuing, field) = (&response["queuing"], path.child("queuing"));
     match tree::text(response, "type") {
-        "Reject" if !queuing.is_null() => {
-            let why = "must be nil if limited.limitResponse.type is not Limited";
-            causes.forbidden(field, why);
-        }
+        "Reject" if !queuing.is_null() => causes.forbidden(field, ""),
         "Reject" => {}
-        "Queue" if queuing.is_null() => {
-            let why = "must not be empty if limited.limitResponse.type is Limited";
-            causes.required(field, why);
-        }
+        "Queue" if queuing.is_null() => causes.required(field, ""),
         "Queue" => queues(queuing, field, causes),
-        "" => causes.required(path.child("type"), ""),
-        _ => causes.not_supported(path.child("type"), &response["type"], &RESPONSES),
+        other => {
+            if !queuing.is_null() {
+                causes.forbidden(field, "");
+            }
+            match other {
+                "" => causes.required(path.child("type"), ""),
+                _ => causes.not_supported(path.child("type"), &response["type"], &RESPONSES),
+            }
+        }
     }
 }
 

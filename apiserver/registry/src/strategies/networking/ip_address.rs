@@ -58,7 +58,7 @@ impl Strategy for IpAddress {
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         if !tree::same(&new["spec"]["parentRef"], &old["spec"]["parentRef"]) {
             let spec = Path::Root.child("spec");
-            causes.immutable(spec.child("parentRef"), &new["spec"]["parentRef"]);
+            causes.invalid_null(spec.child("parentRef"), "field is immutable");
         }
     }
 

@@ -64,7 +64,7 @@ impl Strategy for ServiceCidr {
         let path = spec.child("cidrs");
         let grows = (before.len(), after.len()) == (1, 2);
         if before.len() != after.len() && !grows {
-            return causes.immutable(path, &new["spec"]["cidrs"]);
+            return causes.invalid_or_null(path, &new["spec"]["cidrs"], "field is immutable");
         }
         for (at, range) in before.iter().enumerate().filter(|(at, range)| *range != &after[*at]) {
             let _ = range;

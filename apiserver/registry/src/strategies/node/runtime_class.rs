@@ -16,9 +16,16 @@ use crate::{
 pub struct RuntimeClass;
 
 impl Strategy for RuntimeClass {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let handler = tree::text(object, "handler");
-        causes.complaints(Path::Root.child("handler"), handler, names::label(handler));
+        match handler {
+            "" => causes.required(Path::Root.child("handler"), ""),
+            _ => causes.complaints(Path::Root.child("handler"), handler, names::label(handler)),
+        }
         let overhead = Path::Root.child("overhead");
         let fixed = overhead.child("podFixed");
         for (resource, amount) in tree::entries(&object["overhead"], "podFixed") {
@@ -46,7 +53,7 @@ impl Strategy for RuntimeClass {
     fn validate_update(&self, _: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
         if new["handler"] != old["handler"] {
-            causes.immutable(Path::Root.child("handler"), &new["handler"]);
+            causes.invalid_null(Path::Root.child("handler"), "field is immutable");
         }
     }
 

@@ -21,6 +21,10 @@ const COUNTS: [&str; 4] =
 pub struct DisruptionBudget;
 
 impl Strategy for DisruptionBudget {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
         let status = tree::child(object, "status");
         for key in COUNTS {

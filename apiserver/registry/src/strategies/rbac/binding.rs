@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use crate::{
     cause::{Causes, Path},
     names::{self, NameRule},
+    shown,
     strategy::Strategy,
     table::{Cells, age, name},
     tree,
@@ -55,7 +56,8 @@ impl Strategy for Binding {
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
         if !tree::same(&new["roleRef"], &old["roleRef"]) {
-            causes.immutable(Path::Root.child("roleRef"), &new["roleRef"]);
+            let shown = shown::internal(&new["roleRef"], "rbac.v1.RoleRef");
+            causes.immutable(Path::Root.child("roleRef"), &shown);
         }
     }
 

@@ -6,7 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use super::{claim_status, requests};
 use crate::{
     cause::{Causes, Path},
-    metadata,
+    metadata, semantic, shown,
     strategies::common::keep_metadata,
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
@@ -43,8 +43,8 @@ impl Strategy for Claim {
         if sub == "status" {
             return claim_status::validate(new, old, causes);
         }
-        if !tree::same(&new["spec"], &old["spec"]) {
-            causes.immutable(Path::Root.child("spec"), &new["spec"]);
+        if !semantic::same_named(&new["spec"], &old["spec"], "resource.v1.ResourceClaimSpec") {
+            causes.invalid_null(Path::Root.child("spec"), "field is immutable");
         }
     }
 
@@ -84,8 +84,9 @@ impl Strategy for ClaimTemplate {
 
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
-        if !tree::same(&new["spec"], &old["spec"]) {
-            causes.immutable(Path::Root.child("spec"), &new["spec"]);
+        const SPEC: &str = "resource.v1.ResourceClaimTemplateSpec";
+        if !semantic::same_named(&new["spec"], &old["spec"], SPEC) {
+            causes.immutable(Path::Root.child("spec"), &shown::internal(&new["spec"], SPEC));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the scheduler and drivers say about a claim: which devices it got, who uses them, and how
 //! they are.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     names::{binding_conditions, bounded, label, pool_name, raw, toleration, uid, unique},
@@ -130,7 +130,10 @@ fn device(of: &Value, status: &Value, path: Path<'_>, causes: &mut Causes) {
     let results = tree::list(&status["allocation"]["devices"], "results");
     if !results.iter().any(|one| device_id(one) == device_id(of)) {
         let why = "must be an allocated device in the claim";
-        causes.invalid_text(path, &device_id(of), why);
+        let text = |key: &str| tree::text(of, key);
+        let shown = json!({"Driver": text("driver"), "Pool": text("pool"),
+            "Device": text("device"), "ShareID": text("shareID")});
+        causes.invalid(path, &shown, why);
     }
     let (all, field) = (tree::list(of, "conditions"), path.child("conditions"));
     if all.len() > MOST_CONDITIONS {

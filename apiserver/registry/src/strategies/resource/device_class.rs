@@ -35,7 +35,11 @@ impl Strategy for DeviceClass {
             let fits = names::qualified(&format!("requests.{resource}")).is_empty();
             if native || resource.starts_with("requests.") || !fits {
                 let field = path.child("extendedResourceName");
-                causes.invalid_text(field, resource, "must be a valid extended resource name");
+                causes.invalid_text(
+                    field,
+                    resource,
+                    "a name must be a domain-prefixed path, such as 'example.com/my-prop'",
+                );
             }
         }
     }

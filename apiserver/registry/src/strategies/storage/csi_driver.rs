@@ -60,6 +60,18 @@ impl Strategy for CsiDriver {
         }
     }
 
+    fn warnings(&self, _sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let spec = &new["spec"];
+        let asks = !tree::list(spec, "tokenRequests").is_empty();
+        match asks && !tree::has(spec, "serviceAccountTokenInSecrets") {
+            true => vec![
+                "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"
+                    .into(),
+            ],
+            false => Vec::new(),
+        }
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let spec = &object["spec"];
         let modes = joined(tree::list(spec, "volumeLifecycleModes"));

@@ -1,11 +1,11 @@
 //! CSINode: which storage drivers a node has, and by which names they know it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategies::{
         apps::workload::not_negative,
         common::{driver_name, keep_metadata},
@@ -27,7 +27,7 @@ impl Strategy for CsiNode {
 
     /// What a status may say is an alpha feature: it is dropped, as upstream does by default.
     fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
-        tree::remove(object, "status");
+        tree::set(object, "status", json!({}));
     }
 
     fn prepare_for_update(&self, sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
@@ -66,7 +66,8 @@ impl Strategy for CsiNode {
             let after = tree::list(&new["spec"], "drivers");
             for after in after.iter().filter(|after| after["name"] == before["name"]) {
                 if !tree::same(&fixed(after), &fixed(before)) {
-                    causes.immutable(spec.child("drivers"), &fixed(after));
+                    let shown = shown::internal(&fixed(after), "storage.v1.CSINodeDriver");
+                    causes.immutable(spec.child("drivers"), &shown);
                 }
             }
         }

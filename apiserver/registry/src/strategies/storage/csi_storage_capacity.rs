@@ -28,7 +28,8 @@ impl Strategy for CsiStorageCapacity {
         self.validate(new, causes);
         for key in ["nodeTopology", "storageClassName"] {
             if !tree::same(&new[key], &old[key]) {
-                causes.immutable(Path::Root.child(key), &new[key]);
+                let path = Path::Root.child(key);
+                causes.invalid_or_null(path, &new[key], "field is immutable");
             }
         }
     }

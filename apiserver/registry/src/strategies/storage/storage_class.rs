@@ -6,7 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use crate::{
     cause::{Causes, Path},
     names,
-    strategies::common::{kept, one_of},
+    strategies::common::one_of,
     strategy::Strategy,
     table::{Cells, age},
     tree,
@@ -35,7 +35,9 @@ impl Strategy for StorageClass {
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
         for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            kept(new, old, key, Path::Root, causes);
+            if !tree::same(&new[key], &old[key]) {
+                causes.invalid_null(Path::Root.child(key), "field is immutable");
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use windlass_sdk_meta::Timestamp;
 
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, semantic,
     strategies::{
         common::{driver_name, keep_metadata},
         core::validate_volume_spec,
@@ -52,8 +52,8 @@ impl Strategy for VolumeAttachment {
 
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
-        if !tree::same(&new["spec"], &old["spec"]) {
-            causes.immutable(Path::Root.child("spec"), &new["spec"]);
+        if !semantic::same_named(&new["spec"], &old["spec"], "storage.v1.VolumeAttachmentSpec") {
+            causes.invalid_null(Path::Root.child("spec"), "field is immutable");
         }
     }
 

@@ -235,7 +235,7 @@ fn what_an_update_of_a_stateful_set_may_touch() {
         },
         &[],
         expect![[r#"
-            422 StatefulSet.apps "a" is invalid: [spec.selector: Invalid value: {"matchLabels":{"a":"b","c":"d"}}: field is immutable, spec.volumeClaimTemplates: Invalid value: [{"metadata":{"name":"x"},"apiVersion":"v1","kind":"PersistentVolumeClaim","spec":{"volumeMode":"Filesystem"},"status":{"phase":"Pending"}}]: field is immutable, spec.serviceName: Invalid value: "T": field is immutable, spec.podManagementPolicy: Invalid value: "Parallel": field is immutable]
+            422 StatefulSet.apps "a" is invalid: [spec.selector: Invalid value: {"matchLabels":{"a":"b","c":"d"}}: field is immutable, spec.volumeClaimTemplates: Invalid value: [{"name":"x","Spec":{"AccessModes":null,"Selector":null,"Resources":{"Limits":null,"Requests":null},"VolumeName":"","StorageClassName":null,"VolumeMode":"Filesystem","DataSource":null,"DataSourceRef":null,"VolumeAttributesClassName":null},"Status":{"Phase":"Pending","AccessModes":null,"Capacity":null,"Conditions":null,"AllocatedResources":null,"AllocatedResourceStatuses":null,"CurrentVolumeAttributesClassName":null,"ModifyVolumeStatus":null,"HealthStatus":null}}]: field is immutable, spec.serviceName: Invalid value: "T": field is immutable, spec.podManagementPolicy: Invalid value: "Parallel": field is immutable]
               FieldValueInvalid spec.selector
               FieldValueInvalid spec.volumeClaimTemplates
               FieldValueInvalid spec.serviceName

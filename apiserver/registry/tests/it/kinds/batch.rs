@@ -255,9 +255,9 @@ fn jobs_that_are_refused() {
     refused(
         &job(", successPolicy: {rules: [{succeededCount: 1}]}"),
         expect![[r#"
-        422 Job.batch "a" is invalid: spec.successPolicy: Invalid value: {"rules":[{"succeededCount":1}]}: requires indexed completion mode
-          FieldValueInvalid spec.successPolicy
-    "#]],
+            422 Job.batch "a" is invalid: spec.successPolicy: Invalid value: {"Rules":[{"SucceededIndexes":null,"SucceededCount":1}]}: requires indexed completion mode
+              FieldValueInvalid spec.successPolicy
+        "#]],
     );
     refused(
         &job(

@@ -8,6 +8,7 @@ mod certificates;
 mod core;
 mod evictions;
 mod job_status;
+mod kept;
 mod networking;
 mod pod;
 mod policy;

@@ -95,14 +95,13 @@ fn budgets() {
         },
         &[],
         expect![[r#"
-            422 PodDisruptionBudget.policy "a" is invalid: [status.conditions[1].type: Duplicate value: "A", status.conditions[1].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown", status.conditions[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero, status.conditions[1].lastTransitionTime: Required value: must be set, status.conditions[1].reason: Invalid value: "1": a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?'), status.conditions[2].type: Invalid value: "": name part must be non-empty, status.conditions[2].type: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]'), status.conditions[2].lastTransitionTime: Required value: must be set, status.conditions[2].reason: Required value: must be set, status.expectedPods: Invalid value: -1: must be greater than or equal to 0]
+            422 PodDisruptionBudget.policy "a" is invalid: [status.conditions[1].type: Duplicate value: "A", status.conditions[1].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown", status.conditions[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero, status.conditions[1].lastTransitionTime: Required value, status.conditions[1].reason: Invalid value: "1": a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?'), status.conditions[2].type: Required value: is required, status.conditions[2].lastTransitionTime: Required value, status.conditions[2].reason: Required value, status.expectedPods: Invalid value: -1: must be greater than or equal to 0]
               FieldValueDuplicate status.conditions[1].type
               FieldValueNotSupported status.conditions[1].status
               FieldValueInvalid status.conditions[1].observedGeneration
               FieldValueRequired status.conditions[1].lastTransitionTime
               FieldValueInvalid status.conditions[1].reason
-              FieldValueInvalid status.conditions[2].type
-              FieldValueInvalid status.conditions[2].type
+              FieldValueRequired status.conditions[2].type
               FieldValueRequired status.conditions[2].lastTransitionTime
               FieldValueRequired status.conditions[2].reason
               FieldValueInvalid status.expectedPods

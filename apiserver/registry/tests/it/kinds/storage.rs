@@ -215,9 +215,9 @@ fn classes() {
         |one| one["provisioner"] = json!("z"),
         &[],
         expect![[r#"
-        422 StorageClass.storage.k8s.io "a" is invalid: provisioner: Invalid value: "z": field is immutable
-          FieldValueInvalid provisioner
-    "#]],
+            422 StorageClass.storage.k8s.io "a" is invalid: provisioner: Invalid value: null: field is immutable
+              FieldValueInvalid provisioner
+        "#]],
     );
     let attributes = "{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: a}, driverName: d.io, parameters: {a: b}}";
     refused(
@@ -302,7 +302,7 @@ fn drivers() {
         |one| one["spec"]["drivers"][0]["nodeID"] = json!("j"),
         &[],
         expect![[r#"
-            422 CSINode.storage.k8s.io "n" is invalid: spec.drivers: Invalid value: {"name":"d","nodeID":"j","topologyKeys":["a"]}: field is immutable
+            422 CSINode.storage.k8s.io "n" is invalid: spec.drivers: Invalid value: {"Name":"d","NodeID":"j","TopologyKeys":["a"],"Allocatable":null}: field is immutable
               FieldValueInvalid spec.drivers
         "#]],
     );
@@ -347,7 +347,7 @@ fn drivers() {
         |one| one["spec"]["nodeName"] = json!("m"),
         &[],
         expect![[r#"
-            422 VolumeAttachment.storage.k8s.io "v" is invalid: spec: Invalid value: {"attacher":"d","source":{"persistentVolumeName":"p"},"nodeName":"m"}: field is immutable
+            422 VolumeAttachment.storage.k8s.io "v" is invalid: spec: Invalid value: null: field is immutable
               FieldValueInvalid spec
         "#]],
     );

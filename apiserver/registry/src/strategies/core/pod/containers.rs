@@ -278,7 +278,10 @@ fn file_key(reference: &Value, path: Path<'_>, causes: &mut Causes) {
         key => causes.complaints(path.child("key"), key, names::env_name(key)),
     }
     match tree::text(reference, "volumeName") {
-        "" => causes.required(path.child("volumeName"), ""),
+        "" => {
+            causes.required(path.child("volumeName"), "");
+            causes.not_found(path.child("volumeName"), &"".into());
+        }
         name => causes.complaints(path.child("volumeName"), name, names::label(name)),
     }
     match tree::text(reference, "path") {

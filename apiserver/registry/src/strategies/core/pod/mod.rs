@@ -52,7 +52,7 @@ impl Strategy for Pod {
         if !tree::list(spec, "schedulingGates").is_empty() {
             let gated = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
-                "lastTransitionTime": format_time(cx.now)});
+                "lastProbeTime": null, "lastTransitionTime": format_time(cx.now)});
             tree::set(&mut status, "conditions", json!([gated]));
         }
         tree::set(object, "status", status);

@@ -27,7 +27,7 @@ const FIELD_PATHS: [&str; 5] = [
     "metadata.uid",
 ];
 const KEY_TYPES: [&str; 6] =
-    ["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"];
+    ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
 
 /// Paths that a file was made at.
 #[derive(Default)]

@@ -40,8 +40,10 @@ pub fn validate_tolerations(tolerations: &[Value], path: Path<'_>, causes: &mut 
             }
             "Exists" => {}
             _ => {
-                let known = ["Equal", "Exists"];
-                causes.not_supported(item.child("operator"), &toleration["operator"], &known);
+                // Those of a feature that is off are told to who asks for them.
+                let all = ["Equal", "Exists", "Lt", "Gt"];
+                let known = if all.contains(&operator) { &all[..] } else { &all[..2] };
+                causes.not_supported(item.child("operator"), &toleration["operator"], known);
             }
         }
         if !effect.is_empty() && !EFFECTS.contains(&effect) {

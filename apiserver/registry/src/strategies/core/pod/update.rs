@@ -6,12 +6,13 @@ use serde_json::Value;
 use super::{scheduling::validate_tolerations, spec};
 use crate::{
     cause::{Causes, Path},
-    tree,
+    semantic, tree,
 };
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 /// Set by the agent that mirrors a manifest of its node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
+const SPEC: &str = "core.v1.PodSpec";
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// Rules of an update through the main resource.
@@ -31,7 +32,7 @@ pub fn validate(new: &Value, old: &Value, causes: &mut Causes) {
     }
     tolerations(after, before, path.child("tolerations"), causes);
     gates(after, before, path.child("schedulingGates"), causes);
-    if !tree::same(after, before) {
+    if !semantic::same_named(after, before, SPEC) {
         nothing_else(after, before, path, causes);
     }
 }
@@ -145,7 +146,7 @@ fn nothing_else(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
         }
         tree::keep(&mut munged, old, "nodeSelector");
     }
-    if !tree::same(&munged, old) {
+    if !semantic::same_named(&munged, old, SPEC) {
         let what = changed(&munged, old);
         let why = format!("pod updates may not change fields other than {UPDATABLE}\n{what}");
         causes.forbidden(path, why);

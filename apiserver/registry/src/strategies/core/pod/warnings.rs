@@ -192,6 +192,12 @@ fn volumes(spec: &Value, path: Path<'_>, found: &mut Vec<String>) {
                 found.push(format!("{}: {why}", item.child(shown)));
             }
         }
+        for source in tree::list(&volume["projected"], "sources") {
+            if source.as_object().is_some_and(serde_json::Map::is_empty) {
+                let name = tree::text(volume, "name");
+                found.push(format!("volume {name:?} (Projected) has no sources provided"));
+            }
+        }
         let template = &volume["ephemeral"]["volumeClaimTemplate"];
         let here = item.child("ephemeral");
         let here = here.child("volumeClaimTemplate");
