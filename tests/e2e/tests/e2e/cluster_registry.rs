@@ -189,7 +189,7 @@ fn other_clients_come_in_by_the_clusters_rules() -> anyhow::Result<()> {
     ready(&kubectl, "echo");
     for (who, args, wanted, why) in [
         (&reader, vec!["pull", &name, "-o", "x.wasm"], true, "is in x.wasm"),
-        (&reader, vec!["push", &name, &file], false, "cannot create resource"),
+        (&reader, vec!["push", &name, &file], false, "cannot update resource"),
         (&nobody, vec!["pull", &name], false, "denied"),
         (&nobody, vec!["push", &name, &file], false, "denied"),
     ] {
