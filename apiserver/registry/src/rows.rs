@@ -43,6 +43,7 @@ const INERT: Flags = Flags { inert: true, ..PLAIN };
 const INERT_UPSERT: Flags = Flags { create_on_update: true, ..INERT };
 const INERT_RETURNS: Flags = Flags { returns_deleted: true, ..INERT };
 const CONDITIONAL: Flags = Flags { conditional_update_only: true, ..PLAIN };
+const CONDITIONAL_UPSERT: Flags = Flags { create_on_update: true, ..CONDITIONAL };
 const UPSERT: Flags = Flags { create_on_update: true, ..PLAIN };
 const RETURNS: Flags = Flags { returns_deleted: true, ..PLAIN };
 
@@ -74,7 +75,15 @@ pub fn builtin() -> Vec<Kind> {
         row(NETWORKING, "v1", "ingressclasses", &[], INERT, &[], networking::IngressClass),
         row(NETWORKING, "v1", "ingresses", &["status"], INERT, &[], networking::Ingress),
         row(NETWORKING, "v1", "networkpolicies", &[], INERT, &[], networking::NetworkPolicy),
-        row("node.k8s.io", "v1", "runtimeclasses", &[], CONDITIONAL, &[], node::RuntimeClass),
+        row(
+            "node.k8s.io",
+            "v1",
+            "runtimeclasses",
+            &[],
+            CONDITIONAL_UPSERT,
+            &[],
+            node::RuntimeClass,
+        ),
         row(
             "policy",
             "v1",

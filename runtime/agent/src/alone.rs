@@ -156,7 +156,9 @@ mod tests {
         );
         check(
             json!({"name": "c", "image": "cart", "resources": {"limits": {"memory": "much"}}}),
-            expect![""],
+            expect![[
+                r#"CreateContainerConfigError: limits.memory "much": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"#
+            ]],
         );
         check(
             json!({"name": "c", "image": "cart", "env": [{"name": "MODE", "valueFrom":

@@ -39,6 +39,8 @@ const NOBODY: u64 = 0;
 /// How long a place is kept for a guest that it was given to. A guest whose client doesn't read is
 /// not polled, and a place of its own would be nobody's.
 const TAKEN_UP_WITHIN: Duration = Duration::from_millis(10);
+/// Offers that are remembered before those that are settled are looked for.
+const MOST_REMEMBERED: usize = 64;
 /// What a container computes in a period, or recently, before it is a busy one.
 const BUSY_NANOS: u64 = 20_000_000;
 
@@ -139,11 +141,17 @@ impl CpuAccount {
 
     /// Returns with one of the places, which the guest has until it waits or its tick is over.
     async fn turn(&self) {
-        let place = self.turns.clone().place(self).await;
-        // The thread sees to short requests and to sockets. The place is kept meanwhile, so that no
-        // other guest that computes for long is in front of them.
-        tokio::task::yield_now().await;
-        PLACE.set(Some(place));
+        loop {
+            let offer = self.turns.clone().offer(self).await;
+            // The thread sees to short requests and to sockets. The offer stands meanwhile, so that
+            // no other guest that computes for long is in front of them. It isn't taken up before:
+            // a guest whose client doesn't read may not be polled after this.
+            tokio::task::yield_now().await;
+            if let Some(place) = offer.take_up() {
+                PLACE.set(Some(place));
+                return;
+            }
+        }
     }
 
     async fn within_quota(&self) {
@@ -239,6 +247,11 @@ struct Queue {
 impl Queue {
     fn remember(&mut self, settled: Arc<AtomicBool>) {
         self.forget_settled();
+        if self.offers.len() >= MOST_REMEMBERED {
+            // Behind one that nobody takes back, because nobody waits. No more than there are places
+            // stay.
+            self.offers.retain(|(_, settled)| !settled.load(SeqCst));
+        }
         self.offers.push_back((Instant::now(), settled));
     }
 
@@ -289,32 +302,27 @@ impl Turns {
         period < self.mixed_until.load(Relaxed)
     }
 
-    async fn place(self: Arc<Self>, of: &CpuAccount) -> Place {
+    /// Returns with the offer of a place, which may have been taken back by then.
+    async fn offer(self: Arc<Self>, of: &CpuAccount) -> Offer {
+        let mut offered = match self.ask(of) {
+            Ok(offer) => return offer,
+            Err(offered) => offered,
+        };
+        // Given back only now, so that who computes most is compared with all who wait.
+        drop(PLACE.with_borrow_mut(Option::take));
         loop {
-            let mut offered = match self.ask(of) {
-                Ok(place) => return place,
-                Err(offered) => offered,
-            };
-            // Given back only now, so that who computes most is compared with all who wait.
-            drop(PLACE.with_borrow_mut(Option::take));
-            let offer = loop {
-                match timeout(TAKEN_UP_WITHIN, &mut offered).await {
-                    Ok(offer) => break offer,
-                    // Whoever waits sees to it that places go round.
-                    Err(_) => self.take_back(),
-                }
-            };
-            match offer.map(Offer::take_up) {
-                Ok(Some(place)) => return place,
-                Ok(None) => {}
+            match timeout(TAKEN_UP_WITHIN, &mut offered).await {
+                Ok(Ok(offer)) => return offer,
                 // Only dropped with the queue itself, which this future keeps.
-                Err(_) => return std::future::pending().await,
+                Ok(Err(_)) => std::future::pending().await,
+                // Whoever waits sees to it that places go round.
+                Err(_) => self.take_back(),
             }
         }
     }
 
-    /// A place if one is free; else the guest queues for an offer of one.
-    fn ask(self: &Arc<Self>, of: &CpuAccount) -> Result<Place, oneshot::Receiver<Offer>> {
+    /// The offer of a place if one is free; else the guest queues for one.
+    fn ask(self: &Arc<Self>, of: &CpuAccount) -> Result<Offer, oneshot::Receiver<Offer>> {
         // Who was just computing may not queue yet when somebody further ahead gets a place.
         let floor = self.floor.load(Relaxed).saturating_sub(CREDIT_NANOS * 1000 / of.weight);
         let virtual_nanos = of.virtual_nanos.fetch_max(floor, Relaxed).max(floor);
@@ -322,7 +330,9 @@ impl Turns {
         if queue.free > 0 && queue.waiting.is_empty() {
             queue.free -= 1;
             self.floor.fetch_max(virtual_nanos, Relaxed);
-            return Ok(Place(self.clone()));
+            let settled = Arc::new(AtomicBool::new(false));
+            queue.remember(settled.clone());
+            return Ok(Offer { turns: self.clone(), settled });
         }
         let (offer, offered) = oneshot::channel();
         let waiting = queue.waiting.entry(of.id);
@@ -413,6 +423,14 @@ mod tests {
         CpuAccount::new(limits, turns.clone())
     }
 
+    async fn place(turns: &Arc<Turns>, of: &CpuAccount) -> Place {
+        loop {
+            if let Some(place) = turns.clone().offer(of).await.take_up() {
+                return place;
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_quota_is_held_in_each_period() {
         let account = account(&Turns::new(1), Some(250), 100);
@@ -429,7 +447,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_go_by_weight() {
         let turns = Turns::new(1);
-        let first = turns.clone().place(&account(&turns, None, 1)).await;
+        let first = place(&turns, &account(&turns, None, 1)).await;
         let counts: Arc<Mutex<BTreeMap<u32, u32>>> = Arc::default();
         let mut tasks = tokio::task::JoinSet::new();
         for weight in [100, 300] {
@@ -439,7 +457,7 @@ mod tests {
                 let (turns, account, counts) = (turns.clone(), account.clone(), counts.clone());
                 tasks.spawn(async move {
                     loop {
-                        let place = turns.clone().place(&account).await;
+                        let place = place(&turns, &account).await;
                         *counts.lock().entry(weight).or_default() += 1;
                         account.charge(Duration::from_millis(2));
                         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -476,7 +494,7 @@ mod tests {
     async fn the_requests_of_a_busy_container_queue_where_others_compute() {
         let turns = Turns::new(1);
         let (busy, other) = (account(&turns, None, 100), account(&turns, None, 100));
-        let _held = turns.clone().place(&busy).await;
+        let _held = place(&turns, &busy).await;
         let admitted = |account: Arc<CpuAccount>| async move {
             tokio::time::timeout(Duration::from_millis(1), account.admit()).await.is_ok()
         };
@@ -494,11 +512,11 @@ mod tests {
     async fn who_stops_waiting_leaves_its_place_to_the_next() {
         let turns = Turns::new(1);
         let account = account(&turns, None, 100);
-        let held = turns.clone().place(&account).await;
-        let waiting = tokio::time::timeout(PERIOD, turns.clone().place(&account)).await;
+        let held = place(&turns, &account).await;
+        let waiting = tokio::time::timeout(PERIOD, place(&turns, &account)).await;
         assert!(waiting.is_err());
         drop(held);
-        let next = tokio::time::timeout(PERIOD, turns.clone().place(&account)).await;
+        let next = tokio::time::timeout(PERIOD, place(&turns, &account)).await;
         assert!(next.is_ok());
         drop(next);
         assert_eq!(turns.queue.lock().free, 1);
@@ -508,13 +526,13 @@ mod tests {
     async fn a_place_that_is_not_taken_up_goes_to_the_next() {
         let turns = Turns::new(1);
         let account = account(&turns, None, 100);
-        let held = turns.clone().place(&account).await;
-        let mut unpolled = std::pin::pin!(turns.clone().place(&account));
+        let held = place(&turns, &account).await;
+        let mut unpolled = std::pin::pin!(place(&turns, &account));
         assert!(futures::poll!(unpolled.as_mut()).is_pending());
         // It is offered to who isn't polled.
         drop(held);
         let began = Instant::now();
-        let next = timeout(PERIOD, turns.clone().place(&account)).await;
+        let next = timeout(PERIOD, place(&turns, &account)).await;
         let took = began.elapsed();
         assert!(next.is_ok() && took < TAKEN_UP_WITHIN * 3, "{took:?}");
         // There is one place, whoever was offered it.
@@ -523,5 +541,28 @@ mod tests {
         drop(timeout(PERIOD, unpolled).await.expect("its turn has come"));
         assert_eq!(turns.queue.lock().free, 1);
         assert!(turns.queue.lock().offers.len() <= 2);
+    }
+    /// The thread sees to others first, and who isn't polled after that is in nobody's way.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_taken_up_when_it_is_used() {
+        let turns = Turns::new(1);
+        let account = account(&turns, None, 100);
+        let mut unpolled = std::pin::pin!(account.turn());
+        assert!(futures::poll!(unpolled.as_mut()).is_pending());
+        let next = timeout(PERIOD, place(&turns, &account)).await.expect("it goes to the next");
+        assert!(futures::poll!(unpolled.as_mut()).is_pending());
+        drop(next);
+        timeout(PERIOD, with_place(|| unpolled)).await.expect("its turn has come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offers_are_forgotten_behind_one_that_nobody_takes_back() {
+        let turns = Turns::new(2);
+        let account = account(&turns, None, 100);
+        let _unpolled = turns.clone().offer(&account).await;
+        for _ in 0..10 * MOST_REMEMBERED {
+            drop(place(&turns, &account).await);
+        }
+        assert!(turns.queue.lock().offers.len() <= MOST_REMEMBERED);
     }
 }

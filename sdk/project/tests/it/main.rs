@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use windlass_sdk_project::{Built, Project, TEMPLATES, Template, create};
+use windlass_sdk_project::{Allowed, Built, Project, TEMPLATES, Template, create};
 
 fn build(folder: &Path) -> Built {
     let project = Project::open(folder).expect("a project");
@@ -11,8 +11,8 @@ fn build(folder: &Path) -> Built {
     built.unwrap_or_else(|error| panic!("{error}\n{}", said.join("\n")))
 }
 
-/// The same bytes in two folders, and what they are.
-fn check(template: &str, exports: &str) {
+/// The same bytes in two folders, what they are, and the stores that they may open.
+fn check(template: &str, exports: &str, keyvalue: &[&str]) {
     let template = Template::find(template).expect("it is there");
     let folder = tempfile::tempdir().expect("a folder");
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
@@ -21,7 +21,8 @@ fn check(template: &str, exports: &str) {
     }
     let built = build(&here);
     assert!(built.inspection.exports.iter().any(|name| name.starts_with(exports)), "{built:?}");
-    assert_eq!(built.allowed, Default::default());
+    let keyvalue = keyvalue.iter().map(ToString::to_string).collect();
+    assert_eq!(built.allowed, Allowed { keyvalue, ..Allowed::default() });
     assert_eq!(build(&there).digest, built.digest, "{}", template.name);
     // It says nothing about the machine that built it.
     let bytes = fs::read(&built.file).expect("it is there");
@@ -32,21 +33,31 @@ fn check(template: &str, exports: &str) {
 
 #[test]
 fn a_handler_in_rust() {
-    check("http-rust", "wasi:http/incoming-handler@0.2");
+    check("http-rust", "wasi:http/incoming-handler@0.2", &[]);
+}
+
+#[test]
+fn a_handler_in_rust_that_keeps_something() {
+    check("keyvalue-rust", "wasi:http/incoming-handler@0.2", &["default"]);
+}
+
+#[test]
+fn a_static_site() {
+    check("static-site", "wasi:http/incoming-handler@0.2", &[]);
 }
 
 #[test]
 fn a_command_in_rust() {
-    check("command-rust", "wasi:cli/run@0.2");
+    check("command-rust", "wasi:cli/run@0.2", &[]);
 }
 
 #[test]
 fn a_handler_in_go() {
-    check("http-go", "wasi:http/incoming-handler@0.2");
+    check("http-go", "wasi:http/incoming-handler@0.2", &[]);
 }
 
 #[test]
 fn no_template_is_left_out() {
     let names: Vec<&str> = TEMPLATES.iter().map(|template| template.name).collect();
-    assert_eq!(names, ["http-rust", "command-rust", "http-go"]);
+    assert_eq!(names, ["http-rust", "command-rust", "http-go", "keyvalue-rust", "static-site"]);
 }

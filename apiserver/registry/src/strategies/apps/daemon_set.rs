@@ -69,7 +69,7 @@ impl Strategy for DaemonSet {
         let (spec, path) = (&object["spec"], Path::Root.child("spec"));
         let (selector, field) = (&spec["selector"], path.child("selector"));
         workload::validate_selector(selector, field, causes);
-        workload::labels_fit(spec, path, "", causes);
+        workload::labels_fit(spec, path, None, causes);
         if tree::has(spec, "selector") && tree::is_empty(selector) {
             causes.invalid(field, selector, "empty selector is invalid for daemonset");
         }

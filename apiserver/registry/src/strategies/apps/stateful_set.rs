@@ -147,11 +147,11 @@ fn spec_rules(spec: &Value, about_claims: Causes, about_service: Causes, causes:
             causes.invalid(field, selector, "empty selector is invalid for statefulset");
         }
         if !tree::is_empty(selector) {
-            workload::labels_fit(spec, path, "", causes);
+            workload::labels_fit(spec, path, Some(""), causes);
         }
     } else {
         causes.required(path.child("selector"), "");
-        workload::labels_fit(spec, path, "", causes);
+        workload::labels_fit(spec, path, None, causes);
     }
     let template = with_claims(spec);
     pod::validate_template(&template, path.child("template"), causes);

@@ -34,25 +34,25 @@ pub fn validate_selector_and_template(object: &Value, causes: &mut Causes) {
             );
         }
     }
-    labels_fit(spec, path, "invalid label selector", causes);
+    labels_fit(spec, path, Some("invalid label selector"), causes);
     let (template, path) = (&spec["template"], path.child("template"));
     pod::validate_template(template, path, causes);
     runs_always(template, path, "ReplicaSet", causes);
 }
 
-/// The selector has to find the pods that the template makes. `unreadable` says what is wrong with a
-/// selector that can't be evaluated; empty: nothing, because it has been said before.
-pub fn labels_fit(spec: &Value, path: Path<'_>, unreadable: &str, causes: &mut Causes) {
+/// The selector has to find the pods that the template makes. `unreadable` is what is said of a
+/// selector that can't be evaluated; None: nothing.
+pub fn labels_fit(spec: &Value, path: Path<'_>, unreadable: Option<&str>, causes: &mut Causes) {
     let (selector, labels) = (&spec["selector"], &spec["template"]["metadata"]["labels"]);
     let template = path.child("template");
     let metadata = template.child("metadata");
     let mut complaints = Causes::default();
     validate_selector(selector, path, &mut complaints);
     let parsed = Selector::from_json(selector).ok().filter(|_| complaints.is_empty());
-    match parsed {
-        None if unreadable.is_empty() => {}
-        None => causes.invalid(path.child("selector"), selector, unreadable),
-        Some(parsed) => {
+    match (parsed, unreadable) {
+        (None, None) => {}
+        (None, Some(why)) => causes.invalid(path.child("selector"), selector, why),
+        (Some(parsed), _) => {
             let fits =
                 tree::has(spec, "selector") && parsed.matches_labels(&Labels::from_json(labels));
             if !fits {

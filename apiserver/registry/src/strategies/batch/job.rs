@@ -211,7 +211,7 @@ fn whole_spec(spec: &Value, causes: &mut Causes) {
     } else {
         causes.required(path.child("selector"), "");
     }
-    workload::labels_fit(spec, path, "", causes);
+    workload::labels_fit(spec, path, None, causes);
 }
 
 /// Pods of an indexed job are named after their number.

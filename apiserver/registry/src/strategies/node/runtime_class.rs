@@ -1,12 +1,13 @@
 //! RuntimeClass: a name for one of the runtimes that nodes have, and where pods with it may go.
 
-use serde_json::Value;
-use windlass_sdk_meta::{Quantity, Timestamp};
+use serde_json::{Value, json};
+use windlass_sdk_meta::Timestamp;
 
 use crate::{
     cause::{Causes, Path},
+    metadata::validate_labels,
     names,
-    strategies::core::pod::validate_tolerations,
+    strategies::core::pod::{validate_resources, validate_tolerations},
     strategy::Strategy,
     table::{Cells, age, name},
     tree,
@@ -26,26 +27,12 @@ impl Strategy for RuntimeClass {
             "" => causes.required(Path::Root.child("handler"), ""),
             _ => causes.complaints(Path::Root.child("handler"), handler, names::label(handler)),
         }
-        let overhead = Path::Root.child("overhead");
-        let fixed = overhead.child("podFixed");
-        for (resource, amount) in tree::entries(&object["overhead"], "podFixed") {
-            let quantity = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
-            match quantity {
-                None => causes.invalid(fixed.key(resource), amount, "must be a quantity"),
-                Some(quantity) if quantity.units() < 0 => {
-                    let why = "must be greater than or equal to 0";
-                    causes.invalid(fixed.key(resource), amount, why);
-                }
-                Some(_) => {}
-            }
-        }
+        // Upstream takes it for limits, in what it says too.
+        let overhead = json!({"limits": object["overhead"]["podFixed"]});
+        validate_resources(&overhead, &[], Path::Root.child("overhead"), causes);
         let (scheduling, path) = (&object["scheduling"], Path::Root.child("scheduling"));
         let selector = path.child("nodeSelector");
-        for (key, value) in tree::entries(scheduling, "nodeSelector") {
-            let value = value.as_str().unwrap_or_default();
-            causes.complaints(selector.key(key), key, names::qualified(key));
-            causes.complaints(selector.key(key), value, names::label_value(value));
-        }
+        validate_labels(&scheduling["nodeSelector"], selector, causes);
         let tolerations = tree::list(scheduling, "tolerations");
         validate_tolerations(tolerations, path.child("tolerations"), causes);
     }

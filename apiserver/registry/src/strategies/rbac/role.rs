@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use crate::{
     cause::{Causes, Path},
     names::NameRule,
+    strategies::apps::workload::validate_selector,
     strategy::Strategy,
     table::{Cells, name},
     tree,
@@ -28,17 +29,31 @@ impl Strategy for Role {
             self.rule(rule, path.index(at), causes);
         }
         let aggregation = &object["aggregationRule"];
-        if !aggregation.is_null() && tree::list(aggregation, "clusterRoleSelectors").is_empty() {
-            let path = Path::Root.child("aggregationRule");
-            causes.required(
-                path.child("clusterRoleSelectors"),
-                "at least one clusterRoleSelector required if aggregationRule is non-nil",
-            );
+        if !aggregation.is_null() {
+            aggregated(aggregation, Path::Root.child("aggregationRule"), causes);
         }
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Cells {
         vec![name(object), object["metadata"]["creationTimestamp"].clone()]
+    }
+}
+
+fn aggregated(aggregation: &Value, path: Path<'_>, causes: &mut Causes) {
+    let (selectors, all) =
+        (tree::list(aggregation, "clusterRoleSelectors"), path.child("clusterRoleSelectors"));
+    if selectors.is_empty() {
+        let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        causes.required(all, why);
+    }
+    for (at, selector) in selectors.iter().enumerate() {
+        let mut complaints = Causes::default();
+        validate_selector(selector, all.index(at), &mut complaints);
+        let is_fine = complaints.is_empty();
+        causes.extend(complaints);
+        if !is_fine {
+            causes.invalid_null(all.index(at), "invalid label selector.");
+        }
     }
 }
 

@@ -71,14 +71,15 @@ fn request(request: &Value, path: Path<'_>, causes: &mut Causes) {
         (false, false) => causes.required(path, ONE_OF),
         (true, true) => {
             causes.invalid_null(path, &format!("{ONE_OF}, but multiple fields are set"));
-            alternatives_rules(request, path, causes);
+            alternatives_rules(request, false, path, causes);
         }
         (true, false) => wanted(&request["exactly"], path.child("exactly"), causes),
-        (false, true) => alternatives_rules(request, path, causes),
+        (false, true) => alternatives_rules(request, true, path, causes),
     }
 }
 
-fn alternatives_rules(request: &Value, path: Path<'_>, causes: &mut Causes) {
+/// `named`: their names are looked at, as upstream does where they are all that there is.
+fn alternatives_rules(request: &Value, named: bool, path: Path<'_>, causes: &mut Causes) {
     let key = "firstAvailable";
     if bounded(request, key, MOST_ALTERNATIVES, path, causes).is_none() {
         return;
@@ -86,7 +87,9 @@ fn alternatives_rules(request: &Value, path: Path<'_>, causes: &mut Causes) {
     let (alternatives, all) = (tree::list(request, key), path.child(key));
     for (at, one) in alternatives.iter().enumerate() {
         let item = all.index(at);
-        label(tree::text(one, "name"), item.child("name"), causes);
+        if named {
+            label(tree::text(one, "name"), item.child("name"), causes);
+        }
         wanted(one, item, causes);
     }
     unique(alternatives, |one| &one["name"], |one| one["name"].clone(), all, causes);

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
 pub use defaults::default_spec;
+pub use resources::validate as validate_resources;
 pub use scheduling::{node_term as validate_node_term, validate_tolerations};
 pub use spec::validate_template;
 pub use update::changed;
