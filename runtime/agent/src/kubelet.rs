@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{io::StreamReader, sync::CancellationToken};
-use windlass_runtime_image::{IMAGE_LIMIT_BYTES, ImageError, Inspected};
+use windlass_runtime_image::{IMAGE_LIMIT_BYTES, ImageError, Inspected, Origin};
 use windlass_sdk_meta::{Reason, Status};
 use windlass_sdk_types::Kind;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -286,6 +286,9 @@ async fn inspect(State(agent): State<Arc<Agent>>, Query(query): Query<ImportQuer
 async fn remove(State(agent): State<Arc<Agent>>, Query(query): Query<ImportQuery>) -> Response {
     // What is no wasm, or is damaged, can be removed all the same: no pod runs it from here.
     if let Ok(Some(known)) = agent.images.inspect(&query.name).await {
+        if known.origin == Origin::Builtin {
+            return answer(&import_status(&ImageError::Builtin { name: known.name }));
+        }
         // By a digest, all names of the repository go that lead to it.
         let by_digest = query.name.contains('@');
         let is_meant = |of: &Inspected| match by_digest {

@@ -306,7 +306,7 @@ fn an_upload_that_a_kill_cuts_off_leaves_nothing() -> anyhow::Result<()> {
 #[test]
 fn a_service_answers_from_a_pushed_image() -> anyhow::Result<()> {
     let cluster = shared();
-    let kubectl = cluster.kubectl(37)?.in_new_namespace("served")?;
+    let kubectl = cluster.kubectl(37)?.in_new_namespace("pushed-served")?;
     let file = guest("http-echo")?.display().to_string();
     let pushed = cluster.windlass(&["push", "windlass.local/served/echo:v1", &file])?;
     kubectl.run(&["create", "deployment", "echo", &format!("--image={}", pushed.trim())])?;
