@@ -308,7 +308,7 @@ fn a_service_answers_from_a_pushed_image() -> anyhow::Result<()> {
     let cluster = shared();
     let kubectl = cluster.kubectl(37)?.in_new_namespace("pushed-served")?;
     let file = guest("http-echo")?.display().to_string();
-    let pushed = cluster.windlass(&["push", "windlass.local/served/echo:v1", &file])?;
+    let pushed = cluster.windlass(&["push", "windlass.local/pushed-served/echo:v1", &file])?;
     kubectl.run(&["create", "deployment", "echo", &format!("--image={}", pushed.trim())])?;
     kubectl.sh("expose deployment echo --port=8080")?;
     kubectl.sh("rollout status deployment/echo --timeout=60s")?;
