@@ -163,7 +163,7 @@ mod tests {
         check(
             json!({"name": "c", "image": "cart", "env": [{"name": "MODE", "valueFrom":
                 {"configMapKeyRef": {"name": "modes", "key": "mode"}}}]}),
-            expect![""],
+            expect![[r#"CreateContainerConfigError: configmap "modes" not found"#]],
         );
     }
 }

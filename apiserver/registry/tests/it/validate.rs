@@ -414,8 +414,8 @@ fn runtime_classes() {
     check(
         "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: a}, handler: docker, overhead: {podFixed: {cpu: '-1'}}}",
         expect![[r#"
-            422 RuntimeClass.node.k8s.io "a" is invalid: overhead.podFixed[cpu]: Invalid value: "-1": must be greater than or equal to 0
-              FieldValueInvalid overhead.podFixed[cpu]
+            422 RuntimeClass.node.k8s.io "a" is invalid: overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0
+              FieldValueInvalid overhead.limits[cpu]
         "#]],
     );
 }
