@@ -74,6 +74,9 @@ impl Default for Limits {
     }
 }
 
+/// Is told the digest of a manifest that came to a repository.
+pub type Tell = Box<dyn Fn(&Repository, &str) + Send + Sync>;
+
 /// What a registry is made of.
 pub struct Config {
     pub storage: Arc<dyn Storage>,
@@ -82,7 +85,7 @@ pub struct Config {
     /// For the names of uploads.
     pub rng: Rng,
     /// Called with the digest of each manifest that was pushed, once it is there; must not wait.
-    pub pushed: Box<dyn Fn(&Repository, &str) + Send + Sync>,
+    pub pushed: Tell,
 }
 
 /// A registry; serve it by [`router`], and run [`Registry::keep_tidy`] beside it.
@@ -90,7 +93,7 @@ pub struct Registry {
     storage: Arc<dyn Storage>,
     access: Arc<dyn Access>,
     limits: Limits,
-    pushed: Box<dyn Fn(&Repository, &str) + Send + Sync>,
+    pushed: Tell,
     uploads: Uploads,
     links: Links,
     manifests: Manifests,

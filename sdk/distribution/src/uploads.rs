@@ -156,7 +156,7 @@ async fn mount(
         }
         Ok(there)
     });
-    Ok(mounted.await?.then(|| created(at, &digest)).transpose()?)
+    mounted.await?.then(|| created(at, &digest)).transpose()
 }
 
 /// end-5: a piece of an upload.

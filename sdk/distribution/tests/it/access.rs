@@ -4,7 +4,7 @@ use crate::{CONFIG, Desk};
 
 #[tokio::test]
 async fn the_base_says_who_one_must_be() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let answer = desk.ask_as(None, "GET /v2/", &[], "").await;
     assert!(answer.header("www-authenticate").starts_with("Basic realm="));
     assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
@@ -16,7 +16,7 @@ async fn the_base_says_who_one_must_be() {
 
 #[tokio::test]
 async fn each_endpoint_asks_for_its_right() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.image("shop/cart", "v1", &[]).await;
     let blob = desk.blob("shop/cart", CONFIG).await;
     let pulls = [
@@ -55,7 +55,7 @@ async fn each_endpoint_asks_for_its_right() {
 
 #[tokio::test]
 async fn content_of_another_repository_is_not_shown() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.image("secret/plan", "v1", &[b"the plan"]).await;
     let blob = windlass_sdk_package::digest(b"the plan");
     desk.image("shop/cart", "v1", &[]).await;
@@ -72,7 +72,7 @@ async fn content_of_another_repository_is_not_shown() {
 
 #[tokio::test]
 async fn what_is_nowhere_is_said() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     desk.ask("GET /v2/_catalog", "").await.refused(404, "UNSUPPORTED");
     let said = desk.ask("GET /v2/cart/tags/list", "").await.refused(400, "NAME_INVALID");
     assert!(said.contains("NAMESPACE/NAME"), "{said}");

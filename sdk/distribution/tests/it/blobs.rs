@@ -8,7 +8,7 @@ const TEXT: &[u8] = b"0123456789";
 
 #[tokio::test]
 async fn a_blob_is_served_whole_and_in_part() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.blob("shop/cart", TEXT).await;
     let path = format!("/v2/shop/cart/blobs/{digest}");
     let head = desk.ask(&format!("HEAD {path}"), "").await.is(200);
@@ -34,7 +34,7 @@ async fn a_blob_is_served_whole_and_in_part() {
 
 #[tokio::test]
 async fn a_blob_goes_unless_a_manifest_needs_it() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     desk.image("shop/cart", "v1", &[TEXT]).await;
     let needed = format!("DELETE /v2/shop/cart/blobs/{}", digest(TEXT));
     let said = desk.ask(&needed, "").await.refused(405, "UNSUPPORTED");
@@ -50,7 +50,7 @@ async fn a_blob_goes_unless_a_manifest_needs_it() {
 
 #[tokio::test]
 async fn a_blob_is_mounted_from_where_it_may_be_pulled() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.blob("shop/cart", TEXT).await;
     let mount =
         |from: &str| format!("POST /v2/shop/till/blobs/uploads/?mount={digest}&from={from}");

@@ -7,7 +7,7 @@ use crate::{CONFIG, Desk};
 
 #[tokio::test]
 async fn tags_come_in_order_and_in_pages() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     for tag in ["v10", "B", "a", "v1"] {
         desk.image("shop/cart", tag, &[]).await;
     }

@@ -70,7 +70,7 @@ pub struct Answer {
 }
 
 impl Desk {
-    pub fn new() -> Self {
+    pub fn usual() -> Self {
         Self::with(Limits::default())
     }
 

@@ -8,7 +8,7 @@ use crate::{COMPONENT, CONFIG, Desk};
 
 #[tokio::test]
 async fn a_pushed_component_is_an_image_of_the_node() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.image("shop/cart", "v1", &[]).await;
     // Of no layers: it is kept, and no image that runs.
     assert!(desk.store.list().is_empty());
@@ -49,7 +49,7 @@ async fn a_pushed_component_is_an_image_of_the_node() {
 
 #[tokio::test]
 async fn a_manifest_is_served_as_it_was_pushed() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.image("shop/cart", "v1", &[b"layer"]).await;
     for reference in ["v1", &*digest] {
         let head = desk.ask(&format!("HEAD /v2/shop/cart/manifests/{reference}"), "").await.is(200);
@@ -76,7 +76,7 @@ async fn a_manifest_is_served_as_it_was_pushed() {
 
 #[tokio::test]
 async fn what_can_t_be_taken_in_is_refused() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let config = desk.part("shop/cart", "x/config", CONFIG).await;
     let none = format!("sha256:{}", "0".repeat(64));
     let of =
@@ -111,7 +111,7 @@ async fn what_can_t_be_taken_in_is_refused() {
 
 #[tokio::test]
 async fn an_index_leads_to_manifests_of_its_repository() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.image("shop/cart", "v1", &[b"layer"]).await;
     let entry = json!({"mediaType": MANIFEST_MEDIA_TYPE, "digest": digest, "size": 1,
         "platform": {"os": "linux", "architecture": "amd64"}});
@@ -128,7 +128,7 @@ async fn an_index_leads_to_manifests_of_its_repository() {
 
 #[tokio::test]
 async fn a_tag_goes_alone_and_a_manifest_with_its_tags() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let digest = desk.image("shop/cart", "v1", &[]).await;
     desk.image("shop/cart", "latest", &[]).await;
     desk.ask("DELETE /v2/shop/cart/manifests/v1", "").await.is(202);
@@ -144,7 +144,7 @@ async fn a_tag_goes_alone_and_a_manifest_with_its_tags() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_pushes_of_one_tag_leave_one_of_them() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let contents: [&[u8]; 4] = [b"one", b"two", b"three", b"four"];
     for _ in 0..10 {
         let layers = contents.map(|bytes| [bytes]);

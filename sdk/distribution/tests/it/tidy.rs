@@ -14,7 +14,7 @@ fn at_once() -> Limits {
 
 #[tokio::test]
 async fn content_that_no_manifest_leads_to_goes_after_its_grace() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     desk.image("shop/cart", "v1", &[b"kept"]).await;
     desk.image("shop/till", "v1", &[b"kept"]).await;
     desk.image("shop/till", "v2", &[b"gone"]).await;
@@ -55,7 +55,7 @@ async fn a_deletion_is_followed_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn uploads_that_are_left_go() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let begun = desk.ask("POST /v2/shop/cart/blobs/uploads/", "").await.is(202);
     let place = begun.header("location").to_owned();
     desk.ask(&format!("PATCH {place}"), "half").await.is(202);
@@ -71,7 +71,7 @@ async fn uploads_that_are_left_go() {
 
 #[tokio::test]
 async fn what_a_killed_process_left_goes_at_the_next_start() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let begun = desk.ask("POST /v2/shop/cart/blobs/uploads/", "").await.is(202);
     desk.ask(&format!("PATCH {}", begun.header("location")), "half").await.is(202);
     desk.blob("shop/cart", CONFIG).await;

@@ -24,7 +24,7 @@ fn broken(bytes: &'static [u8]) -> Body {
 
 #[tokio::test]
 async fn pieces_make_a_blob() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let place = begin(&desk).await;
     let range = |range| [("content-range", range)];
     let answer = desk.ask_with(&format!("PATCH {place}"), &range("0-3"), "0123").await.is(202);
@@ -49,7 +49,7 @@ async fn pieces_make_a_blob() {
 
 #[tokio::test]
 async fn one_request_or_two_make_a_blob_too() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let text: &'static [u8] = b"whole";
     let digest = digest(text);
     let line = format!("{BEGIN}?digest={digest}");
@@ -67,7 +67,7 @@ async fn one_request_or_two_make_a_blob_too() {
 
 #[tokio::test]
 async fn an_upload_goes_on_where_it_broke_off() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let place = begin(&desk).await;
     desk.ask(&format!("PATCH {place}"), broken(b"0123")).await.refused(400, "BLOB_UPLOAD_INVALID");
     let status = desk.ask(&format!("GET {place}"), "").await.is(204);
@@ -84,7 +84,7 @@ async fn an_upload_goes_on_where_it_broke_off() {
 
 #[tokio::test]
 async fn what_is_not_what_it_is_said_to_be_leaves_nothing() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let wrong = digest(b"another");
     let place = begin(&desk).await;
     let said = desk.ask(&format!("PUT {place}?digest={wrong}"), "this").await;
@@ -105,7 +105,7 @@ async fn what_is_not_what_it_is_said_to_be_leaves_nothing() {
 
 #[tokio::test]
 async fn an_upload_is_cancelled_and_belongs_to_its_repository() {
-    let desk = Desk::new();
+    let desk = Desk::usual();
     let place = begin(&desk).await;
     let elsewhere = place.replace("shop/cart", "shop/till");
     desk.ask(&format!("GET {elsewhere}"), "").await.refused(404, "BLOB_UPLOAD_UNKNOWN");
