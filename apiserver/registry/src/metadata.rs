@@ -79,6 +79,21 @@ pub fn validate_labels(labels: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
+/// Metadata of a template whose objects get their names from elsewhere: labels and annotations, and
+/// nothing else.
+pub fn validate_of_template(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    validate_labels(&metadata["labels"], path.child("labels"), causes);
+    validate_annotations(&metadata["annotations"], path.child("annotations"), causes);
+    for (key, value) in metadata.as_object().into_iter().flatten() {
+        let is_set = value.is_array() || !tree::is_empty(value);
+        if is_set && !["labels", "annotations"].contains(&key.as_str()) {
+            // Upstream makes the path of a Go field's name.
+            let key = if key == "uid" { "uID" } else { key };
+            causes.forbidden(path.child(key), "cannot be set");
+        }
+    }
+}
+
 /// Annotations of any object or template.
 pub fn validate_annotations(annotations: &Value, path: Path<'_>, causes: &mut Causes) {
     let mut bytes = 0;

@@ -76,9 +76,7 @@ impl Strategy for ClaimTemplate {
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let (template, path) = (&object["spec"], Path::Root.child("spec"));
-        let (of, here) = (&template["metadata"], path.child("metadata"));
-        metadata::validate_annotations(&of["annotations"], here.child("annotations"), causes);
-        metadata::validate_labels(&of["labels"], here.child("labels"), causes);
+        metadata::validate_of_template(&template["metadata"], path.child("metadata"), causes);
         requests::validate(&template["spec"], path.child("spec"), causes);
     }
 

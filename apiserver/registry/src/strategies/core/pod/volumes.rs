@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::projected;
 use crate::{
     cause::{Causes, Path},
-    metadata::{validate_annotations, validate_labels},
+    metadata::validate_of_template,
     names,
     strategies::{
         common::driver_name,
@@ -383,15 +383,7 @@ fn ephemeral(volume: &Value, pod: &str, path: Path<'_>, causes: &mut Causes) {
     let of = &volume["ephemeral"];
     if tree::has(of, "volumeClaimTemplate") {
         let template = &of["volumeClaimTemplate"];
-        let metadata = here.child("metadata");
-        validate_labels(&template["metadata"]["labels"], metadata.child("labels"), causes);
-        let annotations = &template["metadata"]["annotations"];
-        validate_annotations(annotations, metadata.child("annotations"), causes);
-        for (key, value) in tree::entries(template, "metadata") {
-            if !["labels", "annotations"].contains(&key.as_str()) && !tree::is_empty(value) {
-                causes.forbidden(metadata.child(key), "cannot be set");
-            }
-        }
+        validate_of_template(&template["metadata"], here.child("metadata"), causes);
         volume_claim::validate_spec(&template["spec"], here.child("spec"), causes);
     } else {
         causes.required(here, "");
