@@ -1,5 +1,5 @@
-//! `windlass deploy`: builds, pushes the image to the cluster's registry, applies what runs it, and follows until it
-//! runs or the cluster says why it won't.
+//! `windlass deploy`: builds, pushes the image to the cluster's registry, applies what runs it, and
+//! follows until it runs or the cluster says why it won't.
 
 use std::time::Duration;
 

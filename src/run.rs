@@ -63,16 +63,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let shutdown = up::shutdown_on_signal()?;
     let project = Project::open(&args.folder).map_err(told)?;
+    if args.watch && project.manifest.kind == Kind::Command {
+        let why = "--watch is for what answers HTTP; a command runs once";
+        return Err(UsageError(why.into()).into());
+    }
     let sources = args.watch.then(|| Sources::watch(&project)).transpose()?;
     let built = built(&project)?;
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, project.manifest.run.port));
     let mut machine = Machine::open(&project, args.listen.unwrap_or(default)).await?;
-    match (project.manifest.kind, sources) {
-        (Kind::Command, Some(_)) => {
-            Err(UsageError("--watch is for what answers HTTP; a command runs once".into()).into())
-        }
-        (Kind::Command, None) => machine.complete(&project, &built, &shutdown).await,
-        (Kind::Http, sources) => {
+    match project.manifest.kind {
+        Kind::Command => machine.complete(&project, &built, &shutdown).await,
+        Kind::Http => {
             let running = machine.start(&project, &built).await?;
             machine.lead_to(&running).await;
             println!("http://{}/", machine.listen);

@@ -1,6 +1,6 @@
 //! Nodes that aren't ready, or say they are short of something, are tainted, so that no pod is sent
-//! there that doesn't tolerate it. A new node is tainted as not ready by admission. Nodes may not taint themselves (NodeRestriction): this controller does it in
-//! their place, from their conditions, as upstream's node lifecycle controller does.
+//! there that doesn't tolerate it. A new node is tainted as not ready by admission. Nodes may not
+//! taint themselves (NodeRestriction): this controller does it in their place, from their conditions, as upstream's node lifecycle controller does.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};

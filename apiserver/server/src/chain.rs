@@ -60,7 +60,8 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, request: Request<Body>) -> R
     response
 }
 
-/// The chain, for all but what is mounted beside the API: authentication, impersonation, authorisation, limits, bounds on time, then the verb.
+/// The chain, for all but what is mounted beside the API: authentication, impersonation,
+/// authorisation, limits, bounds on time, then the verb.
 async fn filters(
     server: &Arc<ApiServer>,
     info: &RequestInfo,

@@ -3,7 +3,8 @@
 //!
 //! What is built is the CNCF TAG Runtime WASM OCI artifact
 //! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>): a config and exactly
-//! one layer; or, for other runtimes, an image of the ordinary sort (`compat.rs`). What is read has any form that wasm is found in: `resolve.rs` tells them apart.
+//! one layer; or, for other runtimes, an image of the ordinary sort (`compat.rs`). What is read has
+//! any form that wasm is found in: `resolve.rs` tells them apart.
 
 mod artifact;
 mod binary;
