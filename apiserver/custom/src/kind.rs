@@ -119,6 +119,7 @@ pub fn kinds_of(definition: &Value) -> Vec<Arc<Kind>> {
             columns: printed(version),
             create_on_update: false,
             unconditional_update: false,
+            judges_base_on_update: false,
             returns_deleted: false,
             virtual_only: false,
             inert: false,

@@ -34,6 +34,8 @@ pub struct Kind {
     pub create_on_update: bool,
     /// An update without a resourceVersion is taken.
     pub unconditional_update: bool,
+    /// An update's `generateName` is held to the rules of a new one.
+    pub judges_base_on_update: bool,
     /// DELETE answers with the object that went, not with a Status.
     pub returns_deleted: bool,
     /// Nothing is stored: create evaluates and answers (the reviews), or `computed` does.
@@ -198,6 +200,20 @@ impl Kind {
                 })
                 .map(|field| field.path.as_ref()),
         }
+    }
+
+    /// Why a selector may not ask for this field.
+    pub fn unknown_label(&self, label: &str) -> String {
+        if let Some(why) = self.strategy.unknown_label(label) {
+            return why;
+        }
+        // Kinds that offer more than names have a refusal of their own upstream.
+        if self.selectable.is_empty() {
+            return format!(
+                "{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            );
+        }
+        format!("field label not supported: {label}")
     }
 
     /// The bytes that are stored of an object; `tree` is what readers get.

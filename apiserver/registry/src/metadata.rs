@@ -19,10 +19,7 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     let path = Path::Root.child("metadata");
     let metadata = &object["metadata"];
     let rule = kind.strategy.name_rule();
-    let base = tree::text(metadata, "generateName");
-    if !base.is_empty() {
-        causes.complaints(path.child("generateName"), base, rule.complaints(base, true));
-    }
+    base(rule, metadata, path, causes);
     match tree::text(metadata, "name") {
         "" => causes.required(path.child("name"), "name or generateName is required"),
         name => causes.complaints(path.child("name"), name, rule.complaints(name, false)),
@@ -41,6 +38,13 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     standard_finalizers(kind, metadata, path, causes);
 }
 
+fn base(rule: NameRule, metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    let base = tree::text(metadata, "generateName");
+    if !base.is_empty() {
+        causes.complaints(path.child("generateName"), base, rule.complaints(base, true));
+    }
+}
+
 /// Rules of a change of metadata.
 pub fn validate_update(kind: &Kind, new: &Value, old: &Value, causes: &mut Causes) {
     let path = Path::Root.child("metadata");
@@ -55,6 +59,9 @@ pub fn validate_update(kind: &Kind, new: &Value, old: &Value, causes: &mut Cause
         if !tree::same(&metadata[key], &before[key]) {
             causes.immutable(path.child(key), &metadata[key]);
         }
+    }
+    if kind.judges_base_on_update {
+        base(kind.strategy.name_rule(), metadata, path, causes);
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);

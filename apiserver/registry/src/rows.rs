@@ -47,6 +47,23 @@ const CONDITIONAL_UPSERT: Flags = Flags { create_on_update: true, ..CONDITIONAL 
 const UPSERT: Flags = Flags { create_on_update: true, ..PLAIN };
 const RETURNS: Flags = Flags { returns_deleted: true, ..PLAIN };
 
+/// Kinds whose update upstream judges as a whole, names included.
+const JUDGE_BASE_ON_UPDATE: [&str; 13] = [
+    "configmaps",
+    "csistoragecapacities",
+    "endpointslices",
+    "limitranges",
+    "namespaces",
+    "persistentvolumeclaims",
+    "pods",
+    "prioritylevelconfigurations",
+    "resourceclaims",
+    "runtimeclasses",
+    "serviceaccounts",
+    "storageclasses",
+    "validatingadmissionpolicies",
+];
+
 /// All kinds that are compiled in.
 pub fn builtin() -> Vec<Kind> {
     let mut rows: Vec<Option<Kind>> = core_rows();
@@ -268,6 +285,7 @@ fn row(
         columns: columns(facts),
         create_on_update: flags.create_on_update,
         unconditional_update: !flags.conditional_update_only,
+        judges_base_on_update: JUDGE_BASE_ON_UPDATE.contains(&plural),
         returns_deleted: flags.returns_deleted,
         virtual_only: false,
         inert: flags.inert,
@@ -312,6 +330,7 @@ fn computed(
         ],
         create_on_update: false,
         unconditional_update: false,
+        judges_base_on_update: false,
         returns_deleted: false,
         virtual_only: true,
         inert: false,

@@ -39,6 +39,14 @@ pub fn written(value: &Value, name: &str) -> Value {
     Value::Object(shown)
 }
 
+/// A map, and the maps in it, in the order in which Go writes them.
+pub fn sorted(value: &Value) -> Value {
+    let Value::Object(map) = value else { return value.clone() };
+    let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+    entries.sort_by_key(|(key, _)| *key);
+    entries.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect()
+}
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 fn structure(value: &Value, of: &Type) -> Value {

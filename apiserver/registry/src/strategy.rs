@@ -84,6 +84,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     /// Turns an object of one served version into another.
     fn convert(&self, _object: &mut Value, _to: &GroupVersion) {}
 
+    /// Why a selector may not ask for this field, where the kind has words of its own.
+    fn unknown_label(&self, _label: &str) -> Option<String> {
+        None
+    }
+
     /// Seconds that a deletion waits; None: the kind has no graceful deletion. `asked` is what the
     /// client wants.
     fn grace_seconds(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {

@@ -40,16 +40,6 @@ pub(crate) async fn get(
     object.ok_or_else(|| Status::not_found(&kind.group_resource(), name))
 }
 
-/// Kinds that offer more than names have a refusal of their own upstream.
-fn unknown_label(kind: &Kind, label: &str) -> String {
-    if kind.selectable.is_empty() {
-        return format!(
-            "{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-        );
-    }
-    format!("field label not supported: {label}")
-}
-
 /// What a list or watch narrows to; 400 for selectors that can't be read or that name a field the
 /// kind doesn't offer.
 pub(crate) fn filter(
@@ -69,7 +59,7 @@ pub(crate) fn filter(
     for (label, equal, value) in written.0 {
         let path = kind
             .field_path(&at.group, &label)
-            .ok_or_else(|| Status::bad_request(unknown_label(kind, &label)))?;
+            .ok_or_else(|| Status::bad_request(kind.unknown_label(&label)))?;
         match (path, equal) {
             ("metadata.name", true) => filter.name = Some(value.into()),
             // A list inside one namespace that selects another finds nothing.

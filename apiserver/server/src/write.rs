@@ -225,7 +225,12 @@ impl Run<'_> {
     }
 
     async fn create(mut self, mut object: Value) -> Result<Attempt, Status> {
-        // A PUT may create too.
+        // A PUT may create too; the version it asks for is of nothing that is there.
+        if self.operation == Operation::Update
+            && let Some(metadata) = object["metadata"].as_object_mut()
+        {
+            metadata.remove("resourceVersion");
+        }
         self.operation = Operation::Create;
         let kind = self.write.kind;
         if let Some(why) = kind.strategy.refuses_new() {

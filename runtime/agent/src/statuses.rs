@@ -69,7 +69,8 @@ async fn write_one(agent: &Agent, uid: &str) -> Result<(), Error> {
                     entry.told = planned;
                 }
             }
-            Err(error) if is_gone(agent, &error, &key, uid) => return Ok(()),
+            // Another object may have the name by now: the informer tells, and the entry goes.
+            Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(error),
         }
     }
@@ -90,12 +91,6 @@ fn gated_version(agent: &Agent, key: &windlass_sdk_client::Key, uid: &str) -> Op
     let pod = agent.pods.find(key).filter(|pod| pod.uid() == uid)?;
     let gates = pod.spec.as_ref()?.readiness_gates.as_ref()?;
     (!gates.is_empty()).then(|| pod.resource_version().to_owned())
-}
-
-/// The object is gone, or another has its name. The informer tells when it gets there.
-fn is_gone(agent: &Agent, error: &Error, key: &windlass_sdk_client::Key, uid: &str) -> bool {
-    let gated = gated_version(agent, key, uid).is_some();
-    error.is_not_found() || (error.is_conflict() && !gated)
 }
 
 /// Whether a merge of `planned` into `told` would change it. Fields with null count as absent.

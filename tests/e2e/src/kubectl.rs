@@ -4,6 +4,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -131,6 +132,22 @@ impl Kubectl {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("can't start {}", self.program.display()))
+    }
+
+    /// Waits until a field is as wanted; a failure tells what it was, and the whole object.
+    pub fn until(&self, what: &str, path: &str, seconds: u64, is_wanted: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let found = self.jsonpath(what, path);
+            if found.as_ref().is_ok_and(|found| is_wanted(found)) {
+                return;
+            }
+            if Instant::now() >= deadline {
+                let whole = self.sh(&format!("get {what} -o json"));
+                panic!("{what}: after {seconds} s {path} is {found:?}: {whole:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// One field of one object.

@@ -64,6 +64,7 @@ pub fn definition_kind() -> Kind {
         returns_deleted: false,
         virtual_only: false,
         inert: false,
+        judges_base_on_update: false,
         warning: None,
         computed: None,
         strategy: Arc::new(Definition),

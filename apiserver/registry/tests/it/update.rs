@@ -670,3 +670,13 @@ fn pods_are_resized() {
     "#]],
     );
 }
+
+#[test]
+fn names_are_judged_again_where_upstream_judges_the_whole() {
+    let map = stored("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}");
+    let based = |object: &mut Value| object["metadata"]["generateName"] = "-a".into();
+    refused("", &map, based, expect![[r#"
+    "#]]);
+    let secret = stored("{apiVersion: v1, kind: Secret, metadata: {name: a}}");
+    assert!(update("", &secret, based).is_ok());
+}

@@ -46,7 +46,7 @@ spec:
     let url = format!("http://{}:8080", kubectl.jsonpath("pod grows", "{.status.podIP}")?);
     first_answer(&url);
     let grow = format!("{url}/grow?mib=100");
-    assert_eq!(http_get(&grow)?.0, 503, "100 MiB are more than 48");
+    assert_eq!(http_get(&grow)?.0, 500, "100 MiB are more than 48");
     resize(&kubectl, name, "256Mi")?;
     until(&kubectl, "pod grows", STATUS, "0 256Mi");
     assert_eq!(http_get(&grow)?, (200, format!("held {} bytes\n", 100 << 20)));

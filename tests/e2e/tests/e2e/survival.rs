@@ -66,16 +66,16 @@ spec:
         cluster.kill()?;
         cluster.resume()?;
         for name in ["always", "onfailure"] {
-            wait_for("it runs again", 60, || {
-                let statuses = kubectl.jsonpath(
-                    &format!("pod {name}"),
-                    "{range .status.containerStatuses[*]}{.restartCount} \
-                     {.lastState.terminated.reason} {.ready} {.state.waiting.reason}{end}",
-                );
-                let status = statuses.ok()?;
-                assert!(!status.contains("BackOff"), "{name}: {status}");
-                (status.trim_end() == format!("{restarts} NodeRestart true")).then_some(())
-            });
+            kubectl.until(
+                &format!("pod {name}"),
+                "{range .status.containerStatuses[*]}{.restartCount} \
+                 {.lastState.terminated.reason} {.ready} {.state.waiting.reason}{end}",
+                60,
+                |status| {
+                    assert!(!status.contains("BackOff"), "{name}: {status}");
+                    status.trim_end() == format!("{restarts} NodeRestart true")
+                },
+            );
         }
         assert_eq!([shown("always")?, shown("onfailure")?], before, "same pods, same addresses");
     }

@@ -1,5 +1,7 @@
 //! StatefulSet: pods with a number, each with claims of its own.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
 
@@ -216,7 +218,8 @@ fn with_claims(spec: &Value) -> Value {
     tree::remove(pods, "subdomain");
     tree::remove(pods, "hostname");
     let name_of = |claim: &Value| tree::text(&claim["metadata"], "name").to_owned();
-    let names: Vec<String> = tree::list(spec, "volumeClaimTemplates").iter().map(name_of).collect();
+    let claims = tree::list(spec, "volumeClaimTemplates");
+    let names: BTreeSet<String> = claims.iter().map(name_of).collect();
     if !names.is_empty() {
         let mut volumes: Vec<Value> = names
             .iter()

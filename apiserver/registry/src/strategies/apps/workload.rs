@@ -57,7 +57,7 @@ pub fn labels_fit(spec: &Value, path: Path<'_>, unreadable: Option<&str>, causes
                 tree::has(spec, "selector") && parsed.matches_labels(&Labels::from_json(labels));
             if !fits {
                 let why = "`selector` does not match template `labels`";
-                causes.invalid_or_null(metadata.child("labels"), labels, why);
+                causes.invalid_or_null(metadata.child("labels"), &shown::sorted(labels), why);
             }
         }
     }

@@ -110,6 +110,10 @@ impl Strategy for Job {
         workload::warnings(sub, new, old, true)
     }
 
+    fn unknown_label(&self, label: &str) -> Option<String> {
+        Some(format!("field label {label:?} not supported for Job"))
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let (spec, status) = (&object["spec"], &object["status"]);
         let succeeded = tree::number(status, "succeeded").unwrap_or(0);
@@ -190,16 +194,20 @@ fn generated_selector(object: &Value, causes: &mut Causes) {
     for (label, value) in expected {
         let why = format!("must be '{value}'");
         match labels[label].as_str() {
+            None if value.is_empty() => {}
             None => causes.required(field.key(label), &why),
             Some(found) if found != value => causes.invalid(field.key(label), labels, why),
             Some(_) => {}
         }
     }
+    let mut complaints = Causes::default();
+    workload::validate_selector(&spec["selector"], path, &mut complaints);
     if let Ok(parsed) = Selector::from_json(&spec["selector"])
+        && complaints.is_empty()
         && !parsed.matches_labels(&Labels::from_pairs(expected))
     {
         let why = "`selector` not auto-generated";
-        causes.invalid(path.child("selector"), &spec["selector"], why);
+        causes.invalid(path.child("selector"), &shown::sorted(&spec["selector"]), why);
     }
 }
 

@@ -58,7 +58,7 @@ impl Strategy for Namespace {
         {
             let mut complaints = names::qualified(finalizer);
             let standard = STANDARD_FINALIZERS.contains(&finalizer);
-            if complaints.is_empty() && !finalizer.contains('/') && !standard {
+            if !finalizer.contains('/') && !standard {
                 complaints.push(UNKNOWN_FINALIZER.to_owned());
             }
             causes.complaints(spec.child("finalizers"), finalizer, complaints);

@@ -133,6 +133,10 @@ pub fn validate_spec(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             data_source(&spec[key], path.child(key), causes);
         }
     }
+    if let Some(namespace) = spec["dataSourceRef"]["namespace"].as_str().filter(|n| !n.is_empty()) {
+        let here = path.child("dataSourceRef");
+        causes.complaints(here.child("namespace"), namespace, names::label(namespace));
+    }
     sources_agree(spec, path, causes);
     class_name(spec, "volumeAttributesClassName", path, causes);
 }

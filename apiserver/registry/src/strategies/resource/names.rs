@@ -141,17 +141,25 @@ pub fn taint(taint: &Value, path: Path<'_>, causes: &mut Causes) {
 }
 
 pub fn toleration(toleration: &Value, path: Path<'_>, causes: &mut Causes) {
-    let (key, value) = (tree::text(toleration, "key"), tree::text(toleration, "value"));
-    if !key.is_empty() {
-        causes.complaints(path.child("key"), key, names::qualified(key));
-    }
+    toleration_but_value(toleration, path, causes);
+    let value = tree::text(toleration, "value");
     match tree::text(toleration, "operator") {
         "Exists" if !value.is_empty() => {
             let why = "must be empty for operator `Exists`";
             causes.invalid_text(path.child("value"), value, why);
         }
-        "Exists" => {}
         "Equal" => causes.complaints(path.child("value"), value, names::label_value(value)),
+        _ => {}
+    }
+}
+
+pub fn toleration_but_value(toleration: &Value, path: Path<'_>, causes: &mut Causes) {
+    let key = tree::text(toleration, "key");
+    if !key.is_empty() {
+        causes.complaints(path.child("key"), key, names::qualified(key));
+    }
+    match tree::text(toleration, "operator") {
+        "Exists" | "Equal" => {}
         "" => causes.required(path.child("operator"), ""),
         _ => {
             let known = ["Equal", "Exists"];

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::names::{bounded, fully_qualified, label, raw, toleration, unique};
+use super::names::{
+    bounded, fully_qualified, label, raw, toleration, toleration_but_value, unique,
+};
 use crate::{
     cause::{Causes, Path},
     names, shown, tree,
@@ -95,6 +97,10 @@ fn alternatives_rules(request: &Value, named: bool, path: Path<'_>, causes: &mut
         } else {
             wanted_class(one, item, causes);
             allocation_mode(one, item, causes);
+            let all = item.child("tolerations");
+            for (at, one) in tree::list(one, "tolerations").iter().enumerate() {
+                toleration_but_value(one, all.index(at), causes);
+            }
         }
     }
     let shown = |one| shown::written(one, "resource.v1.DeviceSubRequest");

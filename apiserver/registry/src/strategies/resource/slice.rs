@@ -39,6 +39,11 @@ impl Strategy for Slice {
         spec_rules(&new["spec"], Some(&old["spec"]), causes);
     }
 
+    fn unknown_label(&self, label: &str) -> Option<String> {
+        let of = "resource.k8s.io/v1, Kind=ResourceSlice";
+        Some(format!("field label not supported for {of}: {label}"))
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let spec = &object["spec"];
         vec![

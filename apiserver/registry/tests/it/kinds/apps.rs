@@ -72,8 +72,8 @@ fn a_stateful_set_gets_upstreams_defaults() {
               updateStrategy:
                 type: RollingUpdate
                 rollingUpdate:
-                  partition: 0
                   maxUnavailable: 1
+                  partition: 0
               persistentVolumeClaimRetentionPolicy:
                 whenDeleted: Retain
                 whenScaled: Retain

@@ -135,7 +135,7 @@ pub(super) fn common(
         }
     }
     ports(container, path.child("ports"), causes);
-    environment(container, path, causes);
+    environment(container, volumes, path, causes);
     validate_mounts(container, volumes, path, causes);
     let claims = tree::list(spec, "resourceClaims").iter().map(|claim| tree::text(claim, "name"));
     let claims: Vec<&str> = claims.filter(|name| !name.is_empty()).collect();
@@ -199,7 +199,7 @@ fn host_ports(containers: &[Value], path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn environment(container: &Value, path: Path<'_>, causes: &mut Causes) {
+fn environment(container: &Value, volumes: &[&Value], path: Path<'_>, causes: &mut Causes) {
     let all = path.child("env");
     for (at, variable) in tree::list(container, "env").iter().enumerate() {
         let item = all.index(at);
@@ -208,7 +208,7 @@ fn environment(container: &Value, path: Path<'_>, causes: &mut Causes) {
             name => causes.complaints(item.child("name"), name, names::env_name(name)),
         }
         if tree::has(variable, "valueFrom") {
-            value_from(variable, item.child("valueFrom"), causes);
+            value_from(variable, volumes, item.child("valueFrom"), causes);
         }
     }
     let all = path.child("envFrom");
@@ -244,7 +244,7 @@ fn environment(container: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn value_from(variable: &Value, path: Path<'_>, causes: &mut Causes) {
+fn value_from(variable: &Value, volumes: &[&Value], path: Path<'_>, causes: &mut Causes) {
     let source = &variable["valueFrom"];
     let known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
     let given: Vec<&str> = known.into_iter().filter(|key| tree::has(source, key)).collect();
@@ -261,7 +261,7 @@ fn value_from(variable: &Value, path: Path<'_>, causes: &mut Causes) {
                     name => causes.complaints(here.child("key"), name, names::config_key(name)),
                 }
             }
-            _ => file_key(reference, here, causes),
+            _ => file_key(reference, volumes, here, causes),
         }
     }
     if given.is_empty() {
@@ -274,7 +274,7 @@ fn value_from(variable: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn file_key(reference: &Value, path: Path<'_>, causes: &mut Causes) {
+fn file_key(reference: &Value, volumes: &[&Value], path: Path<'_>, causes: &mut Causes) {
     match tree::text(reference, "key") {
         "" => causes.required(path.child("key"), ""),
         key => causes.complaints(path.child("key"), key, names::env_name(key)),
@@ -284,7 +284,12 @@ fn file_key(reference: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.required(path.child("volumeName"), "");
             causes.not_found(path.child("volumeName"), &"".into());
         }
-        name => causes.complaints(path.child("volumeName"), name, names::label(name)),
+        name => {
+            causes.complaints(path.child("volumeName"), name, names::label(name));
+            if !volumes.iter().any(|volume| tree::text(volume, "name") == name) {
+                causes.not_found(path.child("volumeName"), &reference["volumeName"]);
+            }
+        }
     }
     match tree::text(reference, "path") {
         "" => causes.required(path.child("path"), ""),

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::tree;
 
+/// Of a repository.
+const LONGEST_NAME: usize = 255;
 const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// Members of a volume that are not its source.
 const NO_VOLUME_SOURCE: &str = "name";
@@ -65,7 +67,7 @@ pub fn default_spec(spec: &mut Value) {
 
 /// A moving tag is pulled always. What is no image name has no tag.
 fn pull_policy(image: &str) -> &'static str {
-    if image.is_empty() || image.contains(char::is_whitespace) {
+    if image.is_empty() || image.contains(char::is_whitespace) || image.len() > LONGEST_NAME {
         return "IfNotPresent";
     }
     let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));

@@ -7,6 +7,7 @@ mod defaults;
 mod ephemeral;
 mod level;
 mod mounts;
+mod overlaps;
 mod projected;
 mod qos;
 mod resize;

@@ -81,7 +81,7 @@ fn deadline(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) -> bo
         }
         (None, Some(_)) => {
             let why = "must not update from a positive integer to nil value";
-            causes.invalid(path, &Value::Null, why);
+            causes.invalid_null(path, why);
             true
         }
         _ => true,

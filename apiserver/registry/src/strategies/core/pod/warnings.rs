@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::overlaps;
 use crate::{addresses, cause::Path, names, strategies::core::resource_names::quantity, tree};
 
 /// Labels of nodes that have another name by now.
@@ -198,6 +199,7 @@ fn volumes(spec: &Value, path: Path<'_>, found: &mut Vec<String>) {
                 found.push(format!("volume {name:?} (Projected) has no sources provided"));
             }
         }
+        overlaps::warnings(volume, found);
         let template = &volume["ephemeral"]["volumeClaimTemplate"];
         let here = item.child("ephemeral");
         let here = here.child("volumeClaimTemplate");
@@ -259,6 +261,7 @@ fn containers(spec: &Value, path: Path<'_>, found: &mut Vec<String>) {
             let all = item.child("ports");
             for (at, port) in tree::list(container, "ports").iter().enumerate() {
                 let place = all.index(at).to_string();
+                host_address(&place, port, found);
                 clashes(&place, port, &ports, found);
                 ports.push(Port { place, port });
             }
@@ -282,6 +285,21 @@ fn variables(container: &Value, path: Path<'_>, found: &mut Vec<String>) {
             ));
         }
     }
+}
+
+/// An address of the host without a port of it means nothing.
+fn host_address(place: &str, port: &Value, found: &mut Vec<String>) {
+    let (text, host) = (|key: &str| tree::text(port, key), tree::number(port, "hostPort"));
+    if text("hostIP").is_empty() || host.unwrap_or(0) != 0 {
+        return;
+    }
+    let number = tree::number(port, "containerPort").unwrap_or(0);
+    found.push(format!(
+        "{place}: hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{number} Protocol:{} HostIP:{}}}",
+        text("name"),
+        text("protocol"),
+        text("hostIP")
+    ));
 }
 
 fn clashes(place: &str, port: &Value, others: &[Port<'_>], found: &mut Vec<String>) {
