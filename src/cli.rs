@@ -231,6 +231,9 @@ pub struct PullArgs {
 pub struct InspectArgs {
     /// A .wasm file, an OCI layout folder, an image archive, or an image's name with its registry
     pub source: String,
+    /// Prints the bill of materials that the component carries (CycloneDX, as JSON), and no more
+    #[arg(long)]
+    pub sbom: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 use windlass_runtime_api::Image;
 use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing};
 use windlass_sdk_project::Project;
@@ -80,20 +80,35 @@ pub fn pull(args: &PullArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells what a file or an image of a registry is, as a node would.
+/// Tells what a file or an image of a registry is, as a node would, or prints its bill of materials.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     let shelf = Shelf::open(&args.registry)?;
-    let found = match Path::new(&args.source) {
-        file if file.exists() => shelf.import(file)?,
-        _ => shelf.pull(&args.source).and_then(|_| shelf.inspected(&args.source))?,
-    };
-    let mut found = serde_json::to_value(found)?;
+    let (name, image) = shelf.take(&args.source)?;
+    let mut wasm = std::fs::File::open(&image.wasm_path)?;
+    if args.sbom {
+        let bom = windlass_sdk_package::bom(&mut wasm)?;
+        let bom = bom.with_context(|| format!("{} carries no bill of materials", args.source))?;
+        print!("{}", String::from_utf8_lossy(&bom));
+        return Ok(());
+    }
+    let mut found = serde_json::to_value(shelf.inspected(name)?)?;
     found["name"] = args.source.as_str().into();
+    found["annotations"] = json!(windlass_sdk_package::inspect(&mut wasm)?.annotations);
     match args.registry.json {
         true => println!("{found}"),
-        false => println!("Name:     {}\n{}", args.source, image::facts(&found)),
+        false => println!("Name:     {}\n{}{}", args.source, image::facts(&found), about(&found)),
     }
     Ok(())
+}
+
+/// The lines for people about what a binary says of itself.
+fn about(found: &Value) -> String {
+    let said = found["annotations"].as_object().into_iter().flatten();
+    let line = |(key, value): (&String, &Value)| {
+        let key = key.rsplit('.').next().unwrap_or(key);
+        format!("\nSays:     {key} {}", value.as_str().unwrap_or_default())
+    };
+    said.map(line).collect()
 }
 
 /// The last part of an image's name, as a file.
@@ -132,13 +147,20 @@ impl<'a> Shelf<'a> {
         })
     }
 
-    fn import(&self, file: &Path) -> anyhow::Result<Inspected> {
+    /// A file, or an image of a registry; the name that it has here.
+    fn take<'b>(&self, source: &'b str) -> anyhow::Result<(&'b str, Image)> {
+        match Path::new(source) {
+            file if file.exists() => Ok((OWN_NAME, self.import(file)?)),
+            _ => Ok((source, self.pull(source)?)),
+        }
+    }
+
+    fn import(&self, file: &Path) -> anyhow::Result<Image> {
         let file = Packed::open(file)?;
         runtime()?.block_on(async {
             let file = tokio::fs::File::open(file.path()).await?;
             self.store.import(OWN_NAME, file, IMAGE_LIMIT_BYTES).await.map_err(anyhow::Error::from)
-        })?;
-        self.inspected(OWN_NAME)
+        })
     }
 
     fn inspected(&self, name: &str) -> anyhow::Result<Inspected> {

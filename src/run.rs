@@ -77,6 +77,9 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
             let running = machine.start(&project, &built).await?;
             machine.lead_to(&running).await;
             println!("http://{}/", machine.listen);
+            if project.manifest.backend.is_some() {
+                begin("its [backend] runs in clusters only: calls to it fail here");
+            }
             let last = match sources {
                 Some(sources) => machine.follow(sources, project, running, &shutdown).await?,
                 None => {

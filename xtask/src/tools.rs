@@ -71,6 +71,17 @@ fn go_client() -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
+/// Compilers that templates of `windlass new` are built with and nothing else is; what comes from npm
+/// and PyPI is installed by the projects themselves.
+pub fn install_for_templates() -> anyhow::Result<()> {
+    apt(&["nodejs", "npm"], has("node") && has("npm"))?;
+    apt(&["python3", "python3-venv"], has("python3"))?;
+    apt(&["make"], has("make"))?;
+    let libc = std::path::Path::new("/usr/lib/wasm32-wasi/crt1-reactor.o");
+    let clang = ["clang", "lld", "wasi-libc", "libclang-rt-14-dev-wasm32"];
+    apt(&clang, has("clang") && has("wasm-ld") && libc.is_file())
+}
+
 /// What only the benches need: the load generator, and the peer that runs beside us.
 pub fn install_for_bench() -> anyhow::Result<Vec<(String, PathBuf)>> {
     apt(&["wrk"], has("wrk"))?;

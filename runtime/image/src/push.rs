@@ -68,7 +68,7 @@ impl Package {
             }
             Packing::Compat => {
                 let file = name.rsplit('/').next().unwrap_or(name);
-                let image = Compat::build(inspection.sort, file, &wasm).map_err(|error| {
+                let image = Compat::build(&inspection, file, &wasm).map_err(|error| {
                     let why = format!("it can't be packed: {error}");
                     ImageError::Push { image: name.to_owned(), why }
                 })?;

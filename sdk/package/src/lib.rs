@@ -9,6 +9,7 @@
 mod artifact;
 mod binary;
 mod compat;
+mod metadata;
 mod oci;
 mod resolve;
 mod spin;
@@ -18,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 pub use artifact::{Artifact, Component, Config, WASM_CONFIG_MEDIA_TYPE, WASM_MEDIA_TYPE};
 pub use binary::{Inspection, Sort, inspect};
 pub use compat::Compat;
+pub use metadata::{BOM_MEDIA_TYPE, BOM_SECTION, append_section, bom};
 pub use oci::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document,
     IMAGE_CONFIG_MEDIA_TYPE, INDEX_MEDIA_TYPE, ImageConfig, Index, MANIFEST_MEDIA_TYPE, Manifest,

@@ -18,17 +18,21 @@ use windlass_tests_e2e::{
 use crate::shared;
 
 mod local;
+mod templates;
 
 /// A developer's folder, and the namespace they deploy to.
 struct Desk {
     folder: TempDir,
     namespace: &'static str,
+    /// Beside that of the test.
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Desk {
     fn new(namespace: &'static str) -> anyhow::Result<Self> {
         shared().kubectl(37)?.in_new_namespace(namespace)?;
-        Ok(Self { folder: TempDir::with_prefix("windlass-sdk-")?, namespace })
+        let folder = TempDir::with_prefix("windlass-sdk-")?;
+        Ok(Self { folder, namespace, environment: Vec::new() })
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -36,7 +40,14 @@ impl Desk {
     }
 
     fn windlass(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        run(tool("WINDLASS_BIN")?.as_path(), arguments, self.folder.path(), shared())
+        Ok(self.command(&tool("WINDLASS_BIN")?, arguments).output()?)
+    }
+
+    /// A program in this folder.
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = command(program, arguments, self.folder.path(), shared());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// What it printed on stdout.
@@ -238,43 +249,5 @@ fn counts_outlive_what_counts() -> anyhow::Result<()> {
     count(url, "2\n")?;
     let (status, body) = http_get(&format!("{url}home"))?;
     assert_eq!((status, body.as_str()), (200, "2\n"));
-    Ok(())
-}
-
-#[test]
-fn a_static_site_from_no_folder_to_its_url() -> anyhow::Result<()> {
-    let desk = Desk::new("sdk-site")?;
-    desk.works(&["new", "pages", "--template", "static-site"])?;
-    own_tests(&desk.path("pages"), "cargo", &["test", "--quiet"])?;
-    let built = desk.build("pages")?;
-    assert_eq!(desk.build("pages")?["digest"], built["digest"]);
-    let home = local::Local::start(&desk, &["pages"])?.get("")?;
-    assert!(home.contains("<h1>Hello from pages</h1>"), "{home}");
-    fs::write(desk.path("pages/site/news.txt"), "a new file\n")?;
-    assert_eq!(desk.deploy_and_ask("pages")?, home);
-    let printed = desk.deploy("pages")?;
-    let url = printed.lines().last().context("it prints a URL")?;
-    assert_eq!(http_get(&format!("{url}news.txt"))?, (200, "a new file\n".into()));
-    Ok(())
-}
-
-#[test]
-fn a_microservice_in_go_from_no_folder_to_its_url() -> anyhow::Result<()> {
-    let desk = Desk::new("sdk-go")?;
-    desk.works(&["new", "basket", "--template", "http-go"])?;
-    own_tests(&desk.path("basket"), "go", &["test", "./..."])?;
-    let built = desk.build("basket")?;
-    assert_eq!(desk.build("basket")?["digest"], built["digest"]);
-    assert_eq!(desk.deploy_and_ask("basket")?, "Hello from basket\n");
-    desk.edit("basket/handler.go", "Hello from", "Good day from")?;
-    assert_eq!(desk.deploy_and_ask("basket")?, "Good day from basket\n");
-
-    // Bodies both ways, and more memory than a module begins with.
-    let printed = desk.deploy("basket")?;
-    let url = printed.lines().last().context("it prints a URL")?;
-    let body = "0123456789abcdef".repeat(40_000);
-    let (status, echoed) = windlass_tests_e2e::http_post(&format!("{url}echo"), body.as_bytes())?;
-    assert_eq!(status, 200);
-    assert!(echoed == body, "{} bytes came back", echoed.len());
     Ok(())
 }

@@ -14,8 +14,7 @@ use std::{
 use anyhow::{Context, ensure};
 use windlass_tests_e2e::{http_get, tool, wait_for};
 
-use super::{Desk, command};
-use crate::shared;
+use super::Desk;
 
 /// A build takes this long where the machine does other things.
 const BUILT_WITHIN: u64 = 120;
@@ -31,8 +30,7 @@ pub struct Local {
 impl Local {
     pub fn start(desk: &Desk, arguments: &[&str]) -> anyhow::Result<Self> {
         let all = [&["run", "--listen", "127.0.0.1:0"], arguments].concat();
-        let mut command =
-            command(tool("WINDLASS_BIN")?.as_path(), &all, desk.folder.path(), shared());
+        let mut command = desk.command(&tool("WINDLASS_BIN")?, &all);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (stdout, stderr) = (read(child.stdout.take())?, read(child.stderr.take())?);
         let url = wait_for("it prints a URL, or ends", BUILT_WITHIN, || {
