@@ -12,11 +12,13 @@ use tempfile::TempDir;
 use windlass_tests_e2e::{
     Cluster, http_get,
     registry::{Access, Registry},
-    tool,
+    root, tool,
 };
 
 use crate::shared;
 
+mod guest;
+mod library;
 mod local;
 mod templates;
 
@@ -222,6 +224,17 @@ fn a_command_runs_to_completion() -> anyhow::Result<()> {
     assert!(said.contains("it takes one name, not 2") && said.contains("exit code 1"), "{said}");
     desk.edit("greet/windlass.toml", "arguments = [\"Ada\", \"Grace\"]", "arguments = [\"Ada\"]")?;
     assert_eq!(desk.works(&["run", "greet"])?, "Welcome Ada, from greet\n");
+
+    // What is pushed is what another engine runs.
+    let registry = Registry::start(Access::Everybody, false)?;
+    let pushed = desk.works(&["push", &format!("{}/shop/greet:v1", registry.address), "greet"])?;
+    desk.works(&["pull", pushed.trim(), "--output", "pulled.wasm"])?;
+    let run = root().join("tests/clients/python/run.py").display().to_string();
+    let mut wasmtime = desk.command(Path::new("python3"), &[&run, "pulled.wasm", "Ada"]);
+    let output = wasmtime.env("PYTHONPATH", tool("WINDLASS_PYTHON_WASMTIME")?).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello Ada, from greet\n", "{said}");
+    assert!(output.status.success(), "{said}");
     Ok(())
 }
 
