@@ -11,10 +11,10 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tower::{BoxError, ServiceExt};
-use windlass_runtime_image::{CLUSTER_REGISTRY, Package, Packing, Pushed, Reference};
+use windlass_runtime_image::{Attached, CLUSTER_REGISTRY, Package, Packing, Pushed, Reference};
 use windlass_sdk_package::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, INDEX_MEDIA_TYPE,
-    MANIFEST_MEDIA_TYPE, digest, pick,
+    MANIFEST_MEDIA_TYPE, digest, pick, signature_tag,
 };
 
 use crate::{
@@ -47,12 +47,14 @@ impl ClusterImage {
         Ok(Some(Self { reference, repository }))
     }
 
-    /// Pushes wasm: content first and its name last.
+    /// Pushes wasm: content first and its name last. `with_bom`: its bill of materials follows, as an
+    /// artifact of its own.
     pub async fn push(
         &self,
         cluster: &Connection,
         wasm: Bytes,
         packing: Packing,
+        with_bom: bool,
     ) -> anyhow::Result<Pushed> {
         if self.reference.digest.is_some() {
             let why = "what is pushed is named by a tag; its digest follows from it";
@@ -63,12 +65,60 @@ impl ClusterImage {
         for (bytes, digest) in &package.blobs {
             self.push_blob(cluster, bytes, digest).await.with_context(failed)?;
         }
-        let request = Request::put(self.path(&format!("manifests/{}", self.reference.tag)))
+        let tag = &self.reference.tag;
+        self.push_manifest(cluster, package.manifest, tag).await.with_context(failed)?;
+        let bom = package.bom.filter(|_| with_bom);
+        if let Some(bom) = &bom {
+            for (bytes, digest) in &bom.blobs {
+                let bytes = Bytes::copy_from_slice(bytes);
+                self.push_blob(cluster, &bytes, digest).await.with_context(failed)?;
+            }
+            let manifest = Bytes::copy_from_slice(&bom.manifest);
+            self.push_manifest(cluster, manifest, &bom.digest).await.with_context(failed)?;
+        }
+        Ok(Pushed {
+            image: format!("{}@{}", self.reference.name, package.digest),
+            digest: package.digest,
+            size_bytes: package.size_bytes,
+            bom: bom.map(|bom| bom.digest),
+        })
+    }
+
+    async fn push_manifest(
+        &self,
+        cluster: &Connection,
+        manifest: Bytes,
+        name: &str,
+    ) -> Result<(), Refused> {
+        let request = Request::put(self.path(&format!("manifests/{name}")))
             .header(CONTENT_TYPE, MANIFEST_MEDIA_TYPE)
-            .body(whole(package.manifest))?;
-        ask(cluster, request).await.with_context(failed)?;
-        let Package { digest, size_bytes, .. } = package;
-        Ok(Pushed { image: format!("{}@{digest}", self.reference.name), digest, size_bytes })
+            .body(whole(manifest))
+            .map_err(anyhow::Error::from)?;
+        ask(cluster, request).await.map(drop)
+    }
+
+    /// What the registry keeps about the image with this digest.
+    pub async fn attached(
+        &self,
+        cluster: &Connection,
+        digest: &str,
+    ) -> anyhow::Result<Vec<Attached>> {
+        let failed = || format!("what is about {} can't be listed", self.reference);
+        let path = self.path(&format!("referrers/{digest}"));
+        let listed = ask(cluster, Request::get(path).body(connect::nothing())?).await;
+        let listed: Value = serde_json::from_slice(&listed.with_context(failed)?)?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let listed = listed["manifests"].as_array().into_iter().flatten();
+        let mut found: Vec<Attached> = listed
+            .map(|entry| Attached::listed(&text(&entry["artifactType"]), &text(&entry["digest"])))
+            .collect();
+        let path = self.path(&format!("manifests/{}", signature_tag(digest)));
+        match ask(cluster, Request::get(path).body(connect::nothing())?).await {
+            Ok(manifest) => found.push(Attached::by_tag(&windlass_sdk_package::digest(&manifest))),
+            Err(refused) if refused.is_not_found() => {}
+            Err(refused) => return Err(anyhow::Error::from(refused).context(failed())),
+        }
+        Ok(found)
     }
 
     async fn push_blob(

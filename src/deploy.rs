@@ -134,7 +134,7 @@ impl Deploy<'_> {
         let wasm = std::fs::read(&built.file)
             .with_context(|| format!("{} can't be read", built.file.display()))?;
         let image = ClusterImage::of(&name)?.context("the image has no name of the cluster's")?;
-        let pushed = image.push(&self.cluster, wasm.into(), Packing::Artifact).await?;
+        let pushed = image.push(&self.cluster, wasm.into(), Packing::Artifact, false).await?;
         match pushed.image == self.place.image {
             true => Ok(()),
             false => bail!("{} changed while it was deployed: deploy again", built.file.display()),

@@ -15,6 +15,7 @@ mod project;
 mod registry;
 mod reset;
 mod run;
+mod show;
 mod up;
 mod watch;
 

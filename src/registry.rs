@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::{Value, json};
 use windlass_runtime_api::Image;
-use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing};
+use windlass_runtime_image::{Attached, Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing};
 use windlass_sdk_project::Project;
 
 use crate::{
@@ -36,7 +36,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     let pushed = runtime()?.block_on(async {
         if let Some(image) = ClusterImage::of(&args.name)? {
             let cluster = connect::connect(args.registry.kubeconfig.as_deref()).await?;
-            return image.push(&cluster, wasm.into(), packing).await;
+            return image.push(&cluster, wasm.into(), packing, true).await;
         }
         let credentials = Credentials::of_node(&args.name).await;
         let pushed = windlass_runtime_image::push(
@@ -52,7 +52,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
         true => println!(
             "{}",
             json!({"name": args.name, "image": pushed.image, "digest": pushed.digest,
-                "size": pushed.size_bytes})
+                "size": pushed.size_bytes, "sbom": pushed.bom})
         ),
         false => println!("{}", pushed.image),
     }
@@ -94,6 +94,13 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     let mut found = serde_json::to_value(shelf.inspected(name)?)?;
     found["name"] = args.source.as_str().into();
     found["annotations"] = json!(windlass_sdk_package::inspect(&mut wasm)?.annotations);
+    if name != OWN_NAME {
+        // Some registries let pull and not list: the image itself is told all the same.
+        match shelf.attached(name, &image.digest) {
+            Ok(attached) => found["attached"] = json!(attached),
+            Err(why) => eprintln!("what is about it can't be listed: {why:#}"),
+        }
+    }
     match args.registry.json {
         true => println!("{found}"),
         false => println!("Name:     {}\n{}{}", args.source, image::facts(&found), about(&found)),
@@ -101,14 +108,20 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lines for people about what a binary says of itself.
+/// The lines for people about what a binary says of itself, and what is beside its image.
 fn about(found: &Value) -> String {
     let said = found["annotations"].as_object().into_iter().flatten();
     let line = |(key, value): (&String, &Value)| {
         let key = key.rsplit('.').next().unwrap_or(key);
         format!("\nSays:     {key} {}", value.as_str().unwrap_or_default())
     };
-    said.map(line).collect()
+    let attached = found["attached"].as_array().into_iter().flatten().map(|one| {
+        let what = if one["isSignature"] == true { "Signed:  " } else { "Attached:" };
+        let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        let note = if one["isSignature"] == true { ", not verified" } else { "" };
+        format!("\n{what} {} ({}{note})", text("digest"), text("kind"))
+    });
+    said.map(line).chain(attached).collect()
 }
 
 /// The last part of an image's name, as a file.
@@ -153,6 +166,20 @@ impl<'a> Shelf<'a> {
             file if file.exists() => Ok((OWN_NAME, self.import(file)?)),
             _ => Ok((source, self.pull(source)?)),
         }
+    }
+
+    /// What the image's registry keeps about it.
+    fn attached(&self, name: &str, digest: &str) -> anyhow::Result<Vec<Attached>> {
+        runtime()?.block_on(async {
+            if let Some(image) = ClusterImage::of(name)? {
+                let cluster = connect::connect(self.args.kubeconfig.as_deref()).await?;
+                return image.attached(&cluster, digest).await;
+            }
+            let (registries, credentials) =
+                (registries(self.args.registries.as_deref())?, Credentials::of_node(name).await);
+            let found = windlass_runtime_image::attached(&registries, name, &credentials, digest);
+            found.await.map_err(anyhow::Error::from)
+        })
     }
 
     fn import(&self, file: &Path) -> anyhow::Result<Image> {

@@ -7,6 +7,7 @@
 
 mod app;
 mod archive;
+mod attached;
 mod collect;
 mod container;
 mod credentials;
@@ -23,6 +24,7 @@ mod store;
 mod tree;
 mod zstd;
 
+pub use attached::{Attached, attached};
 pub use collect::Removed;
 pub use container::{ContainerArchive, loaded_name};
 pub use credentials::{Credential, Credentials};

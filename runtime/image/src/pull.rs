@@ -237,7 +237,7 @@ pub(crate) enum Refused {
 
 impl Refused {
     /// As containerd says it: people and their tools know these words.
-    fn say(&self, reference: &str) -> String {
+    pub fn say(&self, reference: &str) -> String {
         let resolve = format!("failed to resolve reference {reference:?}");
         match self {
             Self::NotFound => format!("{resolve}: {reference}: not found"),

@@ -7,6 +7,7 @@
 //! any form that wasm is found in: `resolve.rs` tells them apart.
 
 mod artifact;
+mod attachment;
 mod binary;
 mod compat;
 mod metadata;
@@ -17,6 +18,7 @@ mod spin;
 use sha2::{Digest as _, Sha256};
 
 pub use artifact::{Artifact, Component, Config, WASM_CONFIG_MEDIA_TYPE, WASM_MEDIA_TYPE};
+pub use attachment::{Attachment, is_signature, signature_tag};
 pub use binary::{Inspection, Sort, inspect};
 pub use compat::Compat;
 pub use metadata::{BOM_MEDIA_TYPE, BOM_SECTION, append_section, bom};
