@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn it_is_about_its_subject() {
         let bom = Attachment::build(b"{\"schemaVersion\":2}", BOM_MEDIA_TYPE, b"{\"a\":1}");
-        expect![[]].assert_eq(&String::from_utf8_lossy(&bom.manifest));
+        expect![""].assert_eq(&String::from_utf8_lossy(&bom.manifest));
         assert_eq!(digest(&bom.blobs[1].0), bom.blobs[1].1);
     }
 

@@ -165,11 +165,11 @@ mod tests {
                  [[package]]\nname = 'serde'\nversion = '1.0.1'\nchecksum = 'abc'\n\
                  source = 'registry+example'\n",
             ),
-            expect![[]],
+            expect![""],
         );
         check(
             of_go("example.com/a/b v1.2.0 h1:x=\nexample.com/a/b v1.2.0/go.mod h1:y=\n"),
-            expect![[]],
+            expect![""],
         );
         let lock = json!({"packages": {
             "": {"name": "cart"},
@@ -177,9 +177,9 @@ mod tests {
             "node_modules/x/node_modules/b": {"version": "2.0.0"},
             "node_modules/c": {"version": "3.0.0", "dev": true},
         }});
-        check(of_npm(&lock.to_string()), expect![[]]);
+        check(of_npm(&lock.to_string()), expect![""]);
         let list = json!([{"name": "Some_Thing", "version": "1"}, {"name": "pip", "version": "2"}]);
-        check(of_pip(&list.to_string()), expect![[]]);
+        check(of_pip(&list.to_string()), expect![""]);
         for nothing in [of_cargo("]"), of_go(""), of_npm("]"), of_pip("")] {
             assert!(nothing.is_empty());
         }
@@ -189,6 +189,6 @@ mod tests {
     fn a_document_tells_what_is_in_it() {
         let parts = of_go("example.com/b v1 h1:x=\nexample.com/a v1 h1:x=\n");
         let document = document("cart", "0.1.0", Some(&Tool::new("go", "1.26.0")), parts);
-        expect![[]].assert_eq(&format!("{document:#}"));
+        expect![""].assert_eq(&format!("{document:#}"));
     }
 }

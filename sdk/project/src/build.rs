@@ -181,9 +181,9 @@ mod tests {
         assert_eq!(told, ["copying"]);
         assert!(built.file.ends_with("target/windlass/cart.wasm"));
         assert!(fs::read(&built.file).expect("it is there").starts_with(MODULE));
-        expect!["windlass.local/shop/cart:5647c39a1d25"]
+        expect!["windlass.local/shop/cart:de9e3109c643"]
             .assert_eq(&built.tagged("shop", &project.manifest));
-        expect!["windlass.local/shop/cart@sha256:41e6146a9c4b6f1f1c0c0d7744752b75b231d862b66c8384d9f048f71ff0ffa7"]
+        expect!["windlass.local/shop/cart@sha256:4490cf4ec100f1b0cb2a79297e93572df0f6b78a5da464e8528044f68a991672"]
             .assert_eq(&built.image("shop", &project.manifest));
     }
 

@@ -319,7 +319,7 @@ mod tests {
              [backend]\nimage = 'db:1'\nport = 5432\nwritable = ['/data']\nenvironment.A = 'b'",
             &["cart-backend:5432"],
             &[],
-            expect![[]],
+            expect![""],
         );
     }
 

@@ -141,6 +141,29 @@ fn a_microservice_in_rust_from_no_folder_to_its_url() -> anyhow::Result<()> {
     assert_eq!(built["wasi"], "0.2");
     assert_eq!(built["allowed"], serde_json::json!({"hosts": [], "keyvalue": []}));
 
+    // What it says of itself is in the manifest; what is under cosign's tag is told as what it is.
+    let manifest = registry.manifest("shop/cart", "v1")?;
+    let said = &manifest["annotations"];
+    assert_eq!(said["org.opencontainers.image.title"], "cart");
+    assert_eq!(said["org.opencontainers.image.version"], "0.1.0");
+    assert_eq!(said["dev.windlass.language"], "Rust");
+    assert!(said["dev.windlass.toolchain"].as_str().is_some_and(|tool| tool.contains("rustc 1.")));
+    let told = desk.works(&["inspect", pushed.trim()])?;
+    assert!(told.contains("Says:     version 0.1.0") && !told.contains("Signed:"), "{told}");
+    let (_, hex) = pushed.trim().rsplit_once("sha256:").context("a digest")?;
+    let signature = format!("{}/shop/cart:sha256-{hex}.sig", registry.address);
+    desk.works(&["push", &signature, "cart"])?;
+    let told = desk.works(&["inspect", pushed.trim()])?;
+    assert!(told.contains("Signed:") && told.contains("not verified"), "{told}");
+    // The cluster's registry lists what is about an image: the bill of materials.
+    let pushed = desk.works(&["push", "windlass.local/sdk-rust/cart:v1", "cart"])?;
+    let told = desk.works(&["inspect", pushed.trim(), "--json"])?;
+    let told: Value = serde_json::from_str(&told)?;
+    assert_eq!(told["attached"][0]["kind"], "application/vnd.cyclonedx+json", "{told}");
+    let bom: Value = serde_json::from_str(&desk.works(&["inspect", "--sbom", pushed.trim()])?)?;
+    let mut parts = bom["components"].as_array().into_iter().flatten();
+    assert!(parts.any(|part| part["name"] == "wasip2"), "{bom}");
+
     // A dry run changes nothing; manifests are printed without a cluster.
     desk.works(&["deploy", "cart", "--namespace", desk.namespace, "--dry-run"])?;
     let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
