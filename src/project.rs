@@ -3,9 +3,7 @@
 use std::{io::IsTerminal, path::Path};
 
 use serde_json::{Value, json};
-use windlass_sdk_project::{
-    Built, Kind, Project, ProjectError, TEMPLATES, Template, create,
-};
+use windlass_sdk_project::{Built, Kind, Project, ProjectError, TEMPLATES, Template, create};
 
 use crate::cli::{BuildArgs, NewArgs, UsageError};
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::{Value, json};
 use windlass_runtime_api::Image;
-use windlass_runtime_image::{Attached, Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing};
+use windlass_runtime_image::{
+    Attached, Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing,
+};
 use windlass_sdk_project::Project;
 
 use crate::{
@@ -88,7 +90,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     if args.sbom {
         let bom = windlass_sdk_package::bom(&mut wasm)?;
         let bom = bom.with_context(|| format!("{} carries no bill of materials", args.source))?;
-        print!("{}", String::from_utf8_lossy(&bom));
+        println!("{}", String::from_utf8_lossy(&bom));
         return Ok(());
     }
     let mut found = serde_json::to_value(shelf.inspected(name)?)?;

@@ -23,7 +23,8 @@ async fn main() -> Done<()> {
 
     let artifact = Artifact::build(&built.inspection, &built.digest, built.size_bytes);
     let repository = format!("/v2/{namespace}/{}", project.manifest.name);
-    let blobs = [(fs::read(&built.file)?, &built.digest), (artifact.config, &artifact.config_digest)];
+    let blobs =
+        [(fs::read(&built.file)?, &built.digest), (artifact.config, &artifact.config_digest)];
     for (bytes, digest) in blobs {
         let upload = Request::post(format!("{repository}/blobs/uploads/?digest={digest}"));
         client.request_text(upload.body(bytes)?).await?;
@@ -36,7 +37,8 @@ async fn main() -> Done<()> {
     let place = Place { namespace: namespace.clone(), image: image.clone() };
     for object in objects(&project.manifest, &built.allowed, &place) {
         let object: DynamicObject = serde_json::from_value(object)?;
-        let kind = GroupVersionKind::try_from(object.types.as_ref().ok_or("an object has a kind")?)?;
+        let kind =
+            GroupVersionKind::try_from(object.types.as_ref().ok_or("an object has a kind")?)?;
         let resource = ApiResource::from_gvk(&kind);
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
         let (manager, name) = (PatchParams::apply(MANAGER), object.name_any());

@@ -71,9 +71,11 @@ impl Allowed {
         let mut allowed = Self::default();
         if let Some(backend) = &manifest.backend {
             if !imports(&CALLS) {
-                return Err("windlass.toml has a [backend], and the component imports nothing that \
+                return Err(
+                    "windlass.toml has a [backend], and the component imports nothing that \
                      it could call it by"
-                    .into());
+                        .into(),
+                );
             }
             allowed.hosts.push(format!("{}:{}", Backend::name(&manifest.name), backend.port));
         }
@@ -211,8 +213,24 @@ mod tests {
     fn a_back_end_may_be_called() {
         let grants = "{hosts = ['example.com']}\nbackend = {image = 'a', port = 80}";
         let out = "wasi:http/outgoing-handler@0.2.12";
-        check("http", grants, &[out], &[HANDLER], expect![""]);
-        check("http", grants, &[], &[HANDLER], expect![""]);
+        check(
+            "http",
+            grants,
+            &[out],
+            &[HANDLER],
+            expect![[
+                r#"Allowed { hosts: ["cart-backend:80", "example.com"], keyvalue: [], unused: [] }"#
+            ]],
+        );
+        check(
+            "http",
+            grants,
+            &[],
+            &[HANDLER],
+            expect![
+                "windlass.toml has a [backend], and the component imports nothing that it could call it by"
+            ],
+        );
     }
 
     #[test]

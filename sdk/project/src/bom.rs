@@ -165,11 +165,15 @@ mod tests {
                  [[package]]\nname = 'serde'\nversion = '1.0.1'\nchecksum = 'abc'\n\
                  source = 'registry+example'\n",
             ),
-            expect![""],
+            expect![[r#"
+                pkg:cargo/serde@1.0.1 Some(("SHA-256", "abc"))
+            "#]],
         );
         check(
             of_go("example.com/a/b v1.2.0 h1:x=\nexample.com/a/b v1.2.0/go.mod h1:y=\n"),
-            expect![""],
+            expect![[r#"
+                pkg:golang/example.com/a/b@v1.2.0 None
+            "#]],
         );
         let lock = json!({"packages": {
             "": {"name": "cart"},
@@ -177,9 +181,20 @@ mod tests {
             "node_modules/x/node_modules/b": {"version": "2.0.0"},
             "node_modules/c": {"version": "3.0.0", "dev": true},
         }});
-        check(of_npm(&lock.to_string()), expect![""]);
+        check(
+            of_npm(&lock.to_string()),
+            expect![[r#"
+            pkg:npm/%40scope/a@1.0.0 None
+            pkg:npm/b@2.0.0 None
+        "#]],
+        );
         let list = json!([{"name": "Some_Thing", "version": "1"}, {"name": "pip", "version": "2"}]);
-        check(of_pip(&list.to_string()), expect![""]);
+        check(
+            of_pip(&list.to_string()),
+            expect![[r#"
+            pkg:pypi/some-thing@1 None
+        "#]],
+        );
         for nothing in [of_cargo("]"), of_go(""), of_npm("]"), of_pip("")] {
             assert!(nothing.is_empty());
         }
@@ -189,6 +204,45 @@ mod tests {
     fn a_document_tells_what_is_in_it() {
         let parts = of_go("example.com/b v1 h1:x=\nexample.com/a v1 h1:x=\n");
         let document = document("cart", "0.1.0", Some(&Tool::new("go", "1.26.0")), parts);
-        expect![""].assert_eq(&format!("{document:#}"));
+        expect![[r#"
+            {
+              "bomFormat": "CycloneDX",
+              "specVersion": "1.5",
+              "version": 1,
+              "metadata": {
+                "component": {
+                  "type": "application",
+                  "bom-ref": "cart",
+                  "name": "cart",
+                  "version": "0.1.0"
+                },
+                "tools": {
+                  "components": [
+                    {
+                      "type": "application",
+                      "name": "go",
+                      "version": "1.26.0"
+                    }
+                  ]
+                }
+              },
+              "components": [
+                {
+                  "type": "library",
+                  "bom-ref": "pkg:golang/example.com/a@v1",
+                  "name": "example.com/a",
+                  "version": "v1",
+                  "purl": "pkg:golang/example.com/a@v1"
+                },
+                {
+                  "type": "library",
+                  "bom-ref": "pkg:golang/example.com/b@v1",
+                  "name": "example.com/b",
+                  "version": "v1",
+                  "purl": "pkg:golang/example.com/b@v1"
+                }
+              ]
+            }"#]]
+        .assert_eq(&format!("{document:#}"));
     }
 }

@@ -106,7 +106,10 @@ pub(crate) fn read_wasm(file: &Path) -> Result<Vec<u8>, ProjectError> {
 }
 
 /// Runs a tool to its end; returns what it printed on stdout.
-pub(crate) fn run(command: &mut Command, tell: &mut dyn FnMut(&str)) -> Result<String, ProjectError> {
+pub(crate) fn run(
+    command: &mut Command,
+    tell: &mut dyn FnMut(&str),
+) -> Result<String, ProjectError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let name = shown(command);
     let io = |source| ProjectError::Io { what: format!("can't run `{name}`"), source };

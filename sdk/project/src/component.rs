@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_told() {
-        let error = of_handler(b"\0asm\x01\0\0\0", Growth::ByMemory).expect_err("it exports nothing");
+        let error =
+            of_handler(b"\0asm\x01\0\0\0", Growth::ByMemory).expect_err("it exports nothing");
         assert!(error.contains("wasi:http/incoming-handler@0.2.0"), "{error}");
     }
 }

@@ -152,7 +152,10 @@ impl Backend {
             return Some(("name", format!("is that of the back end too, and {why} with -backend")));
         }
         if manifest.environment.contains_key(Self::VARIABLE) {
-            return Some(("environment", format!("holds {:?}, which [backend] sets", Self::VARIABLE)));
+            return Some((
+                "environment",
+                format!("holds {:?}, which [backend] sets", Self::VARIABLE),
+            ));
         }
         if self.image.is_empty() || self.image.contains(char::is_whitespace) {
             return Some(("backend.image", format!("{:?} is no name of an image", self.image)));
@@ -313,7 +316,9 @@ mod tests {
     fn what_is_not_said_has_a_default() {
         check(
             &format!("{LEAST}{RUST}"),
-            expect![[r#"Manifest { name: "cart", version: "1.0", kind: Http, build: Build { language: Some(Rust), command: None, file: None }, run: Run { replicas: 1, port: 8080, memory: "64Mi", health: None, arguments: [] }, allow: Allow { hosts: [], keyvalue: [] }, backend: None, environment: {} }"#]],
+            expect![[
+                r#"Manifest { name: "cart", version: "1.0", kind: Http, build: Build { language: Some(Rust), command: None, file: None }, run: Run { replicas: 1, port: 8080, memory: "64Mi", health: None, arguments: [] }, allow: Allow { hosts: [], keyvalue: [] }, backend: None, environment: {} }"#
+            ]],
         );
         check(
             "name = 'cart'\nversion = '1.0'\nkind = 'command'\n\
@@ -321,7 +326,9 @@ mod tests {
              run = {replicas = 2, port = 80, memory = '1Gi', arguments = ['a']}\n\
              allow = {hosts = ['*.example.com:443'], keyvalue = ['default']}\n\
              environment = {MODE = 'fast'}",
-            expect![[r#"Manifest { name: "cart", version: "1.0", kind: Command, build: Build { language: None, command: Some(["make"]), file: Some("cart.wasm") }, run: Run { replicas: 2, port: 80, memory: "1Gi", health: None, arguments: ["a"] }, allow: Allow { hosts: ["*.example.com:443"], keyvalue: ["default"] }, backend: None, environment: {"MODE": "fast"} }"#]],
+            expect![[
+                r#"Manifest { name: "cart", version: "1.0", kind: Command, build: Build { language: None, command: Some(["make"]), file: Some("cart.wasm") }, run: Run { replicas: 2, port: 80, memory: "1Gi", health: None, arguments: ["a"] }, allow: Allow { hosts: ["*.example.com:443"], keyvalue: ["default"] }, backend: None, environment: {"MODE": "fast"} }"#
+            ]],
         );
     }
 
@@ -409,11 +416,31 @@ mod tests {
             expect![[r#"allow.keyvalue holds "", which is no single name"#]],
         );
         let backend = "backend = {image = 'a', port = 1";
-        refused(&format!("{backend}, writable = ['tmp']}}"), expect![""]);
-        refused(&format!("{backend}, memory = 'much'}}"), expect![""]);
-        refused(&format!("{backend}}}\nenvironment.BACKEND = 'b'"), expect![""]);
-        refused("backend = {image = '', port = 1}", expect![""]);
-        refused("backend = {image = 'a'}", expect![""]);
+        refused(
+            &format!("{backend}, writable = ['tmp']}}"),
+            expect!["backend.writable is to hold absolute paths below /"],
+        );
+        refused(
+            &format!("{backend}, memory = 'much'}}"),
+            expect![[r#"backend.memory "much" is no amount such as 64Mi"#]],
+        );
+        refused(
+            &format!("{backend}}}\nenvironment.BACKEND = 'b'"),
+            expect![[r#"environment holds "BACKEND", which [backend] sets"#]],
+        );
+        refused(
+            "backend = {image = '', port = 1}",
+            expect![[r#"backend.image "" is no name of an image"#]],
+        );
+        refused(
+            "backend = {image = 'a'}",
+            expect![[r#"
+            TOML parse error at line 5, column 11
+              |
+            5 | backend = {image = 'a'}
+              |           ^^^^^^^^^^^^^
+            missing field `port`"#]],
+        );
         refused(
             "environment = {'A=B' = 'c'}",
             expect![[r#"environment holds "A=B", which is no name of a variable"#]],

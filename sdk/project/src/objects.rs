@@ -27,9 +27,10 @@ pub struct Place {
 pub fn objects(manifest: &Manifest, allowed: &Allowed, place: &Place) -> Vec<Value> {
     match manifest.kind {
         Kind::Http => {
-            let mut all = manifest.backend.as_ref().map_or(Vec::new(), |backend| {
-                backend_objects(manifest, backend, &place.namespace)
-            });
+            let mut all = manifest
+                .backend
+                .as_ref()
+                .map_or(Vec::new(), |backend| backend_objects(manifest, backend, &place.namespace));
             all.extend([service(manifest, place), deployment(manifest, allowed, place)]);
             all
         }
@@ -99,7 +100,8 @@ fn backend_objects(manifest: &Manifest, backend: &Backend, namespace: &str) -> V
     let mut spec = json!({"automountServiceAccountToken": false, "enableServiceLinks": false});
     let folders = || backend.writable.iter().enumerate();
     if !backend.writable.is_empty() {
-        let volumes = folders().map(|(n, _)| json!({"name": format!("writable-{n}"), "emptyDir": {}}));
+        let volumes =
+            folders().map(|(n, _)| json!({"name": format!("writable-{n}"), "emptyDir": {}}));
         let mounts = folders()
             .map(|(n, folder)| json!({"name": format!("writable-{n}"), "mountPath": folder}));
         container["volumeMounts"] = mounts.collect();
@@ -319,7 +321,202 @@ mod tests {
              [backend]\nimage = 'db:1'\nport = 5432\nwritable = ['/data']\nenvironment.A = 'b'",
             &["cart-backend:5432"],
             &[],
-            expect![""],
+            expect![[r#"
+                {
+                  "apiVersion": "v1",
+                  "kind": "Service",
+                  "metadata": {
+                    "name": "cart-backend",
+                    "namespace": "shop",
+                    "labels": {
+                      "app.kubernetes.io/name": "cart-backend",
+                      "app.kubernetes.io/version": "1.0",
+                      "app.kubernetes.io/managed-by": "windlass"
+                    }
+                  },
+                  "spec": {
+                    "selector": {
+                      "app.kubernetes.io/name": "cart-backend"
+                    },
+                    "ports": [
+                      {
+                        "name": "http",
+                        "port": 5432,
+                        "targetPort": "http"
+                      }
+                    ]
+                  }
+                }
+                {
+                  "apiVersion": "apps/v1",
+                  "kind": "Deployment",
+                  "metadata": {
+                    "name": "cart-backend",
+                    "namespace": "shop",
+                    "labels": {
+                      "app.kubernetes.io/name": "cart-backend",
+                      "app.kubernetes.io/version": "1.0",
+                      "app.kubernetes.io/managed-by": "windlass"
+                    }
+                  },
+                  "spec": {
+                    "replicas": 1,
+                    "selector": {
+                      "matchLabels": {
+                        "app.kubernetes.io/name": "cart-backend"
+                      }
+                    },
+                    "template": {
+                      "metadata": {
+                        "labels": {
+                          "app.kubernetes.io/name": "cart-backend",
+                          "app.kubernetes.io/version": "1.0",
+                          "app.kubernetes.io/managed-by": "windlass"
+                        }
+                      },
+                      "spec": {
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "volumes": [
+                          {
+                            "name": "writable-0",
+                            "emptyDir": {}
+                          }
+                        ],
+                        "containers": [
+                          {
+                            "name": "backend",
+                            "image": "db:1",
+                            "ports": [
+                              {
+                                "name": "http",
+                                "containerPort": 5432
+                              }
+                            ],
+                            "resources": {
+                              "limits": {
+                                "memory": "128Mi"
+                              }
+                            },
+                            "securityContext": {
+                              "allowPrivilegeEscalation": false,
+                              "capabilities": {
+                                "drop": [
+                                  "ALL"
+                                ]
+                              },
+                              "readOnlyRootFilesystem": true,
+                              "runAsNonRoot": true
+                            },
+                            "readinessProbe": {
+                              "tcpSocket": {
+                                "port": "http"
+                              }
+                            },
+                            "env": [
+                              {
+                                "name": "A",
+                                "value": "b"
+                              }
+                            ],
+                            "volumeMounts": [
+                              {
+                                "name": "writable-0",
+                                "mountPath": "/data"
+                              }
+                            ]
+                          }
+                        ]
+                      }
+                    }
+                  }
+                }
+                {
+                  "apiVersion": "v1",
+                  "kind": "Service",
+                  "metadata": {
+                    "name": "cart",
+                    "namespace": "shop",
+                    "labels": {
+                      "app.kubernetes.io/name": "cart",
+                      "app.kubernetes.io/version": "1.0",
+                      "app.kubernetes.io/managed-by": "windlass"
+                    }
+                  },
+                  "spec": {
+                    "selector": {
+                      "app.kubernetes.io/name": "cart"
+                    },
+                    "ports": [
+                      {
+                        "name": "http",
+                        "port": 8080,
+                        "targetPort": "http"
+                      }
+                    ]
+                  }
+                }
+                {
+                  "apiVersion": "apps/v1",
+                  "kind": "Deployment",
+                  "metadata": {
+                    "name": "cart",
+                    "namespace": "shop",
+                    "labels": {
+                      "app.kubernetes.io/name": "cart",
+                      "app.kubernetes.io/version": "1.0",
+                      "app.kubernetes.io/managed-by": "windlass"
+                    }
+                  },
+                  "spec": {
+                    "replicas": 1,
+                    "selector": {
+                      "matchLabels": {
+                        "app.kubernetes.io/name": "cart"
+                      }
+                    },
+                    "template": {
+                      "metadata": {
+                        "labels": {
+                          "app.kubernetes.io/name": "cart",
+                          "app.kubernetes.io/version": "1.0",
+                          "app.kubernetes.io/managed-by": "windlass"
+                        },
+                        "annotations": {
+                          "windlass.dev/allowed-hosts": "cart-backend:5432"
+                        }
+                      },
+                      "spec": {
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "containers": [
+                          {
+                            "name": "component",
+                            "image": "windlass.local/shop/cart:0123456789ab",
+                            "resources": {
+                              "limits": {
+                                "memory": "64Mi"
+                              }
+                            },
+                            "env": [
+                              {
+                                "name": "BACKEND",
+                                "value": "http://cart-backend:5432"
+                              }
+                            ],
+                            "ports": [
+                              {
+                                "name": "http",
+                                "containerPort": 8080
+                              }
+                            ]
+                          }
+                        ]
+                      }
+                    }
+                  }
+                }
+            "#]],
         );
     }
 

@@ -131,7 +131,8 @@ impl Registry {
 
     /// The manifest of a name, of a registry as for `digest`.
     pub fn manifest(&self, repository: &str, tag: &str) -> anyhow::Result<Value> {
-        let (_, _, body) = self.send("GET", &format!("/v2/{repository}/manifests/{tag}"), "", &[])?;
+        let (_, _, body) =
+            self.send("GET", &format!("/v2/{repository}/manifests/{tag}"), "", &[])?;
         Ok(serde_json::from_str(&body)?)
     }
 

@@ -97,8 +97,7 @@ fn whose_fault_it_is_is_told() {
     check(&host, Request::get("/stock/tea"), 404, &error("nobody ordered tea"));
     check(&host, Request::get("/stock/"), 404, &error("nothing at /stock/"));
     check(&host, Request::get("/stock/a/b"), 404, &error("nothing at /stock/a/b"));
-    let response =
-        check(&host, Request::get("/orders/7"), 405, &error("GET is not for /orders/7"));
+    let response = check(&host, Request::get("/orders/7"), 405, &error("GET is not for /orders/7"));
     assert_eq!(response.headers[1], ("allow".into(), "POST".into()));
 }
 

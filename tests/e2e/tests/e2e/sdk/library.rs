@@ -16,7 +16,8 @@ fn the_first_minute_and_the_same_by_a_program() -> anyhow::Result<()> {
     let desk = Desk::new("sdk-first")?;
     let began = Instant::now();
     let mut marks = Vec::new();
-    let mut mark = |what: &str| marks.push(format!("{what} {:.1} s", began.elapsed().as_secs_f64()));
+    let mut mark =
+        |what: &str| marks.push(format!("{what} {:.1} s", began.elapsed().as_secs_f64()));
     desk.works(&["new", "cart"])?;
     mark("new");
     desk.works(&["build", "cart"])?;

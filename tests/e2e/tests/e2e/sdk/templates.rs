@@ -54,8 +54,7 @@ fn go_through(desk: &Desk, template: &str, registry: &Registry) -> anyhow::Resul
     ensure!(home.contains(&greeting), "{home}");
 
     let file = built["file"].as_str().context("a file")?;
-    let pushed =
-        desk.works(&["push", &format!("{}/shop/{name}:v1", registry.address), file])?;
+    let pushed = desk.works(&["push", &format!("{}/shop/{name}:v1", registry.address), file])?;
     let told: Value = serde_json::from_str(&desk.works(&["inspect", pushed.trim(), "--json"])?)?;
     assert_eq!(told["wasmDigest"], built["digest"]);
     let bom: Value = serde_json::from_str(&desk.works(&["inspect", "--sbom", pushed.trim()])?)?;
