@@ -73,8 +73,9 @@ pub struct Wasi;
 
 impl Config for Wasi {
     fn config(&self, name: &str) -> Result<Option<String>, HostError> {
-        config::get(name).map_err(|config::Error::Upstream(why)| {
-            config::Error::Io(why) | { HostError(format!("{name} can't be read: {why}")) }
+        config::get(name).map_err(|error| {
+            let (config::Error::Upstream(why) | config::Error::Io(why)) = error;
+            HostError(format!("{name} can't be read: {why}"))
         })
     }
 }
