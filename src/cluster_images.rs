@@ -11,7 +11,9 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tower::{BoxError, ServiceExt};
-use windlass_runtime_image::{Attached, CLUSTER_REGISTRY, Package, Packing, Pushed, Reference};
+use windlass_runtime_image::{
+    Attached, CLUSTER_REGISTRY, Meter, Package, Packing, Pushed, Reference,
+};
 use windlass_sdk_package::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, INDEX_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE, digest, pick, signature_tag,
@@ -55,6 +57,7 @@ impl ClusterImage {
         wasm: Bytes,
         packing: Packing,
         with_bom: bool,
+        meter: &Meter,
     ) -> anyhow::Result<Pushed> {
         if self.reference.digest.is_some() {
             let why = "what is pushed is named by a tag; its digest follows from it";
@@ -63,7 +66,9 @@ impl ClusterImage {
         let package = Package::build(packing, &self.reference.name, wasm)?;
         let failed = || format!("{} can't be pushed", self.reference);
         for (bytes, digest) in &package.blobs {
+            meter.expect(bytes.len() as u64);
             self.push_blob(cluster, bytes, digest).await.with_context(failed)?;
+            meter.done(bytes.len() as u64);
         }
         let tag = &self.reference.tag;
         self.push_manifest(cluster, package.manifest, tag).await.with_context(failed)?;
@@ -142,7 +147,11 @@ impl ClusterImage {
     }
 
     /// Gets the image as an archive of an OCI layout, of which nothing was checked yet.
-    pub async fn fetch(&self, cluster: &Connection) -> anyhow::Result<NamedTempFile> {
+    pub async fn fetch(
+        &self,
+        cluster: &Connection,
+        meter: &Meter,
+    ) -> anyhow::Result<NamedTempFile> {
         let file = NamedTempFile::new()?;
         let mut archive = tar::Builder::new(file.reopen()?);
         let mut wanted =
@@ -162,7 +171,8 @@ impl ClusterImage {
                 Document::Index(index) => wanted = pick(&index)?.0.digest.clone(),
                 Document::Manifest(manifest) => {
                     for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
-                        self.blob(cluster, part, &mut archive).await?;
+                        meter.expect(part.size);
+                        self.blob(cluster, part, &mut archive, meter).await?;
                     }
                     let index = json!({"schemaVersion": 2, "manifests": [top]});
                     append(&mut archive, "index.json", index.to_string().as_bytes())?;
@@ -204,6 +214,7 @@ impl ClusterImage {
         cluster: &Connection,
         part: &Descriptor,
         archive: &mut tar::Builder<std::fs::File>,
+        meter: &Meter,
     ) -> anyhow::Result<()> {
         let path = self.path(&format!("blobs/{}", part.digest));
         let request = Request::get(path).body(connect::nothing())?;
@@ -220,6 +231,7 @@ impl ClusterImage {
                 break;
             }
             file.write_all(&piece)?;
+            meter.done(piece.len() as u64);
         }
         if size_bytes != part.size {
             bail!("{} is not the {} bytes that {} says", part.digest, part.size, self.reference);

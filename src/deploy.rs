@@ -17,6 +17,7 @@ use windlass_sdk_project::{
 };
 
 use crate::{
+    bar::Bar,
     cli::{DeployArgs, Format, runtime},
     cluster_images::ClusterImage,
     connect::{self, Body, Connection, Refused},
@@ -134,7 +135,10 @@ impl Deploy<'_> {
         let wasm = std::fs::read(&built.file)
             .with_context(|| format!("{} can't be read", built.file.display()))?;
         let image = ClusterImage::of(&name)?.context("the image has no name of the cluster's")?;
-        let pushed = image.push(&self.cluster, wasm.into(), Packing::Artifact, false).await?;
+        let bar = Bar::new();
+        let meter = bar.meter();
+        let pushed =
+            image.push(&self.cluster, wasm.into(), Packing::Artifact, false, &meter).await?;
         match pushed.image == self.place.image {
             true => Ok(()),
             false => bail!("{} changed while it was deployed: deploy again", built.file.display()),

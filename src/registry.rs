@@ -13,6 +13,7 @@ use windlass_runtime_image::{
 use windlass_sdk_project::Project;
 
 use crate::{
+    bar::Bar,
     cli::{InspectArgs, PullArgs, PushArgs, RegistryArgs, UsageError, runtime},
     cluster_images::ClusterImage,
     connect, files,
@@ -26,7 +27,8 @@ const OWN_NAME: &str = "file";
 
 /// Pushes a file, or what a project's folder is built to; the last line is the name with its digest.
 pub fn push(args: &PushArgs) -> anyhow::Result<()> {
-    let registries = registries(args.registry.registries.as_deref())?;
+    let bar = Bar::new();
+    let registries = registries(args.registry.registries.as_deref())?.with_meter(bar.meter());
     let file = match args.source.is_dir() {
         true => built(&Project::open(&args.source).map_err(told)?)?.file,
         false => args.source.clone(),
@@ -38,7 +40,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     let pushed = runtime()?.block_on(async {
         if let Some(image) = ClusterImage::of(&args.name)? {
             let cluster = connect::connect(args.registry.kubeconfig.as_deref()).await?;
-            return image.push(&cluster, wasm.into(), packing, true).await;
+            return image.push(&cluster, wasm.into(), packing, true, &bar.meter()).await;
         }
         let credentials = Credentials::of_node(&args.name).await;
         let pushed = windlass_runtime_image::push(
@@ -50,6 +52,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
         );
         pushed.await.map_err(anyhow::Error::from)
     })?;
+    drop(bar);
     match args.registry.json {
         true => println!(
             "{}",
@@ -137,15 +140,17 @@ fn file_of(name: &str) -> PathBuf {
 struct Shelf<'a> {
     store: ImageStore,
     args: &'a RegistryArgs,
+    bar: Bar,
     _folder: tempfile::TempDir,
 }
 
 impl<'a> Shelf<'a> {
     fn open(args: &'a RegistryArgs) -> anyhow::Result<Self> {
-        let registries = registries(args.registries.as_deref())?;
+        let bar = Bar::new();
+        let registries = registries(args.registries.as_deref())?.with_meter(bar.meter());
         let folder = tempfile::tempdir().context("no room for images")?;
         let store = ImageStore::open_with(folder.path(), &[], registries)?;
-        Ok(Self { store, args, _folder: folder })
+        Ok(Self { store, args, bar, _folder: folder })
     }
 
     fn pull(&self, name: &str) -> anyhow::Result<Image> {
@@ -153,7 +158,7 @@ impl<'a> Shelf<'a> {
         runtime()?.block_on(async {
             if let Some(image) = ClusterImage::of(name)? {
                 let cluster = connect::connect(self.args.kubeconfig.as_deref()).await?;
-                let fetched = image.fetch(&cluster).await?;
+                let fetched = image.fetch(&cluster, &self.bar.meter()).await?;
                 let file = tokio::fs::File::open(fetched.path()).await?;
                 return Ok(self.store.import(name, file, IMAGE_LIMIT_BYTES).await?);
             }

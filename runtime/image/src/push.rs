@@ -3,7 +3,7 @@
 //! sent again.
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, Stream, stream};
 use http::HeaderValue;
 use oci_client::{Client, Reference as Remote, RegistryOperation, secrets::RegistryAuth};
 use windlass_sdk_package::{
@@ -13,10 +13,14 @@ use windlass_sdk_package::{
 use crate::{
     credentials::Credentials,
     error::ImageError,
+    meter::Meter,
     pull::{Refused, again, client, ways},
     registries::{Endpoint, Registries},
     store::{IMAGE_LIMIT_BYTES, parse},
 };
+
+/// What one request of a push carries at most.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// How wasm is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +120,8 @@ pub async fn push(
     let endpoint = own.ok_or_else(|| failed("its registry is not known".into()))?;
     let mut last = String::new();
     for auth in ways(&endpoint, &remote, credentials) {
-        let push = Push { remote: &remote, auth: &auth, endpoint: &endpoint };
+        let meter = registries.meter();
+        let push = Push { remote: &remote, auth: &auth, endpoint: &endpoint, meter };
         match push.run(&package).await {
             Ok(bom) => {
                 let Package { digest, size_bytes, .. } = package;
@@ -137,6 +142,7 @@ struct Push<'a> {
     remote: &'a Remote,
     auth: &'a RegistryAuth,
     endpoint: &'a Endpoint,
+    meter: &'a Meter,
 }
 
 impl Push<'_> {
@@ -177,9 +183,35 @@ impl Push<'_> {
     }
 
     async fn blob(&self, client: &Client, bytes: &Bytes, digest: &str) -> Result<(), Refused> {
+        self.meter.expect(bytes.len() as u64);
         if again(|| client.blob_exists(self.remote, digest).boxed()).await? {
+            self.meter.done(bytes.len() as u64);
             return Ok(());
         }
-        again(|| client.push_blob(self.remote, bytes.clone(), digest).boxed()).await.map(drop)
+        if bytes.len() > PIECE_BYTES {
+            let send = || client.push_blob_stream(self.remote, self.pieces(bytes), digest).boxed();
+            match again(send).await {
+                // It may be one that takes content whole only.
+                Err(Refused::Other(_)) => {}
+                sent => return sent.map(drop),
+            }
+        }
+        let send = || client.push_blob(self.remote, bytes.clone(), digest).boxed();
+        again(send).await?;
+        self.meter.done(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Large content as it is sent, one request a piece.
+    fn pieces(
+        &self,
+        bytes: &Bytes,
+    ) -> impl Stream<Item = oci_client::errors::Result<Bytes>> + Send {
+        let (mut rest, meter) = (bytes.clone(), self.meter.clone());
+        stream::iter(std::iter::from_fn(move || {
+            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            meter.done(piece.len() as u64);
+            (!piece.is_empty()).then_some(Ok(piece))
+        }))
     }
 }

@@ -260,30 +260,3 @@ fn a_command_runs_to_completion() -> anyhow::Result<()> {
     assert!(output.status.success(), "{said}");
     Ok(())
 }
-
-#[test]
-fn counts_outlive_what_counts() -> anyhow::Result<()> {
-    let desk = Desk::new("sdk-counts")?;
-    desk.works(&["new", "visits", "--template", "keyvalue-rust"])?;
-    own_tests(&desk.path("visits"), "cargo", &["test", "--quiet"])?;
-    desk.build("visits")?;
-    let count = |url: &str, expected: &str| -> anyhow::Result<()> {
-        let (status, body) = windlass_tests_e2e::http_post(&format!("{url}home"), b"")?;
-        ensure!((status, body.as_str()) == (200, expected), "{url}: {status} {body}");
-        Ok(())
-    };
-    // On this machine its entries are files of the project's folder, in a cluster they are objects.
-    for n in ["1\n", "2\n"] {
-        count(&local::Local::start(&desk, &["visits"])?.url, n)?;
-    }
-    let printed = desk.deploy("visits")?;
-    let url = printed.lines().last().context("it prints a URL")?;
-    count(url, "1\n")?;
-    let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
-    kubectl.sh("rollout restart deployment visits")?;
-    kubectl.sh("rollout status deployment visits --timeout=60s")?;
-    count(url, "2\n")?;
-    let (status, body) = http_get(&format!("{url}home"))?;
-    assert_eq!((status, body.as_str()), (200, "2\n"));
-    Ok(())
-}
