@@ -247,6 +247,11 @@ fn a_command_runs_to_completion() -> anyhow::Result<()> {
     assert!(said.contains("it takes one name, not 2") && said.contains("exit code 1"), "{said}");
     desk.edit("greet/windlass.toml", "arguments = [\"Ada\", \"Grace\"]", "arguments = [\"Ada\"]")?;
     assert_eq!(desk.works(&["run", "greet"])?, "Welcome Ada, from greet\n");
+    let told = desk.works(&["run", "greet", "--json"])?;
+    let told: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(told[0]["event"], "log");
+    assert_eq!(told[0]["line"], "Welcome Ada, from greet");
+    assert_eq!((&told[1]["event"], &told[1]["exitCode"]), (&"ended".into(), &0.into()));
 
     // What is pushed is what another engine runs.
     let registry = Registry::start(Access::Everybody, false)?;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use windlass_tests_e2e::{http_get, tool, wait_for};
 
 use super::Desk;
@@ -41,8 +42,10 @@ impl Local {
             let ended = local.child.try_wait().ok().flatten();
             first.or_else(|| ended.map(|_| text(&local.stderr)))
         });
+        let told = serde_json::from_str::<Value>(&url).unwrap_or_default();
+        let url = told["url"].as_str().unwrap_or(&url);
         ensure!(url.starts_with("http://"), "{url}");
-        local.url = url;
+        local.url = url.to_owned();
         Ok(local)
     }
 
@@ -169,5 +172,14 @@ fn a_changed_build_takes_over_and_no_request_is_lost() -> anyhow::Result<()> {
     local.answers("Good night from till\n");
     let ended = local.stop()?;
     ensure!(ended.success(), "{ended}");
+
+    // For programs.
+    let local = Local::start(&desk, &["till", "--json"])?;
+    local.answers("Good night from till\n");
+    wait_for("what the guest logs is an object", 10, || {
+        let shown = text(&local.stdout);
+        let mut told = shown.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        told.any(|one| one["event"] == "log" && one["line"] == "GET / 200").then_some(())
+    });
     Ok(())
 }

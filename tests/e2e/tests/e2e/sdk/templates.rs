@@ -9,6 +9,7 @@ use windlass_tests_e2e::{
     docker::{busybox, docker, host},
     http_get, http_post,
     registry::{Access, Registry},
+    tool,
 };
 
 use super::{Desk, local::Local, run};
@@ -66,6 +67,15 @@ fn go_through(desk: &Desk, template: &str, registry: &Registry) -> anyhow::Resul
     assert_eq!(told["wasmDigest"], built["digest"]);
     let bom: Value = serde_json::from_str(&desk.works(&["inspect", "--sbom", pushed.trim()])?)?;
     assert_eq!(bom["metadata"]["component"]["name"], name.as_str());
+
+    if template == "http-go" {
+        // At a terminal, which `script` is, a bar shows megabytes go.
+        let windlass = tool("WINDLASS_BIN")?.display().to_string();
+        let push = format!("{windlass} push {}/shop/{name}:v2 {file}", registry.address);
+        let script = desk.command(Path::new("script"), &["-qec", &push, "/dev/null"]).output()?;
+        let shown = String::from_utf8_lossy(&script.stdout);
+        ensure!(shown.contains("##] ") && shown.contains(" MiB\r"), "{shown:?}");
+    }
 
     // An engine for a whole language is compiled by the node, too.
     let deploy = ["deploy", name, "--namespace", desk.namespace, "--timeout", "400"];
@@ -132,7 +142,7 @@ fn manifests_of_a_back_end_are_printed_too() -> anyhow::Result<()> {
     desk.works(&["new", "shop", "--template", "mixed"])?;
     // No cluster is asked, and nothing but the front end is built.
     let output = run(
-        &windlass_tests_e2e::tool("WINDLASS_BIN")?,
+        &tool("WINDLASS_BIN")?,
         &["deploy", "shop", "--dry-run", "-o", "yaml", "--namespace", "elsewhere"],
         &desk.path(""),
         shared(),
