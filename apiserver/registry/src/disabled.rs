@@ -7,7 +7,7 @@ use windlass_apiserver_schema::{Shape, Type};
 use crate::kind::Kind;
 
 /// A type by Go's name without its package, the field, and the feature that it belongs to.
-const FIELDS: [(&str, &str, &str); 32] = [
+const FIELDS: [(&str, &str, &str); 34] = [
     ("ClusterTrustBundleProjection", "user", "AtomicWriteVolumeUserFields"),
     ("ConfigMapVolumeSource", "defaultUser", "AtomicWriteVolumeUserFields"),
     ("Device", "nodeAllocatableResources", "DRANodeAllocatableResources"),
@@ -35,6 +35,8 @@ const FIELDS: [(&str, &str, &str); 32] = [
     ("PodStatus", "nodeAllocatableResourceClaimStatuses", "DRANodeAllocatableResources"),
     ("PodStatus", "volumeHealth", "CSIVolumeHealth"),
     ("ProjectedVolumeSource", "defaultUser", "AtomicWriteVolumeUserFields"),
+    ("ResourceSliceSpec", "partitionTypeAttribute", "DRAPartitionableDevicesType"),
+    ("ResourceSliceSpec", "skipNodeOperations", "DRAOptionalNodeOperations"),
     ("SecretVolumeSource", "defaultUser", "AtomicWriteVolumeUserFields"),
     ("ServiceAccountTokenProjection", "user", "AtomicWriteVolumeUserFields"),
     ("VolumeMount", "bindMountOptions", "VolumeBindMountOptions"),

@@ -96,11 +96,17 @@ pub fn validate_of_template(metadata: &Value, path: Path<'_>, causes: &mut Cause
 
 /// Annotations of any object or template.
 pub fn validate_annotations(annotations: &Value, path: Path<'_>, causes: &mut Causes) {
-    let mut bytes = 0;
-    for (key, value) in annotations.as_object().into_iter().flatten() {
-        bytes += key.len() + value.as_str().map_or(0, str::len);
+    for (key, _) in annotations.as_object().into_iter().flatten() {
         causes.complaints(path, key, names::qualified(&key.to_ascii_lowercase()));
     }
+    annotations_size(annotations, path, causes);
+}
+
+/// All keys and values together are bounded.
+pub fn annotations_size(annotations: &Value, path: Path<'_>, causes: &mut Causes) {
+    let all = annotations.as_object().into_iter().flatten();
+    let bytes =
+        all.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>();
     if bytes > MAX_ANNOTATIONS_BYTES {
         causes.too_long(path, MAX_ANNOTATIONS_BYTES);
     }

@@ -81,6 +81,16 @@ fn subdomain_in(text: &str, unit: &str) -> Vec<String> {
     found
 }
 
+/// As `subdomain`, in upper or lower case.
+pub fn subdomain_of_any_case(text: &str) -> Vec<String> {
+    let mut complaints = too_long(text, 253, "bytes");
+    if !is_subdomain(&text.to_ascii_lowercase()) {
+        let help = "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+        complaints.push(wrong(help, SUBDOMAIN, &["Example.com"]));
+    }
+    complaints
+}
+
 /// A subdomain whose labels may hold `_`, as in DNS search lists.
 pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
     let mut found = too_long(text, 253, "characters");
@@ -127,6 +137,18 @@ pub fn domain_prefixed_path(text: &str, path: Path<'_>, causes: &mut Causes) {
             causes.invalid_text(path, text, why);
         }
     }
+}
+
+/// The key of a label or annotation with a domain before it.
+pub fn domain_prefixed_key(key: &str, path: Path<'_>, causes: &mut Causes) {
+    if key.is_empty() {
+        return causes.required(path, "");
+    }
+    let complaints = qualified(key);
+    if complaints.is_empty() && !key.contains('/') {
+        causes.invalid_text(path, key, "must be a domain-prefixed key (such as \"acme.io/foo\")");
+    }
+    causes.complaints(path, key, complaints);
 }
 
 /// A name that stands alone between two slashes of a URL.

@@ -162,6 +162,7 @@ fn core_rows() -> Vec<Option<Kind>> {
             "log",
             "portforward",
             "proxy",
+            "resize",
             "status",
         ],
         RETURNS,

@@ -22,6 +22,23 @@ pub fn field(of: &Value, name: &str, key: &str) -> Value {
     }
 }
 
+/// A value of such a type as Go writes it to clients: with every field that is written when empty.
+pub fn written(value: &Value, name: &str) -> Value {
+    let known = Schema::builtin().type_named(&format!("io.k8s.api.{name}"));
+    let Some(of) = known else { return value.clone() };
+    let mut shown = Map::new();
+    for field in &of.fields {
+        match value.get(field.json) {
+            Some(found) => drop(shown.insert(field.json.to_owned(), found.clone())),
+            None if field.omitempty || field.omitzero || field.pointer => {}
+            None => {
+                drop(shown.insert(field.json.to_owned(), one(&Value::Null, field, &field.shape)))
+            }
+        }
+    }
+    Value::Object(shown)
+}
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 fn structure(value: &Value, of: &Type) -> Value {

@@ -69,6 +69,7 @@ impl Kind {
 
     /// Fills in what the (stored) form leaves open: first what is data, then what needs thought.
     pub fn default(&self, object: &mut Value) {
+        self.strategy.default_first(object);
         if let Some(of) = self.schema() {
             apply_defaults(object, of);
         }

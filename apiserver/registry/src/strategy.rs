@@ -10,6 +10,9 @@ use crate::{cause::Causes, kind::GroupVersion, names::NameRule, ownership::Owned
 
 /// The particular rules of one kind.
 pub trait Strategy: Send + Sync + fmt::Debug {
+    /// Looks at what the object leaves open before the defaults that are data hide it.
+    fn default_first(&self, _object: &mut Value) {}
+
     /// Fills in what the object leaves open. Idempotent: it runs before and after admission.
     fn default(&self, _object: &mut Value) {}
 

@@ -45,7 +45,7 @@ impl Node {
     pub(crate) fn number_text(&self) -> Option<String> {
         match self {
             Node::Int(number) => Some(number.to_string()),
-            Node::Float(number) => Some(number.to_string()),
+            Node::Float(number) => serde_json::Number::from_f64(*number).map(|n| n.to_string()),
             _ => None,
         }
     }

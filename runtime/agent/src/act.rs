@@ -15,7 +15,7 @@ use windlass_sdk_types::{ConfigMap, Kind, Pod, Secret, api::core::v1::Container}
 use crate::{
     agent::{Agent, Entry},
     env::{self, Data, Inputs},
-    linux, log_files, names, order,
+    linux, log_files, names, order, resize,
     state::{SandboxState, Trouble},
     unsupported::Refusals,
     volumes::{self, FAILED_MOUNT},
@@ -137,6 +137,7 @@ impl Agent {
                     entry.resuming = false;
                     if let Some(memory) = entry.state.containers.get_mut(name) {
                         memory.started(attempt, started.id, now);
+                        memory.given = Some(resize::wanted(container));
                         memory.hooking =
                             container.lifecycle.as_ref().is_some_and(|of| of.post_start.is_some());
                         (memory.image, memory.image_digest) = (image.reference, image.digest);

@@ -310,7 +310,7 @@ impl Agent {
                         self.queue.add(pod.uid().to_owned());
                         let meta = change.before.as_deref().map(|pod| &pod.metadata);
                         let told = |m: &windlass_sdk_types::ObjectMeta| {
-                            (m.labels.clone(), m.annotations.clone())
+                            (m.labels.clone(), m.annotations.clone(), m.generation)
                         };
                         // Files may show them.
                         if meta.is_some_and(|before| told(before) != told(&pod.metadata)) {
@@ -339,6 +339,7 @@ impl Agent {
             for container in order::every(pod) {
                 entry.state.containers.entry(container.name.clone()).or_default();
             }
+            entry.state.others_ask = self.others_ask(pod, &entry.state);
         }
         let planned = entry.planned.tree();
         let plan = plan_pod(pod.as_deref(), &entry.state, &planned, &self.node, now);
@@ -367,6 +368,7 @@ impl Agent {
                 (Some(pod), Action::Start { container, attempt }) => {
                     self.start(entry, pod, &container, attempt);
                 }
+                (Some(pod), Action::Resize { container }) => self.resize(entry, pod, &container),
                 (pod, Action::Stop { container, grace }) => {
                     self.stop(entry, uid, pod.as_ref(), container, grace);
                 }

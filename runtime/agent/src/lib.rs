@@ -34,6 +34,7 @@ mod plan;
 mod probe;
 mod reach;
 mod records;
+mod resize;
 mod runtimes;
 mod state;
 mod stats;

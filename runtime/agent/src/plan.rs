@@ -15,6 +15,7 @@ use windlass_sdk_types::{
 
 use crate::{
     order::{self, Role},
+    resize::{self, Resizing},
     state::{
         Attempt, ContainerMemory, Doom, DoomedBy, Failure, NODE_RESTART, PodState, SandboxState,
         Terminated,
@@ -29,6 +30,8 @@ const GRACE_SECONDS: i64 = 30;
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 /// For pods that took more than they may.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
+/// Until a node that had too little for a resize is looked at again.
+const DEFERRED: Duration = Duration::from_secs(5);
 /// How long a failed pull shows as ErrImagePull before it shows as ImagePullBackOff.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
 
@@ -67,6 +70,10 @@ pub enum Action {
     Stop {
         container: String,
         grace: Duration,
+    },
+    /// Give a container the amounts that the pod wants now.
+    Resize {
+        container: String,
     },
     RemoveSandbox,
     /// Tell the API the final status, then remove the object.
@@ -156,8 +163,10 @@ pub fn plan_pod(
     } else if let Some(trouble) = &state.trouble {
         plan.wake(trouble.retry_at, now);
     }
-    let rows = Rows { init: &init, main: &main, late: &late, failure: failure.as_ref(), begun };
     let is_over = (deleting || ended) && !state.any_running();
+    let resizing = if is_over { Resizing::default() } else { Resizing::of(pod, state, node) };
+    let failure = failure.as_ref();
+    let rows = Rows { init: &init, main: &main, late: &late, failure, begun, resizing };
     plan.status = Some(status::build(pod, state, &rows, is_over, previous, node, now));
     plan
 }
@@ -334,6 +343,8 @@ impl Plan {
                     self.restart(pod, (role, container), memory, doom);
                 } else if is_changed(container, memory) {
                     self.change(pod, container, memory);
+                } else if resize::is_wanted(container, memory) {
+                    self.resize(pod, container, memory, state, node, now);
                 }
                 if memory.hooking {
                     return Shown::waiting("ContainerCreating", "");
@@ -459,10 +470,34 @@ impl Plan {
             DoomedBy::Startup => format!("Container {name} failed startup probe{again}"),
             DoomedBy::Liveness => format!("Container {name} failed liveness probe{again}"),
             DoomedBy::PostStart => "FailedPostStartHook".to_owned(),
+            DoomedBy::Resize => format!("Container {name} resize requires restart"),
         };
         self.say(name, EventType::Normal, "Killing", message);
         let grace = doom.grace.unwrap_or_else(|| grace(pod));
         self.actions.push(Action::Stop { container: name.clone(), grace });
+    }
+
+    /// Asks for what the pod wants now, if the node has it and no attempt of that is under way.
+    fn resize(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        memory: &ContainerMemory,
+        state: &PodState,
+        node: &NodeView,
+        now: Timestamp,
+    ) {
+        if memory.resizing || memory.stopping.is_some() {
+            return;
+        }
+        if let Some(trouble) = memory.resize_trouble.as_ref().filter(|t| t.retry_at > now) {
+            return self.wake(trouble.retry_at, now);
+        }
+        // What a container of unknown size was given is what it is given now.
+        if memory.given.is_some() && resize::deferred(pod, state, node).is_some() {
+            return self.wake(now + DEFERRED, now);
+        }
+        self.actions.push(Action::Resize { container: container.name.clone() });
     }
 
     fn change(&mut self, pod: &Pod, container: &Container, memory: &ContainerMemory) {

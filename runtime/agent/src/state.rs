@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use windlass_runtime_api::{ContainerState, Nature, ObservedSandbox};
-use windlass_sdk_meta::Timestamp;
-use windlass_sdk_types::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use windlass_sdk_meta::{Timestamp, quota::Amounts};
+use windlass_sdk_types::api::core::v1::{
+    ContainerStateTerminated, ContainerStatus, Pod, ResourceRequirements,
+};
 
 use crate::{order, probe::Tally};
 
@@ -18,6 +20,9 @@ const NODE_RESTART_CODE: i32 = 137;
 const STABLE_SECONDS: i64 = 600;
 const CRASH_FIRST: Duration = Duration::from_secs(10);
 const CRASH_MOST: Duration = Duration::from_secs(300);
+/// Between attempts to give a container other amounts.
+const RESIZE_FIRST: Duration = Duration::from_secs(2);
+const RESIZE_MOST: Duration = Duration::from_secs(60);
 
 /// One pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +38,8 @@ pub struct PodState {
     pub failure: Option<Failure>,
     /// The API has been asked to remove the object, and agreed.
     pub deleted: bool,
+    /// What the other pods of the node ask for; only while this one wants another size.
+    pub others_ask: Amounts,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +76,12 @@ pub struct ContainerMemory {
     pub hooking: bool,
     /// Why the newest attempt has to end, whatever it does; also after it did.
     pub doom: Option<Doom>,
+    /// CPU and memory that the newest attempt has; None where that isn't known.
+    pub given: Option<ResourceRequirements>,
+    /// A runtime is being asked to give it others.
+    pub resizing: bool,
+    /// Why it wasn't given them.
+    pub resize_trouble: Option<Trouble>,
     /// The attempt whose termination message was looked for.
     pub message_of: Option<u32>,
     /// What the image is that was found last for this container.
@@ -123,6 +136,8 @@ pub enum DoomedBy {
     Startup,
     Liveness,
     PostStart,
+    /// Its `resizePolicy`: what it is to have it gets by a new start.
+    Resize,
 }
 
 /// Something that keeps a container (or sandbox) from starting.
@@ -181,15 +196,45 @@ impl ContainerMemory {
     pub fn restart_delay(&self) -> Duration {
         match &self.state {
             Attempt::Ended(ended) if ended.reason == NODE_RESTART => Duration::ZERO,
+            _ if self.is_resized_by_restart() => Duration::ZERO,
             _ if self.crashes == 0 => Duration::ZERO,
             _ => doubled(CRASH_FIRST, CRASH_MOST, self.crashes),
+        }
+    }
+
+    fn is_resized_by_restart(&self) -> bool {
+        self.doom.is_some_and(|doom| doom.by == DoomedBy::Resize)
+    }
+
+    /// The runtime was asked to give the attempt other amounts.
+    pub fn resized(
+        &mut self,
+        (attempt, given): (u32, ResourceRequirements),
+        outcome: Result<(), String>,
+        now: Timestamp,
+    ) {
+        self.resizing = false;
+        if attempt != self.attempt {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                self.given = Some(given);
+                self.resize_trouble = None;
+            }
+            Err(why) => {
+                let before = self.resize_trouble.take();
+                let delays = (RESIZE_FIRST, RESIZE_MOST);
+                self.resize_trouble =
+                    Some(Trouble::again(before.as_ref(), "Error", why, now, delays));
+            }
         }
     }
 
     /// The attempt that was being started runs.
     pub fn started(&mut self, attempt: u32, id: String, started_at: Timestamp) {
         if let Attempt::Ended(ended) = std::mem::take(&mut self.state) {
-            if ended.reason != NODE_RESTART {
+            if ended.reason != NODE_RESTART && !self.is_resized_by_restart() {
                 self.crashes += 1;
             }
             self.last = Some(ended);
@@ -203,6 +248,7 @@ impl ContainerMemory {
         self.passed_startup = false;
         self.hooking = false;
         self.doom = None;
+        (self.given, self.resize_trouble) = (None, None);
     }
 
     fn ended(&mut self, ended: Terminated) {
@@ -324,6 +370,7 @@ fn take_in(memory: &mut ContainerMemory, found: &windlass_runtime_api::ObservedC
                 memory.readiness = Tally::default();
                 memory.health = Tally::default();
                 memory.doom = None;
+                memory.given = None;
             }
             memory.state = running;
             memory.attempt = found.attempt;
@@ -365,6 +412,7 @@ fn from_status(told: &ContainerStatus) -> ContainerMemory {
         attempt: u32::try_from(told.restart_count).unwrap_or_default(),
         image: told.image.clone(),
         image_digest: told.image_id.clone(),
+        given: told.resources.clone(),
         readiness: Tally::told(told.ready),
         passed_startup: told.started == Some(true),
         ..ContainerMemory::default()

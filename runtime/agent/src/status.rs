@@ -8,6 +8,7 @@ use crate::{
     eviction,
     order::{self, Role},
     plan::NodeView,
+    resize::Resizing,
     state::{ContainerMemory, Failure, NODE_RESTART, PodState, SandboxState, Terminated},
 };
 
@@ -31,11 +32,20 @@ pub struct Rows<'a> {
     pub failure: Option<&'a Failure>,
     /// A main container has been started.
     pub begun: bool,
+    pub resizing: Resizing,
 }
 
 /// Conditions this agent writes; others are kept as they are.
-const OWN_CONDITIONS: [&str; 4] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+const OWN_CONDITIONS: [&str; 6] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    RESIZE_PENDING,
+    RESIZE_IN_PROGRESS,
+];
+const RESIZE_PENDING: &str = "PodResizePending";
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 
 /// The pod was ended for the node's sake, not for what it did (KEP-3329).
 const DISRUPTION_TARGET: &str = "DisruptionTarget";
@@ -173,6 +183,14 @@ fn conditions(
     {
         let why = Some(("TerminationByKubelet", failure.message.clone()));
         all.push(condition(DISRUPTION_TARGET, true, why, generation, known, now));
+    }
+    if let Some(why) = rows.resizing.deferred.clone() {
+        let why = Some(("Deferred", why));
+        all.push(condition(RESIZE_PENDING, true, why, generation, known, now));
+    }
+    if rows.resizing.under_way || rows.resizing.failed.is_some() {
+        let why = rows.resizing.failed.clone().map(|why| ("Error", why));
+        all.push(condition(RESIZE_IN_PROGRESS, true, why, generation, known, now));
     }
     all.extend(foreign);
     all.into()
@@ -339,6 +357,12 @@ fn container_status(row: &Row<'_>, runtime: &str) -> Value {
         status["containerID"] = id;
     }
     status["started"] = is_started(container, memory, shown).into();
+    if let (Shown::Running { .. }, Some(given)) = (shown, &memory.given) {
+        if let Some(requests) = &given.requests {
+            status["allocatedResources"] = json!(requests);
+        }
+        status["resources"] = json!(given);
+    }
     status
 }
 

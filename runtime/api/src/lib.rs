@@ -53,6 +53,19 @@ pub trait Runtime: Send + Sync {
         grace: Duration,
     ) -> Result<(), RuntimeError>;
 
+    /// Gives a container that runs other amounts of memory and CPU; what else `limits` says stays as
+    /// it was. A container that doesn't run is left alone.
+    async fn resize_container(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        limits: Limits,
+    ) -> Result<(), RuntimeError> {
+        let _ = (pod_uid, container, limits);
+        let why = format!("the {} runtime resizes no containers", self.name());
+        Err(RuntimeError::new("ResizeError", why))
+    }
+
     /// Everything this runtime knows: the agent decides from this, never from memory.
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError>;
 

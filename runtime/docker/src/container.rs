@@ -13,7 +13,7 @@ use bollard::{
     },
 };
 use futures::StreamExt;
-use windlass_runtime_api::{ContainerSpec, ContainerState, RuntimeError, Started};
+use windlass_runtime_api::{ContainerSpec, ContainerState, Limits, RuntimeError, Started};
 
 use crate::{
     create,
@@ -26,6 +26,7 @@ use crate::{
 
 const CREATE_ERROR: &str = "CreateContainerError";
 const STOP_ERROR: &str = "KillContainerError";
+const RESIZE_ERROR: &str = "ResizeError";
 /// How long a container may still be there after it was killed.
 const KILLED: Duration = Duration::from_secs(30);
 
@@ -146,6 +147,23 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Other amounts of memory and CPU for the newest attempt, if it runs.
+    pub async fn resize(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        limits: &Limits,
+    ) -> Result<(), RuntimeError> {
+        let docker = self.engine.docker()?;
+        let id = self.newest(&docker, pod_uid, container).await?;
+        let of = |error: Error| failed(RESIZE_ERROR, "the container can't be resized", &error);
+        let found = docker.inspect_container(&id, None).await.map_err(of)?;
+        match is_running(&found) {
+            true => docker.update_container(&id, create::amounts(limits)).await.map_err(of),
+            false => Ok(()),
+        }
     }
 
     pub async fn stop_one(

@@ -3,10 +3,10 @@
 use std::{collections::HashMap, path::Path};
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as DockerMount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType,
+    ContainerCreateBody, ContainerUpdateBody, HostConfig, HostConfigLogConfig,
+    Mount as DockerMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
 };
-use windlass_runtime_api::{ContainerSpec, LinuxContainer, Mount, RuntimeError, Sandbox};
+use windlass_runtime_api::{ContainerSpec, Limits, LinuxContainer, Mount, RuntimeError, Sandbox};
 
 use crate::{labels, pause};
 
@@ -120,8 +120,7 @@ fn host_config(spec: &ContainerSpec, around: &Around<'_>) -> HostConfig {
     let (linux, pod) = (&spec.linux, &spec.pod.linux);
     let join = format!("container:{}", around.sandbox_id);
     let mounts = around.own_files.iter().chain(&spec.mounts).map(mount);
-    let cpu_shares = spec.limits.cpu_weight_millis.or(spec.limits.cpu_millis);
-    let memory = spec.limits.memory_bytes.and_then(|bytes| i64::try_from(bytes).ok());
+    let amounts = amounts(&spec.limits);
     let log = HashMap::from([
         ("max-size".to_owned(), LOG_FILE.to_owned()),
         ("max-file".to_owned(), LOG_FILES.to_owned()),
@@ -136,12 +135,11 @@ fn host_config(spec: &ContainerSpec, around: &Around<'_>) -> HostConfig {
         },
         mounts: Some(mounts.collect()),
         log_config: Some(HostConfigLogConfig { typ: Some("json-file".into()), config: Some(log) }),
-        cpu_shares: Some(shares(cpu_shares.unwrap_or_default())),
-        cpu_period: spec.limits.cpu_millis.map(|_| CPU_PERIOD_MICROS),
-        cpu_quota: spec.limits.cpu_millis.map(quota),
-        memory,
-        // No swap beside it: the limit is the limit.
-        memory_swap: memory,
+        cpu_shares: amounts.cpu_shares,
+        cpu_period: amounts.cpu_period,
+        cpu_quota: amounts.cpu_quota,
+        memory: amounts.memory,
+        memory_swap: amounts.memory_swap,
         pids_limit: Some(PIDS),
         oom_score_adj: Some(linux.oom_score_adj.max(around.least_oom_score)),
         privileged: Some(linux.privileged),
@@ -151,6 +149,21 @@ fn host_config(spec: &ContainerSpec, around: &Around<'_>) -> HostConfig {
         group_add: Some(linux.groups.iter().map(i64::to_string).collect()),
         security_opt: Some(security(linux)),
         ..HostConfig::default()
+    }
+}
+
+/// What of a container can change while it runs.
+pub fn amounts(limits: &Limits) -> ContainerUpdateBody {
+    let memory = limits.memory_bytes.and_then(|bytes| i64::try_from(bytes).ok());
+    let weight = limits.cpu_weight_millis.or(limits.cpu_millis);
+    ContainerUpdateBody {
+        cpu_shares: Some(shares(weight.unwrap_or_default())),
+        cpu_period: limits.cpu_millis.map(|_| CPU_PERIOD_MICROS),
+        cpu_quota: limits.cpu_millis.map(quota),
+        memory,
+        // No swap beside it: the limit is the limit.
+        memory_swap: memory,
+        ..ContainerUpdateBody::default()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 use windlass_runtime_api::{
     Attached, Availability, BoxAsyncRead, ContainerSpec, ContainerState, EngineImage, ExecIo,
-    ExecSpec, HttpAnswer, HttpProbe, ObservedSandbox, PulledImage, RegistryAuth, Runtime,
+    ExecSpec, HttpAnswer, HttpProbe, Limits, ObservedSandbox, PulledImage, RegistryAuth, Runtime,
     RuntimeError, RuntimeEvent, Sandbox, SandboxStats, Started,
 };
 use windlass_runtime_net::PodNet;
@@ -157,6 +157,15 @@ impl Runtime for DockerRuntime {
         grace: Duration,
     ) -> Result<(), RuntimeError> {
         self.inner.engine.ask(self.inner.stop(pod_uid, container, grace)).await
+    }
+
+    async fn resize_container(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        limits: Limits,
+    ) -> Result<(), RuntimeError> {
+        self.inner.engine.ask(self.inner.resize(pod_uid, container, &limits)).await
     }
 
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError> {

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use windlass_runtime_api::{
-    ContainerSpec, ContainerState, ContainerStats, ObservedContainer, RuntimeError, RuntimeEvent,
+    ContainerSpec, ContainerState, ContainerStats, Limits, ObservedContainer, RuntimeError,
+    RuntimeEvent,
 };
 use windlass_runtime_net::{Caller, PodNet, PodRef};
 use windlass_sdk_meta::Clock;
@@ -231,6 +232,12 @@ impl Container {
         })
     }
 
+    /// Other amounts of memory and CPU, from now on; the other limits stay.
+    pub fn resize(&self, limits: Limits) {
+        self.memory.resize(limits.memory_bytes);
+        self.cpu.resize(limits);
+    }
+
     pub fn stats(&self) -> ContainerStats {
         let started_at = match *self.state.lock() {
             ContainerState::Running { started_at } => started_at,
@@ -243,7 +250,7 @@ impl Container {
             started_at: Some(started_at),
             cpu_nanos: self.cpu.used_nanos(),
             memory_bytes: self.memory.used(),
-            memory_limit_bytes: self.spec.limits.memory_bytes,
+            memory_limit_bytes: self.memory.limit(),
             instances: self.usage.instances(),
             requests: self.usage.requests(),
             traps: self.usage.traps(),

@@ -51,9 +51,9 @@ pub struct CpuAccount {
     /// Grows by computed time divided by weight.
     virtual_nanos: AtomicU64,
     recent: Recent,
-    weight: u64,
-    /// What may be computed in a period. None: no limit.
-    quota: Option<Duration>,
+    weight: AtomicU64,
+    /// Nanoseconds that may be computed in a period; the largest number: no limit.
+    quota: AtomicU64,
     period: Mutex<Period>,
     turns: Arc<Turns>,
 }
@@ -66,18 +66,35 @@ struct Period {
 
 impl CpuAccount {
     pub fn new(limits: Limits, turns: Arc<Turns>) -> Arc<Self> {
-        let quota = limits.cpu_millis.map(|millis| PERIOD * millis.max(1) / 1000);
-        let weight = limits.cpu_weight_millis.unwrap_or(0).max(LEAST_WEIGHT);
-        Arc::new(Self {
+        let account = Self {
             id: turns.next_id.fetch_add(1, Relaxed),
             used_nanos: AtomicU64::new(0),
             virtual_nanos: AtomicU64::new(turns.floor.load(Relaxed)),
             recent: Recent::default(),
-            weight: u64::from(weight),
-            quota,
+            weight: AtomicU64::new(0),
+            quota: AtomicU64::new(0),
             period: Mutex::new(Period { began: Instant::now(), used: Duration::ZERO }),
             turns,
-        })
+        };
+        account.resize(limits);
+        Arc::new(account)
+    }
+
+    /// From now on.
+    pub fn resize(&self, limits: Limits) {
+        let weight = limits.cpu_weight_millis.unwrap_or(0).max(LEAST_WEIGHT);
+        self.weight.store(u64::from(weight), Relaxed);
+        let quota = |millis: u32| (PERIOD * millis.max(1) / 1000).as_nanos() as u64;
+        self.quota.store(limits.cpu_millis.map_or(u64::MAX, quota), Relaxed);
+    }
+
+    fn weight(&self) -> u64 {
+        self.weight.load(Relaxed)
+    }
+
+    fn quota(&self) -> Option<Duration> {
+        let nanos = self.quota.load(Relaxed);
+        (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
     }
 
     pub fn used_nanos(&self) -> u64 {
@@ -101,8 +118,8 @@ impl CpuAccount {
         let nanos = computed.as_nanos() as u64;
         self.used_nanos.fetch_add(nanos, Relaxed);
         self.recent.add(nanos, self.turns.period());
-        self.virtual_nanos.fetch_add(nanos.saturating_mul(1000) / self.weight, Relaxed);
-        if self.quota.is_some() {
+        self.virtual_nanos.fetch_add(nanos.saturating_mul(1000) / self.weight(), Relaxed);
+        if self.quota().is_some() {
             self.period.lock().used += computed;
         }
     }
@@ -155,7 +172,7 @@ impl CpuAccount {
     }
 
     async fn within_quota(&self) {
-        let Some(quota) = self.quota else { return };
+        let Some(quota) = self.quota() else { return };
         loop {
             let next = {
                 let mut period = self.period.lock();
@@ -324,7 +341,7 @@ impl Turns {
     /// The offer of a place if one is free; else the guest queues for one.
     fn ask(self: &Arc<Self>, of: &CpuAccount) -> Result<Offer, oneshot::Receiver<Offer>> {
         // Who was just computing may not queue yet when somebody further ahead gets a place.
-        let floor = self.floor.load(Relaxed).saturating_sub(CREDIT_NANOS * 1000 / of.weight);
+        let floor = self.floor.load(Relaxed).saturating_sub(CREDIT_NANOS * 1000 / of.weight());
         let virtual_nanos = of.virtual_nanos.fetch_max(floor, Relaxed).max(floor);
         let mut queue = self.queue.lock();
         if queue.free > 0 && queue.waiting.is_empty() {

@@ -37,7 +37,10 @@ const TABLE_ELEMENT_BYTES: usize = 8;
 #[derive(Debug)]
 pub struct Account {
     used: AtomicU64,
-    limits: Limits,
+    /// Over all instances; the largest number: none.
+    limit: AtomicU64,
+    /// Of one instance.
+    instance_limit: Option<u64>,
     freed: Notify,
     node: Arc<NodeMemory>,
 }
@@ -176,7 +179,24 @@ pub enum MemoryError {
 
 impl Account {
     pub fn new(limits: Limits, node: Arc<NodeMemory>) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limits, freed: Notify::new(), node })
+        Arc::new(Self {
+            used: AtomicU64::new(0),
+            limit: AtomicU64::new(limits.memory_bytes.unwrap_or(u64::MAX)),
+            instance_limit: limits.instance_memory_bytes,
+            freed: Notify::new(),
+            node,
+        })
+    }
+
+    /// From now on. What is held already beyond a smaller limit stays; it doesn't grow.
+    pub fn resize(&self, limit: Option<u64>) {
+        self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// `limits.memory`.
+    pub fn limit(&self) -> Option<u64> {
+        Some(self.limit.load(Relaxed)).filter(|limit| *limit != u64::MAX)
     }
 
     /// What a new instance holds: nothing yet.
@@ -190,13 +210,12 @@ impl Account {
 
     /// Takes `bytes` if the sum allows it.
     fn try_take(&self, bytes: u64) -> bool {
-        let limit = self.limits.memory_bytes.unwrap_or(u64::MAX);
-        take_within(&self.used, bytes, limit)
+        take_within(&self.used, bytes, self.limit.load(Relaxed))
     }
 
     fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Relaxed);
-        if self.limits.memory_bytes.is_some() {
+        if self.limit().is_some() {
             self.freed.notify_waiters();
         }
     }
@@ -229,9 +248,8 @@ impl Held {
     }
 
     async fn grow(&mut self, current: usize, wanted: u64) -> Result<(), MemoryError> {
-        let limits = self.account.limits;
         let after = self.bytes.saturating_add(wanted);
-        if let Some(limit) = limits.instance_memory_bytes.filter(|limit| after > *limit) {
+        if let Some(limit) = self.account.instance_limit.filter(|limit| after > *limit) {
             return Err(if current == 0 {
                 MemoryError::NeverFits { needed: after, limit }
             } else {
@@ -239,7 +257,7 @@ impl Held {
             });
         }
         if !self.account.try_take(wanted) {
-            let limit = limits.memory_bytes.unwrap_or(u64::MAX);
+            let limit = self.account.limit.load(Relaxed);
             if current != 0 {
                 return Err(MemoryError::Exceeded { used: self.account.used(), wanted, limit });
             }

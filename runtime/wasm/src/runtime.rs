@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{
-    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, Image, MemoryBudget,
+    Attached, ContainerSpec, ExecIo, ExecSpec, HttpAnswer, HttpProbe, Image, Limits, MemoryBudget,
     ObservedSandbox, Runtime, RuntimeError, RuntimeEvent, Sandbox, SandboxStats, SpinApp, Started,
     TcpProbe,
 };
@@ -205,6 +205,18 @@ impl Runtime for WasmRuntime {
             Some(running) => self.guests.run(running.stop(grace)).await,
             None => Ok(()),
         }
+    }
+
+    async fn resize_container(
+        &self,
+        pod_uid: &str,
+        container: &str,
+        limits: Limits,
+    ) -> Result<(), RuntimeError> {
+        if let Some(running) = self.inner.running(pod_uid, container) {
+            running.container().resize(limits);
+        }
+        Ok(())
     }
 
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError> {

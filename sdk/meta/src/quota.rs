@@ -76,9 +76,17 @@ pub fn usage(resource: &GroupResource, object: &Value, now: Timestamp) -> Amount
     used
 }
 
-/// The sum of what a pod's containers ask for (`requests`) or may take (`limits`). Containers that
-/// run to their end before the others count only as far as they need more than those.
+/// What a pod asks for (`requests`) or may take (`limits`): the sum of its containers, but for what
+/// it says of itself.
 pub fn pod_total(spec: &Value, of: &str) -> Amounts {
+    let mut total = containers_total(spec, of);
+    total.extend(amounts(&spec["resources"][of]));
+    total
+}
+
+/// The sum over a pod's containers. Those that run to their end before the others count only as far
+/// as they need more than those.
+pub fn containers_total(spec: &Value, of: &str) -> Amounts {
     let mut total = Amounts::new();
     for container in spec["containers"].as_array().into_iter().flatten() {
         add(&mut total, &amounts(&container["resources"][of]));
@@ -97,9 +105,6 @@ pub fn pod_total(spec: &Value, of: &str) -> Amounts {
         }
     }
     raise(&mut total, &peak);
-    for (name, amount) in amounts(&spec["resources"][of]) {
-        total.insert(name, amount);
-    }
     total
 }
 

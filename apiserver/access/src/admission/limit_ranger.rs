@@ -26,14 +26,14 @@ pub(super) fn mutate(request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) {
     }
 }
 
-/// New pods and claims; also changed claims.
+/// New pods and claims; also changed claims, and resized pods.
 fn applies(request: &AdmissionRequest<'_>) -> bool {
-    let is_write = match request.operation {
-        Operation::Create => true,
-        Operation::Update => request.is("", "persistentvolumeclaims"),
-        Operation::Delete | Operation::Connect => false,
-    };
-    is_write && request.subresource.is_empty()
+    match (request.operation, request.subresource) {
+        (Operation::Create, "") => true,
+        (Operation::Update, "") => request.is("", "persistentvolumeclaims"),
+        (Operation::Update, "resize") => request.is("", "pods"),
+        _ => false,
+    }
 }
 
 fn limits<'a>(range: &'a Value, sort: &'a str) -> impl Iterator<Item = &'a Value> {

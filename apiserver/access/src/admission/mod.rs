@@ -2,12 +2,14 @@
 //! plugin is a file with up to two functions; both orders stand in this one.
 
 mod certificates;
+mod device_admin;
 mod ingress_class;
 mod key_values;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taint;
+mod pod_resize;
 mod priority;
 mod quota;
 mod runtime_class;
@@ -132,6 +134,8 @@ impl Admission {
         service_account::validate(request, lookup)?;
         key_values::validate(request, lookup)?;
         runtime_class::validate(request, lookup)?;
+        pod_resize::validate(request, lookup)?;
+        device_admin::validate(request, lookup)?;
         escalation::check(&self.options.authorizer, request, lookup)?;
         Ok(Vec::new())
     }

@@ -35,7 +35,7 @@ pub fn charge(
     let counted = !request.namespace.is_empty()
         && request.kind.kind != "Namespace"
         && request.resource.resource != "events"
-        && matches!(request.subresource, "" | "status");
+        && matches!(request.subresource, "" | "status" | "resize");
     if !counted {
         return Ok(Vec::new());
     }

@@ -499,3 +499,64 @@ async fn pods_get_what_their_runtime_class_says() {
         check(&cluster, create(&admin, pod(class, spec)), expected).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_resized_pod_fits_its_node() {
+    let (cluster, admin) = (cluster(), admin());
+    let mut node = object("Node", "", "n1");
+    node["metadata"]["labels"] = json!({"kubernetes.io/os": "linux"});
+    node["status"] = json!({"allocatable": {"cpu": "2", "memory": "1Gi"}});
+    cluster.put(node);
+    let pod = |node: &str, generation: i64, cpu: &str| {
+        let mut pod = object("Pod", "n", "p");
+        pod["metadata"]["generation"] = generation.into();
+        pod["spec"] = json!({"nodeName": node, "serviceAccountName": "default",
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]});
+        pod
+    };
+    let resize = |node: &str, generation: i64, cpu: &str| Case {
+        subresource: "resize",
+        ..update(&admin, &pod(node, 1, "1"), pod(node, generation, cpu))
+    };
+    check(&cluster, resize("n1", 2, "2"), expect!["ok"]).await;
+    check(&cluster, resize("n1", 2, "2500m"), expect![[r#"403 pods "p" is forbidden: node didn't have enough allocatable resources: cpu, requested: 2500, allocatable: 2000"#]]).await;
+    check(&cluster, resize("n1", 1, "2500m"), expect!["ok"]).await;
+    check(
+        &cluster,
+        resize("gone", 2, "1"),
+        expect![[r#"403 pods "p" is forbidden: node "gone" not found"#]],
+    )
+    .await;
+    check(&cluster, resize("", 2, "9"), expect!["ok"]).await;
+    let refused = admit(&cluster, resize("n1", 2, "9")).await.expect_err("too much");
+    assert_eq!(refused.details.expect("details").causes[0].reason, "NodeCapacity");
+}
+
+#[tokio::test(start_paused = true)]
+async fn admin_access_to_devices_takes_the_namespaces_label() {
+    let (cluster, admin) = (cluster(), admin());
+    let mut open = object("Namespace", "", "open");
+    open["metadata"]["labels"] = json!({"resource.kubernetes.io/admin-access": "true"});
+    cluster.put(open);
+    let claim = |namespace: &str, admin_access: bool| {
+        let request = json!({"name": "r", "exactly": {"adminAccess": admin_access}});
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+            "metadata": {"namespace": namespace, "name": "c"},
+            "spec": {"devices": {"requests": [{"name": "a"}, request]}}})
+    };
+    check(&cluster, create(&admin, claim("n", false)), expect!["ok"]).await;
+    check(&cluster, create(&admin, claim("open", true)), expect!["ok"]).await;
+    check(&cluster, create(&admin, claim("n", true)), expect![[r#"422 ResourceClaim.resource.k8s.io "c" is invalid: spec.devices.requests[1].adminAccess: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace"#]]).await;
+    let result = |admin_access: bool| {
+        let mut claim = claim("n", false);
+        claim["status"] = json!({"allocation": {"devices": {"results": [
+            {"request": "a", "adminAccess": admin_access}]}}});
+        claim
+    };
+    let tell = |before: bool, after: bool| Case {
+        subresource: "status",
+        ..update(&admin, &result(before), result(after))
+    };
+    check(&cluster, tell(false, true), expect![[r#"422 ResourceClaim.resource.k8s.io "c" is invalid: status.allocation.devices.results[0].adminAccess: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace"#]]).await;
+    check(&cluster, tell(true, true), expect!["ok"]).await;
+}

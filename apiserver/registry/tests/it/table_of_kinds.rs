@@ -37,7 +37,7 @@ fn every_row_is_there() {
         v1 namespaces Namespace ns [finalize,status] 3 cluster
         v1 nodes Node no [proxy,status] 10 cluster
         v1 persistentvolumeclaims PersistentVolumeClaim pvc [status] 9 namespaced
-        v1 pods Pod po [attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,status] 9 namespaced
+        v1 pods Pod po [attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,resize,status] 9 namespaced
         v1 podtemplates PodTemplate  [] 4 namespaced
         v1 replicationcontrollers ReplicationController rc [scale,status] 8 namespaced
         v1 resourcequotas ResourceQuota quota [status] 4 namespaced

@@ -21,7 +21,7 @@ pub const TYPES: &[Type] = &[
             into("envFrom", "EnvFromSource"),
             into("env", "EnvVar"),
             into("resources", "ResourceRequirements"),
-            without("resizePolicy", "limits of a container that runs don't change"),
+            into("resizePolicy", "ContainerResizePolicy"),
             honoured("restartPolicy"),
             into("restartPolicyRules", "ContainerRestartRule"),
             into("volumeMounts", "VolumeMount"),
@@ -53,7 +53,7 @@ pub const TYPES: &[Type] = &[
             into("envFrom", "EnvFromSource"),
             into("env", "EnvVar"),
             into("resources", "ResourceRequirements"),
-            without("resizePolicy", "limits of a container that runs don't change"),
+            without("resizePolicy", "such a container isn't resized"),
             honoured("restartPolicy"),
             into("restartPolicyRules", "ContainerRestartRule"),
             into("volumeMounts", "VolumeMount"),
@@ -136,6 +136,10 @@ pub const TYPES: &[Type] = &[
             honoured("requests"),
             refused("claims", When::Set, "this node has no such devices"),
         ],
+    },
+    Type {
+        name: "ContainerResizePolicy",
+        fields: &[honoured("resourceName"), honoured("restartPolicy")],
     },
     Type {
         name: "ContainerRestartRule",

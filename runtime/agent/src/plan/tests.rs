@@ -61,6 +61,7 @@ impl Case {
             memory.started(0, "id0".into(), at(0));
             memory.image = "hello".into();
             memory.image_digest = "sha256:1".into();
+            memory.given = Some(Default::default());
         })
     }
 
@@ -450,7 +451,7 @@ fn a_dead_process_is_a_node_reboot() {
     memory.started(3, "id3".into(), at(10));
     assert_eq!(memory.crashes, 7, "a reboot is no crash");
     back.check(expect![[r#"
-        running: []
+        running: [Resize { container: "c" }]
         "Running" Ready="True"
         {"running":{"startedAt":"2026-11-23T10:00:10Z"}} restarts=3 last="NodeRestart"
     "#]]);
@@ -567,7 +568,8 @@ fn the_whole_status() {
               "image": "hello",
               "imageID": "sha256:1",
               "containerID": "wasm://id0",
-              "started": true
+              "started": true,
+              "resources": {}
             }
           ]
         }"#]]
@@ -598,3 +600,4 @@ impl Case {
 
 mod ephemeral;
 mod order;
+mod resize;

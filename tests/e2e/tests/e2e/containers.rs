@@ -34,7 +34,7 @@ pub fn ready(kubectl: &Kubectl, name: &str) -> anyhow::Result<()> {
 }
 
 /// Waits until a field is as wanted.
-fn until(kubectl: &Kubectl, what: &str, path: &str, wanted: &str) {
+pub fn until(kubectl: &Kubectl, what: &str, path: &str, wanted: &str) {
     wait_for(&format!("{path} of {what} is {wanted}"), 60, || {
         (kubectl.jsonpath(what, path).ok()? == wanted).then_some(())
     });

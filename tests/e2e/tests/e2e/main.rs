@@ -24,6 +24,7 @@ mod observe;
 mod pods;
 mod reach;
 mod registries;
+mod resize;
 mod sdk;
 mod session;
 mod sharing;

@@ -23,13 +23,21 @@ const SPEC: &str = "apps.v1.StatefulSetSpec";
 pub struct StatefulSet;
 
 impl Strategy for StatefulSet {
+    /// The strategy has parameters where its type was left open; beside a bare type it has none.
+    fn default_first(&self, object: &mut Value) {
+        let strategy = tree::child(tree::child(object, "spec"), "updateStrategy");
+        if tree::text(strategy, "type").is_empty() {
+            tree::set(strategy, "type", "RollingUpdate");
+            tree::child(strategy, "rollingUpdate");
+        }
+    }
+
     fn default(&self, object: &mut Value) {
         workload::default_template(object);
         let spec = tree::child(object, "spec");
         let strategy = tree::child(spec, "updateStrategy");
-        if tree::text(strategy, "type") == "RollingUpdate" {
-            // Upstream makes the parameters only where the type was left open, too. The type's own
-            // default has been filled in by now, so a bare type is treated as an open one.
+        let is_rolling = tree::text(strategy, "type") == "RollingUpdate";
+        if is_rolling && tree::has(strategy, "rollingUpdate") {
             let rolling = tree::child(strategy, "rollingUpdate");
             tree::default(rolling, "partition", 0);
             tree::default(rolling, "maxUnavailable", 1);
@@ -230,11 +238,12 @@ fn status_rules(object: &Value, causes: &mut Causes) {
     for key in COUNTS {
         if count(key) > count("replicas") {
             let why = "cannot be greater than status.replicas";
-            causes.invalid(path.child(key), &status[key], why);
+            causes.invalid(path.child(key), &count(key).into(), why);
         }
     }
     if count("availableReplicas") > count("readyReplicas") {
         let why = "cannot be greater than status.readyReplicas";
-        causes.invalid(path.child("availableReplicas"), &status["availableReplicas"], why);
+        let available = count("availableReplicas").into();
+        causes.invalid(path.child("availableReplicas"), &available, why);
     }
 }

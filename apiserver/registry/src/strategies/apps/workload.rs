@@ -157,26 +157,25 @@ pub fn validate_counts(object: &Value, keys: &[&str], causes: &mut Causes) {
     for key in keys.iter().filter(|key| **key != "unavailableReplicas" && **key != "collisionCount")
     {
         if count(key) > count("replicas") {
-            causes.invalid(
-                path.child(key),
-                &status[*key],
-                "cannot be greater than status.replicas",
-            );
+            let why = "cannot be greater than status.replicas";
+            causes.invalid(path.child(key), &count(key).into(), why);
         }
     }
     if count("availableReplicas") > count("readyReplicas") {
         let why = "cannot be greater than readyReplicas";
-        causes.invalid(path.child("availableReplicas"), &status["availableReplicas"], why);
+        let available = count("availableReplicas").into();
+        causes.invalid(path.child("availableReplicas"), &available, why);
     }
 }
 
 /// A count that says how often a name was taken never goes back.
 pub fn collisions_kept(new: &Value, old: &Value, causes: &mut Causes) {
-    let of = |object: &Value| tree::number(&object["status"], "collisionCount").unwrap_or(0);
-    if of(new) < of(old) {
+    let of = |object: &Value| tree::number(&object["status"], "collisionCount");
+    // It may begin anywhere.
+    if of(old).is_some() && of(new) < of(old) {
         let path = Path::Root.child("status");
-        let now = Value::from(of(new));
-        causes.invalid(path.child("collisionCount"), &now, "cannot be decremented");
+        let why = "cannot be decremented";
+        causes.invalid_or_null(path.child("collisionCount"), &new["status"]["collisionCount"], why);
     }
 }
 
@@ -257,10 +256,14 @@ pub fn count_or_percent(value: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-/// The number, also of a percentage.
+fn digits(text: &str) -> Option<i64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// The number, also of a percentage; of what is none, 0.
 pub fn amount(value: &Value) -> i64 {
     match value {
-        Value::String(text) => text.trim_end_matches('%').parse().unwrap_or(0),
+        Value::String(text) => text.strip_suffix('%').and_then(digits).unwrap_or(0),
         value => value.as_i64().unwrap_or(0),
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cause::{Causes, Path},
-    conditions,
+    conditions, shown,
     strategies::{
         common::{driver_name, one_of, required},
         core::pod::validate_node_term,
@@ -33,14 +33,16 @@ pub fn validate(new: &Value, old: &Value, causes: &mut Causes) {
         for (at, one) in consumers.iter().enumerate() {
             required(one, &["resource", "name", "uid"], reserved.index(at), causes);
         }
-        unique(consumers, |one| &one["uid"], |one| one["uid"].clone(), reserved, causes);
+        let shown = |one| shown::written(one, "resource.v1.ResourceClaimConsumerReference");
+        unique(consumers, |one| &one["uid"], shown, reserved, causes);
     }
     let all = path.child("devices");
     let list = tree::list(status, "devices");
     for (at, one) in list.iter().enumerate() {
         device(one, status, all.index(at), causes);
     }
-    unique(list, device_id, |one| device_id(one).into(), all, causes);
+    let shown = |one| shown::written(one, "resource.v1.AllocatedDeviceStatus");
+    unique(list, device_id, shown, all, causes);
     let consumers = tree::list(status, "reservedFor");
     let going = tree::has(&new["metadata"], "deletionTimestamp");
     if !consumers.is_empty() && !tree::has(status, "allocation") {
@@ -111,7 +113,11 @@ fn allocated(of: &Value, devices: &Value, path: Path<'_>, causes: &mut Causes) {
     }
     let selector = path.child("nodeSelector");
     let all = selector.child("nodeSelectorTerms");
-    for (at, term) in tree::list(&of["nodeSelector"], "nodeSelectorTerms").iter().enumerate() {
+    let terms = tree::list(&of["nodeSelector"], "nodeSelectorTerms");
+    if tree::has(of, "nodeSelector") && terms.is_empty() {
+        causes.required(all, "must have at least one node selector term");
+    }
+    for (at, term) in terms.iter().enumerate() {
         validate_node_term(term, true, all.index(at), causes);
     }
 }

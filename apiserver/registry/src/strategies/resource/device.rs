@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategies::core::{pod::validate_node_term, resource_names::quantity},
     tree,
 };
@@ -22,7 +22,7 @@ const MOST_COUNTERS: usize = 32;
 const MOST_OPTIONS: usize = 10;
 /// The forms that an attribute's value can have.
 const VALUES: [&str; 8] =
-    ["bool", "int", "string", "version", "bools", "ints", "strings", "versions"];
+    ["int", "bool", "string", "version", "ints", "bools", "strings", "versions"];
 const PER_DEVICE: &str = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
 const ONE_OF: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
 
@@ -68,7 +68,8 @@ pub fn validate(device: &Value, per_device: bool, path: Path<'_>, causes: &mut C
             named_counters(one, "counterSet", all.index(at), causes);
         }
         let set = |one: &Value| one["counterSet"].clone();
-        unique(consumptions, set, set, all, causes);
+        let shown = |one| shown::written(one, "resource.v1.DeviceCounterConsumption");
+        unique(consumptions, set, shown, all, causes);
     }
     nodes(device, per_device, path, causes);
     binding_conditions(device, path, causes);
@@ -108,10 +109,15 @@ fn attribute(of: &Value, path: Path<'_>, causes: &mut Causes) {
             }
         }
     }
-    match VALUES.iter().filter(|key| tree::has(of, key)).count() {
-        0 => causes.invalid_text(path, "", "exactly one value must be specified"),
-        1 => {}
-        _ => causes.invalid(path, of, "exactly one value must be specified"),
+    let all = VALUES.map(|key| format!("`{key}`")).join(", ");
+    let said: Vec<&str> = VALUES.into_iter().filter(|key| tree::has(of, key)).collect();
+    match said.as_slice() {
+        [] => causes.invalid_text(path, "", format!("must specify one of: {all}")),
+        [_] => {}
+        said => {
+            let shown = format!("{{{}}}", said.join(", "));
+            causes.invalid_text(path, &shown, format!("must specify exactly one of: {all}"));
+        }
     }
 }
 

@@ -31,10 +31,11 @@ impl Strategy for DeviceClass {
             }
         }
         if let Some(resource) = spec["extendedResourceName"].as_str() {
+            let field = path.child("extendedResourceName");
+            causes.complaints(field, resource, names::qualified(resource));
             let native = !resource.contains('/') || resource.contains("kubernetes.io/");
             let fits = names::qualified(&format!("requests.{resource}")).is_empty();
             if native || resource.starts_with("requests.") || !fits {
-                let field = path.child("extendedResourceName");
                 causes.invalid_text(
                     field,
                     resource,

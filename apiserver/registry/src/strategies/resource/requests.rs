@@ -5,13 +5,12 @@ use serde_json::Value;
 use super::names::{bounded, fully_qualified, label, raw, toleration, unique};
 use crate::{
     cause::{Causes, Path},
-    names,
-    strategies::common::driver_name,
-    tree,
+    names, shown, tree,
 };
 
 const MOST: usize = 32;
 const MOST_ALTERNATIVES: usize = 8;
+const MOST_DRIVER: usize = 63;
 pub const MOST_PARAMETER_BYTES: usize = 10 * 1024;
 const MOST_EXPRESSION_BYTES: usize = 10 * 1024;
 const MODES: [&str; 2] = ["All", "ExactCount"];
@@ -47,7 +46,8 @@ pub fn validate(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         for (at, one) in requests.iter().enumerate() {
             request(one, all.index(at), causes);
         }
-        unique(requests, |one| &one["name"], |one| one["name"].clone(), all, causes);
+        let shown = |one| shown::written(one, "resource.v1.DeviceRequest");
+        unique(requests, |one| &one["name"], shown, all, causes);
     }
     if let Some(constraints) = bounded(devices, "constraints", MOST, path, causes) {
         let all = path.child("constraints");
@@ -78,7 +78,7 @@ fn request(request: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-/// `named`: their names are looked at, as upstream does where they are all that there is.
+/// `named`: all of them is looked at, as upstream does where they are all that there is.
 fn alternatives_rules(request: &Value, named: bool, path: Path<'_>, causes: &mut Causes) {
     let key = "firstAvailable";
     if bounded(request, key, MOST_ALTERNATIVES, path, causes).is_none() {
@@ -90,16 +90,32 @@ fn alternatives_rules(request: &Value, named: bool, path: Path<'_>, causes: &mut
         if named {
             label(tree::text(one, "name"), item.child("name"), causes);
         }
-        wanted(one, item, causes);
+        if named {
+            wanted(one, item, causes);
+        } else {
+            wanted_class(one, item, causes);
+            allocation_mode(one, item, causes);
+        }
     }
-    unique(alternatives, |one| &one["name"], |one| one["name"].clone(), all, causes);
+    let shown = |one| shown::written(one, "resource.v1.DeviceSubRequest");
+    unique(alternatives, |one| &one["name"], shown, all, causes);
 }
 
-fn wanted(of: &Value, path: Path<'_>, causes: &mut Causes) {
+fn wanted_class(of: &Value, path: Path<'_>, causes: &mut Causes) {
     match tree::text(of, "deviceClassName") {
         "" => causes.required(path.child("deviceClassName"), ""),
         class => causes.complaints(path.child("deviceClassName"), class, names::subdomain(class)),
     }
+}
+
+fn allocation_mode(of: &Value, path: Path<'_>, causes: &mut Causes) {
+    if !MODES.contains(&tree::text(of, "allocationMode")) {
+        causes.not_supported(path.child("allocationMode"), &of["allocationMode"], &MODES);
+    }
+}
+
+fn wanted(of: &Value, path: Path<'_>, causes: &mut Causes) {
+    wanted_class(of, path, causes);
     selectors(of, path, causes);
     let (count, field) = (tree::number(of, "count").unwrap_or(0), path.child("count"));
     match tree::text(of, "allocationMode") {
@@ -112,7 +128,7 @@ fn wanted(of: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.invalid(field, &count.into(), "must be greater than zero");
         }
         "ExactCount" => {}
-        _ => causes.not_supported(path.child("allocationMode"), &of["allocationMode"], &MODES),
+        _ => allocation_mode(of, path, causes),
     }
     let all = path.child("tolerations");
     for (at, one) in tree::list(of, "tolerations").iter().enumerate() {
@@ -176,12 +192,23 @@ pub fn reference(name: &str, devices: &Value, path: Path<'_>, causes: &mut Cause
     }
 }
 
+/// The name of a driver, in upper or lower case.
+fn driver(name: &str, path: Path<'_>, causes: &mut Causes) {
+    if name.is_empty() {
+        return causes.required(path, "");
+    }
+    causes.complaints(path, name, names::subdomain_of_any_case(name));
+    if name.len() > MOST_DRIVER {
+        causes.too_long_text(path, MOST_DRIVER);
+    }
+}
+
 /// Rules of one configuration, of a claim, a class or an allocation.
 pub fn configuration(of: &Value, path: Path<'_>, causes: &mut Causes) {
     let (opaque, path) = (&of["opaque"], path.child("opaque"));
     if opaque.is_null() {
         return causes.required(path, "");
     }
-    driver_name(tree::text(opaque, "driver"), path.child("driver"), causes);
+    driver(tree::text(opaque, "driver"), path.child("driver"), causes);
     raw(&opaque["parameters"], MOST_PARAMETER_BYTES, path.child("parameters"), causes);
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cause::{Causes, Path},
-    names,
+    names, shown,
     strategies::{common::driver_name, core::pod::validate_node_term},
     strategy::{Separation, Strategy},
     table::{Cells, age, name},
@@ -86,7 +86,8 @@ fn spec_rules(spec: &Value, old: Option<&Value>, causes: &mut Causes) {
             let item = all.index(at);
             device::named_counters(one, "name", item, causes);
         }
-        unique(sets, |one| &one["name"], |one| one["name"].clone(), all, causes);
+        let shown = |one| shown::written(one, "resource.v1.CounterSet");
+        unique(sets, |one| &one["name"], shown, all, causes);
     }
 }
 
@@ -139,8 +140,9 @@ fn nodes(spec: &Value, path: Path<'_>, causes: &mut Causes) {
             validate_node_term(term, true, all.index(at), causes);
         }
         if terms.len() != 1 {
-            let shown = &spec["nodeSelector"]["nodeSelectorTerms"];
-            causes.invalid_or_null(all, shown, "must have exactly one node selector term");
+            let shown =
+                shown::field(&spec["nodeSelector"], "core.v1.NodeSelector", "nodeSelectorTerms");
+            causes.invalid_or_null(all, &shown, "must have exactly one node selector term");
         }
     }
     for key in ["allNodes", "perDeviceNodeSelection"] {

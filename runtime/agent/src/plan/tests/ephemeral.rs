@@ -22,6 +22,7 @@ impl Case {
 
 fn begun(memory: &mut ContainerMemory) {
     memory.started(0, "id0".into(), at(0));
+    memory.given = Some(Default::default());
     memory.image = if memory.image.is_empty() { "hello".into() } else { memory.image.clone() };
 }
 

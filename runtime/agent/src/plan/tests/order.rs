@@ -20,6 +20,7 @@ impl Case {
         self.of(name, |memory| {
             memory.started(0, "id0".into(), at(0));
             memory.image = "hello".into();
+            memory.given = Some(Default::default());
         })
     }
 

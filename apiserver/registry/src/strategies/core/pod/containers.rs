@@ -68,7 +68,9 @@ pub fn validate_init(spec: &Value, volumes: &[&Value], path: Path<'_>, causes: &
         let item = path.index(at);
         common(container, spec, volumes, item, causes);
         unique_name(container, tree::list(spec, "containers"), item, causes);
-        unique_name(container, &containers[..at], item, causes);
+        if !tree::text(container, "name").is_empty() {
+            unique_name(container, &containers[..at], item, causes);
+        }
         if tree::text(container, "restartPolicy") == "Always" {
             probes(container, spec, item, causes);
         } else {
@@ -88,7 +90,7 @@ pub fn validate_init(spec: &Value, volumes: &[&Value], path: Path<'_>, causes: &
                 }
             }
         }
-        restart::validate(container, item, causes);
+        restart::validate_init(container, item, causes);
         host_ports(std::slice::from_ref(container), path, causes);
     }
 }
@@ -100,7 +102,7 @@ pub(super) fn unique_name(
     causes: &mut Causes,
 ) {
     let name = tree::text(container, "name");
-    if !name.is_empty() && others.iter().any(|other| tree::text(other, "name") == name) {
+    if others.iter().any(|other| tree::text(other, "name") == name) {
         causes.duplicate(path.child("name"), &container["name"]);
     }
 }

@@ -70,6 +70,11 @@ fn pull_policy(image: &str) -> &'static str {
     }
     let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
     let last = name.rsplit('/').next().unwrap_or(name);
+    let legal =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    if !last.bytes().take_while(|byte| *byte != b':').all(legal) {
+        return "IfNotPresent";
+    }
     match last.split_once(':') {
         Some((_, "latest")) => "Always",
         None if digest.is_empty() => "Always",
@@ -92,17 +97,13 @@ fn requests_from_limits(container: &mut Value) {
 
 /// The one address and the list of addresses say the same; the one wins.
 fn addresses(status: &mut Value) {
-    for (one, all) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
-        let first = tree::list(status, all).first().map(|first| tree::text(first, "ip").to_owned());
-        match (tree::text(status, one).to_owned(), first) {
-            (address, None) if !address.is_empty() => {
-                tree::set(status, all, json!([{"ip": address}]));
-            }
-            (address, Some(first)) if address.is_empty() => tree::set(status, one, first),
-            (address, Some(first)) if address != first => {
-                tree::set(status, all, json!([{"ip": address}]));
-            }
-            _ => {}
+    let (one, all) = ("podIP", "podIPs");
+    let first = tree::list(status, all).first().map(|first| tree::text(first, "ip").to_owned());
+    match (tree::text(status, one).to_owned(), first) {
+        (address, Some(first)) if address.is_empty() => tree::set(status, one, first),
+        (address, first) if !address.is_empty() && first.as_ref() != Some(&address) => {
+            tree::set(status, all, json!([{"ip": address}]));
         }
+        _ => {}
     }
 }

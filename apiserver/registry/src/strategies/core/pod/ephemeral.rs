@@ -3,15 +3,13 @@
 
 use serde_json::Value;
 
-use super::containers;
+use super::{MIRROR, containers};
 use crate::{
     cause::{Causes, Path},
     tree,
 };
 
 const LIST: &str = "ephemeralContainers";
-/// Set by the agent that mirrors a manifest of its node; no API call changes such a pod.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// What may be set; ports, probes, resources and the like have no meaning for a guest that comes
 /// late and isn't restarted.
 const ALLOWED: [&str; 17] = [

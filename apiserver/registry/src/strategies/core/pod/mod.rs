@@ -5,15 +5,18 @@ mod cells;
 mod containers;
 mod defaults;
 mod ephemeral;
+mod level;
 mod mounts;
 mod projected;
 mod qos;
+mod resize;
 mod resources;
 mod restart;
 mod scheduling;
 mod security;
 mod spec;
 mod status;
+mod status_resources;
 mod update;
 mod volumes;
 mod warnings;
@@ -35,6 +38,9 @@ use crate::{
     tree,
 };
 
+/// Set by the agent that mirrors a manifest of its node; no API call changes what such a pod runs.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 #[derive(Debug)]
 pub struct Pod;
 
@@ -44,9 +50,10 @@ impl Strategy for Pod {
     }
 
     fn prepare_for_create(&self, object: &mut Value, cx: &Context<'_>) {
-        let mut status = json!({"phase": "Pending", "qosClass": qos::class(&object["spec"])});
         let labels = object["metadata"]["labels"].clone();
         let spec = tree::child(object, "spec");
+        level::default(spec);
+        let mut status = json!({"phase": "Pending", "qosClass": qos::class(spec)});
         tree::default(spec, "preemptionPolicy", "PreemptLowerPriority");
         tree::default(spec, "priority", 0);
         scheduling::merge_label_keys(spec, &labels);
@@ -63,6 +70,7 @@ impl Strategy for Pod {
         match sub {
             "status" => {}
             "ephemeralcontainers" => return ephemeral::keep_the_rest(new, old),
+            "resize" => return resize::keep_the_rest(new, old),
             _ => return,
         }
         tree::keep(tree::child(new, "metadata"), &old["metadata"], "ownerReferences");
@@ -98,6 +106,7 @@ impl Strategy for Pod {
             // `bind` checks all that it touches, and touches what an update may not.
             "binding" => {}
             "ephemeralcontainers" => ephemeral::validate_update(new, old, causes),
+            "resize" => resize::validate(new, old, causes),
             _ => update::validate(new, old, causes),
         }
     }

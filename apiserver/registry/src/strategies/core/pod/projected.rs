@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cause::{Causes, Path},
-    metadata::validate_annotations,
+    metadata::annotations_size,
     names, shown,
     strategies::apps::workload::validate_selector,
     tree,
@@ -174,7 +174,11 @@ fn certificate<'a>(
     causes: &mut Causes,
 ) {
     signer_name(tree::text(of, "signerName"), here.child("signerName"), causes);
-    validate_annotations(&of["userAnnotations"], here.child("userAnnotations"), causes);
+    for (key, _) in tree::entries(of, "userAnnotations") {
+        let key = key.to_ascii_lowercase();
+        names::domain_prefixed_key(&key, here.child("userAnnotations"), causes);
+    }
+    annotations_size(&of["userAnnotations"], here.child("userAnnotations"), causes);
     user_id(of, "user", here, causes);
     if !KEY_TYPES.contains(&tree::text(of, "keyType")) {
         causes.not_supported(here.child("keyType"), &of["keyType"], &KEY_TYPES);

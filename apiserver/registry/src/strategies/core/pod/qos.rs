@@ -3,32 +3,40 @@
 use serde_json::Value;
 use windlass_sdk_meta::Quantity;
 
-use crate::tree;
+use super::level;
+use crate::{strategies::core::resource_names::quantity, tree};
 
 const COUNTED: [&str; 2] = ["cpu", "memory"];
+const BEST_EFFORT: &str = "BestEffort";
+const BURSTABLE: &str = "Burstable";
+const GUARANTEED: &str = "Guaranteed";
 
-/// `Guaranteed`, `Burstable` or `BestEffort`.
+/// `Guaranteed`, `Burstable` or `BestEffort`: what the pod says of itself decides, else its containers.
 pub fn class(spec: &Value) -> &'static str {
-    let lists = ["containers", "initContainers"];
-    let containers = || lists.into_iter().flat_map(|list| tree::list(spec, list));
-    let amount = |container: &Value, of: &str, resource: &str| -> Option<Quantity> {
-        let amount = container["resources"][of][resource].as_str()?.parse().ok()?;
-        (amount > Quantity::ZERO).then_some(amount)
-    };
-    let mut any = false;
-    let mut all_equal = true;
-    for container in containers() {
-        for resource in COUNTED {
-            let request = amount(container, "requests", resource);
-            let limit = amount(container, "limits", resource);
-            any |= request.is_some() || limit.is_some();
-            // Without a limit the container may take more than it asked for.
-            all_equal &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
+    if level::is_set(spec) {
+        return class_of(&spec["resources"]);
+    }
+    let lists = ["initContainers", "containers"];
+    let containers = lists.iter().flat_map(|list| tree::list(spec, list));
+    agreed(containers.map(|container| class_of(&container["resources"])))
+}
+
+fn class_of(resources: &Value) -> &'static str {
+    agreed(COUNTED.iter().map(|name| {
+        let amount = |of: &str| quantity(&resources[of][*name]).unwrap_or(Quantity::ZERO);
+        let (request, limit) = (amount("requests"), amount("limits"));
+        if request != limit {
+            BURSTABLE
+        } else if request == Quantity::ZERO {
+            BEST_EFFORT
+        } else {
+            GUARANTEED
         }
-    }
-    match (any, all_equal) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
+    }))
+}
+
+/// The class that all have, or the one in between.
+fn agreed(mut classes: impl Iterator<Item = &'static str>) -> &'static str {
+    let first = classes.next().unwrap_or(BEST_EFFORT);
+    if classes.all(|class| class == first) { first } else { BURSTABLE }
 }

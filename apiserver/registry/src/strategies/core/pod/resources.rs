@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::level;
 use crate::{
     cause::{Causes, Path},
     names, shown,
@@ -31,6 +32,7 @@ pub fn validate_pod(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     }
     amounts(resources, here, resource_names::of_pod, causes);
     claimed(resources, &[], here.child("claims"), causes);
+    level::validate(spec, here, causes);
 }
 
 type NameRule = fn(&str, Path<'_>, &mut Causes);

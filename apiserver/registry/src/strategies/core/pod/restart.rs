@@ -53,13 +53,15 @@ const SIGNALS: [&str; 36] = [
 const FROM_LAST: u8 = 14;
 const FROM_FIRST: u8 = 15;
 
+const NO_POLICY: &str = "must specify restartPolicy when restart rules are used";
+
 /// Rules of `restartPolicy` and `restartPolicyRules`.
 pub fn validate(container: &Value, path: Path<'_>, causes: &mut Causes) {
     let here = path.child("restartPolicy");
     let rules = tree::list(container, "restartPolicyRules");
     if !tree::has(container, "restartPolicy") {
         if !rules.is_empty() {
-            causes.required(here, "must specify restartPolicy when restart rules are used");
+            causes.required(here, NO_POLICY);
         }
     } else if !POLICIES.contains(&tree::text(container, "restartPolicy")) {
         causes.not_supported(here, &container["restartPolicy"], &POLICIES);
@@ -86,6 +88,16 @@ pub fn validate(container: &Value, path: Path<'_>, causes: &mut Causes) {
         if values > MOST_CODES {
             causes.too_many(here.child("values"), values, MOST_CODES);
         }
+    }
+}
+
+/// The same of an init container: without a policy its rules are not looked at.
+pub fn validate_init(container: &Value, path: Path<'_>, causes: &mut Causes) {
+    if tree::has(container, "restartPolicy") {
+        return validate(container, path, causes);
+    }
+    if !tree::list(container, "restartPolicyRules").is_empty() {
+        causes.required(path.child("restartPolicy"), NO_POLICY);
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    containers, ephemeral, resources,
+    MIRROR, containers, ephemeral, resources,
     scheduling::{self, validate_tolerations},
     security, volumes,
 };
@@ -11,16 +11,13 @@ use crate::{
     addresses,
     cause::{Causes, Path},
     metadata::{validate_annotations, validate_labels},
-    names,
-    strategies::core::resource_names,
-    tree,
+    names, tree,
 };
 
 const MAX_DEADLINE_SECONDS: i64 = i32::MAX as i64;
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;
 const MOST_SEARCH_CHARACTERS: usize = 2048;
-const MIRROR: &str = "kubernetes.io/config.mirror";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Rules of a PodTemplateSpec.
@@ -124,11 +121,8 @@ fn validate_spec(spec: &Value, pod: &str, path: Path<'_>, causes: &mut Causes) {
     if tree::has(spec, "preemptionPolicy") {
         one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, causes);
     }
-    let overhead = path.child("overhead");
-    for (name, amount) in tree::entries(spec, "overhead") {
-        resource_names::of_container(name, overhead.key(name), causes);
-        resource_names::amount(name, amount, overhead.key(name), causes);
-    }
+    let overhead = json!({"limits": spec["overhead"]});
+    resources::validate(&overhead, &[], path.child("overhead"), causes);
     scheduling::validate_spread(spec, path.child("topologySpreadConstraints"), causes);
     security::host_process(spec, path, causes);
     security::host_users(spec, path, causes);
@@ -167,7 +161,9 @@ fn host_network(spec: &Value, in_pod: bool, path: Path<'_>, causes: &mut Causes)
 fn named(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     for key in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         let name = tree::text(spec, key);
-        if !name.is_empty() {
+        // Of these only the last is a pointer: empty is not absent.
+        let is_empty = key == "runtimeClassName" && tree::has(spec, key);
+        if !name.is_empty() || is_empty {
             causes.complaints(path.child(key), name, names::subdomain(name));
         }
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{restart::should_restart, update::annotations_kept};
+use super::{restart::should_restart, status_resources, update::annotations_kept};
 use crate::{
     addresses,
     cause::{Causes, Path},
@@ -44,13 +44,20 @@ pub fn validate(new: &Value, old: &Value, causes: &mut Causes) {
     if !tree::same(&after["qosClass"], &before["qosClass"]) {
         causes.immutable(path.child("qosClass"), &after["qosClass"]);
     }
+    let spec = &new["spec"];
     for (list, of) in LISTS {
         stays_terminated(after, old, list, of, path.child(list), causes);
-        users(after, &new["spec"], list, path.child(list), causes);
     }
-    claims(after, &new["spec"], path.child("resourceClaimStatuses"), causes);
+    claims(after, spec, path.child("resourceClaimStatuses"), causes);
+    status_resources::extended(after, spec, path, causes);
     pod_addresses(after, path, causes);
     host_addresses(after, path, causes);
+    for (list, of) in LISTS {
+        let here = path.child(list);
+        users(after, spec, list, here, causes);
+        status_resources::allocated(after, spec, (list, of), here, causes);
+        status_resources::images(after, list, here, causes);
+    }
 }
 
 fn conditions(status: &Value, path: Path<'_>, causes: &mut Causes) {

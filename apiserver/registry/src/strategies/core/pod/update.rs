@@ -3,15 +3,13 @@
 
 use serde_json::Value;
 
-use super::{scheduling::validate_tolerations, spec};
+use super::{MIRROR, scheduling::validate_tolerations, spec};
 use crate::{
     cause::{Causes, Path},
     semantic, tree,
 };
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-/// Set by the agent that mirrors a manifest of its node.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 const SPEC: &str = "core.v1.PodSpec";
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
