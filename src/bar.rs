@@ -59,11 +59,11 @@ impl State {
         let cells = (done * CELLS).checked_div(self.expected_bytes).unwrap_or(0);
         let bar: String = (0..CELLS).map(|cell| if cell < cells { '#' } else { '-' }).collect();
         let line = format!("[{bar}] {} of {} MiB", done >> 20, self.expected_bytes >> 20);
-        let is_news = self.expected_bytes >= LEAST_BYTES && line != self.shown;
-        is_news.then(|| {
-            self.shown = line;
-            self.shown.as_str()
-        })
+        if self.expected_bytes < LEAST_BYTES || line == self.shown {
+            return None;
+        }
+        self.shown = line;
+        Some(&self.shown)
     }
 }
 
