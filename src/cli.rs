@@ -10,7 +10,7 @@ use windlass_runtime_net::Block;
 use windlass_runtime_wasm::Endpoint;
 use windlass_sdk_meta::Quantity;
 
-use crate::{deploy, image, project, registry, reset, run, up};
+use crate::{deploy, image, project, registry, reset, run, show::Show, up};
 
 /// Kubernetes rebuilt in Rust for WebAssembly: one binary, real kubectl, pods that are ready in milliseconds.
 #[derive(Parser)]
@@ -150,6 +150,15 @@ pub struct RunArgs {
     /// Builds anew when a source changes, and leads requests to the new build once it is ready
     #[arg(long)]
     pub watch: bool,
+    /// Machine-readable output: one object a line (ready, log, notice, ended)
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RunArgs {
+    pub fn show(&self) -> Show {
+        Show::of(self.json)
+    }
 }
 
 #[derive(Args)]
@@ -231,6 +240,9 @@ pub struct PullArgs {
 pub struct InspectArgs {
     /// A .wasm file, an OCI layout folder, an image archive, or an image's name with its registry
     pub source: String,
+    /// Prints the bill of materials that the component carries (CycloneDX, as JSON), and no more
+    #[arg(long)]
+    pub sbom: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }

@@ -11,10 +11,12 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tower::{BoxError, ServiceExt};
-use windlass_runtime_image::{CLUSTER_REGISTRY, Package, Packing, Pushed, Reference};
+use windlass_runtime_image::{
+    Attached, CLUSTER_REGISTRY, Meter, Package, Packing, Pushed, Reference,
+};
 use windlass_sdk_package::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, INDEX_MEDIA_TYPE,
-    MANIFEST_MEDIA_TYPE, digest, pick,
+    MANIFEST_MEDIA_TYPE, digest, pick, signature_tag,
 };
 
 use crate::{
@@ -47,12 +49,15 @@ impl ClusterImage {
         Ok(Some(Self { reference, repository }))
     }
 
-    /// Pushes wasm: content first and its name last.
+    /// Pushes wasm: content first and its name last. `with_bom`: its bill of materials follows, as an
+    /// artifact of its own.
     pub async fn push(
         &self,
         cluster: &Connection,
         wasm: Bytes,
         packing: Packing,
+        with_bom: bool,
+        meter: &Meter,
     ) -> anyhow::Result<Pushed> {
         if self.reference.digest.is_some() {
             let why = "what is pushed is named by a tag; its digest follows from it";
@@ -61,14 +66,64 @@ impl ClusterImage {
         let package = Package::build(packing, &self.reference.name, wasm)?;
         let failed = || format!("{} can't be pushed", self.reference);
         for (bytes, digest) in &package.blobs {
+            meter.expect(bytes.len() as u64);
             self.push_blob(cluster, bytes, digest).await.with_context(failed)?;
+            meter.done(bytes.len() as u64);
         }
-        let request = Request::put(self.path(&format!("manifests/{}", self.reference.tag)))
+        let tag = &self.reference.tag;
+        self.push_manifest(cluster, package.manifest, tag).await.with_context(failed)?;
+        let bom = package.bom.filter(|_| with_bom);
+        if let Some(bom) = &bom {
+            for (bytes, digest) in &bom.blobs {
+                let bytes = Bytes::copy_from_slice(bytes);
+                self.push_blob(cluster, &bytes, digest).await.with_context(failed)?;
+            }
+            let manifest = Bytes::copy_from_slice(&bom.manifest);
+            self.push_manifest(cluster, manifest, &bom.digest).await.with_context(failed)?;
+        }
+        Ok(Pushed {
+            image: format!("{}@{}", self.reference.name, package.digest),
+            digest: package.digest,
+            size_bytes: package.size_bytes,
+            bom: bom.map(|bom| bom.digest),
+        })
+    }
+
+    async fn push_manifest(
+        &self,
+        cluster: &Connection,
+        manifest: Bytes,
+        name: &str,
+    ) -> Result<(), Refused> {
+        let request = Request::put(self.path(&format!("manifests/{name}")))
             .header(CONTENT_TYPE, MANIFEST_MEDIA_TYPE)
-            .body(whole(package.manifest))?;
-        ask(cluster, request).await.with_context(failed)?;
-        let Package { digest, size_bytes, .. } = package;
-        Ok(Pushed { image: format!("{}@{digest}", self.reference.name), digest, size_bytes })
+            .body(whole(manifest))
+            .map_err(anyhow::Error::from)?;
+        ask(cluster, request).await.map(drop)
+    }
+
+    /// What the registry keeps about the image with this digest.
+    pub async fn attached(
+        &self,
+        cluster: &Connection,
+        digest: &str,
+    ) -> anyhow::Result<Vec<Attached>> {
+        let failed = || format!("what is about {} can't be listed", self.reference);
+        let path = self.path(&format!("referrers/{digest}"));
+        let listed = ask(cluster, Request::get(path).body(connect::nothing())?).await;
+        let listed: Value = serde_json::from_slice(&listed.with_context(failed)?)?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let listed = listed["manifests"].as_array().into_iter().flatten();
+        let mut found: Vec<Attached> = listed
+            .map(|entry| Attached::listed(&text(&entry["artifactType"]), &text(&entry["digest"])))
+            .collect();
+        let path = self.path(&format!("manifests/{}", signature_tag(digest)));
+        match ask(cluster, Request::get(path).body(connect::nothing())?).await {
+            Ok(manifest) => found.push(Attached::by_tag(&windlass_sdk_package::digest(&manifest))),
+            Err(refused) if refused.is_not_found() => {}
+            Err(refused) => return Err(anyhow::Error::from(refused).context(failed())),
+        }
+        Ok(found)
     }
 
     async fn push_blob(
@@ -92,7 +147,11 @@ impl ClusterImage {
     }
 
     /// Gets the image as an archive of an OCI layout, of which nothing was checked yet.
-    pub async fn fetch(&self, cluster: &Connection) -> anyhow::Result<NamedTempFile> {
+    pub async fn fetch(
+        &self,
+        cluster: &Connection,
+        meter: &Meter,
+    ) -> anyhow::Result<NamedTempFile> {
         let file = NamedTempFile::new()?;
         let mut archive = tar::Builder::new(file.reopen()?);
         let mut wanted =
@@ -112,7 +171,8 @@ impl ClusterImage {
                 Document::Index(index) => wanted = pick(&index)?.0.digest.clone(),
                 Document::Manifest(manifest) => {
                     for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
-                        self.blob(cluster, part, &mut archive).await?;
+                        meter.expect(part.size);
+                        self.blob(cluster, part, &mut archive, meter).await?;
                     }
                     let index = json!({"schemaVersion": 2, "manifests": [top]});
                     append(&mut archive, "index.json", index.to_string().as_bytes())?;
@@ -154,6 +214,7 @@ impl ClusterImage {
         cluster: &Connection,
         part: &Descriptor,
         archive: &mut tar::Builder<std::fs::File>,
+        meter: &Meter,
     ) -> anyhow::Result<()> {
         let path = self.path(&format!("blobs/{}", part.digest));
         let request = Request::get(path).body(connect::nothing())?;
@@ -170,6 +231,7 @@ impl ClusterImage {
                 break;
             }
             file.write_all(&piece)?;
+            meter.done(piece.len() as u64);
         }
         if size_bytes != part.size {
             bail!("{} is not the {} bytes that {} says", part.digest, part.size, self.reference);

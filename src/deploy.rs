@@ -12,11 +12,12 @@ use tokio::{net::TcpStream, time::Instant};
 use tower::BoxError;
 use windlass_runtime_image::Packing;
 use windlass_sdk_project::{
-    Built, Kind, MANAGED_BY, MANAGER, NAME_LABEL, Place, Progress, Project, changes,
+    Backend, Built, Kind, MANAGED_BY, MANAGER, NAME_LABEL, Place, Progress, Project, changes,
     command_progress, deployment_progress, objects,
 };
 
 use crate::{
+    bar::Bar,
     cli::{DeployArgs, Format, runtime},
     cluster_images::ClusterImage,
     connect::{self, Body, Connection, Refused},
@@ -134,7 +135,10 @@ impl Deploy<'_> {
         let wasm = std::fs::read(&built.file)
             .with_context(|| format!("{} can't be read", built.file.display()))?;
         let image = ClusterImage::of(&name)?.context("the image has no name of the cluster's")?;
-        let pushed = image.push(&self.cluster, wasm.into(), Packing::Artifact).await?;
+        let bar = Bar::new();
+        let meter = bar.meter();
+        let pushed =
+            image.push(&self.cluster, wasm.into(), Packing::Artifact, false, &meter).await?;
         match pushed.image == self.place.image {
             true => Ok(()),
             false => bail!("{} changed while it was deployed: deploy again", built.file.display()),
@@ -168,17 +172,10 @@ impl Deploy<'_> {
     /// Follows the rollout; the URL that answers.
     async fn serve(&self) -> anyhow::Result<String> {
         let name = &self.project.manifest.name;
-        let deployment = format!("/apis/apps/v1{}/deployments/{name}", self.below());
-        let selector = format!("{NAME_LABEL}={name}");
-        let selector = utf8_percent_encode(&selector, NON_ALPHANUMERIC);
-        let pods = format!("/api/v1{}/pods?labelSelector={selector}", self.below());
-        self.follow(async || {
-            let deployment = self.found(&deployment).await?;
-            let pods = self.found(&pods).await?;
-            let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-            Ok(deployment_progress(&deployment, pods, &self.place.image))
-        })
-        .await?;
+        if let Some(backend) = &self.project.manifest.backend {
+            self.roll_out(&Backend::name(name), &backend.image).await?;
+        }
+        self.roll_out(name, &self.place.image).await?;
         let service = self.found(&format!("/api/v1{}/services/{name}", self.below())).await?;
         let address =
             service["spec"]["clusterIP"].as_str().context("the Service has no address")?;
@@ -197,10 +194,26 @@ impl Deploy<'_> {
         Ok(format!("http://{address}/"))
     }
 
+    /// Follows a Deployment until its pods with this image are available.
+    async fn roll_out(&self, name: &str, image: &str) -> anyhow::Result<()> {
+        let deployment = format!("/apis/apps/v1{}/deployments/{name}", self.below());
+        let selector = format!("{NAME_LABEL}={name}");
+        let selector = utf8_percent_encode(&selector, NON_ALPHANUMERIC);
+        let pods = format!("/api/v1{}/pods?labelSelector={selector}", self.below());
+        let look = async || {
+            let deployment = self.found(&deployment).await?;
+            let pods = self.found(&pods).await?;
+            let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            Ok(deployment_progress(&deployment, pods, image))
+        };
+        self.follow(name, look).await
+    }
+
     /// Follows a command to its end; its log goes to stdout.
     async fn complete(&self) -> anyhow::Result<()> {
         let pod = format!("/api/v1{}/pods/{}", self.below(), self.project.manifest.name);
-        let ended = self.follow(async || Ok(command_progress(&self.found(&pod).await?))).await;
+        let look = async || Ok(command_progress(&self.found(&pod).await?));
+        let ended = self.follow(&self.project.manifest.name, look).await;
         let limit = match &ended {
             Ok(()) => format!("limitBytes={MOST_LOG_BYTES}"),
             Err(_) => format!("tailLines={LAST_LINES}"),
@@ -218,8 +231,11 @@ impl Deploy<'_> {
     }
 
     /// Asks until it is done, won't be done, or the time is over.
-    async fn follow(&self, look: impl AsyncFn() -> anyhow::Result<Progress>) -> anyhow::Result<()> {
-        let name = &self.project.manifest.name;
+    async fn follow(
+        &self,
+        name: &str,
+        look: impl AsyncFn() -> anyhow::Result<Progress>,
+    ) -> anyhow::Result<()> {
         begin(&format!("waiting for {name}"));
         let deadline = Instant::now() + Duration::from_secs(self.args.timeout);
         loop {

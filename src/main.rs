@@ -1,6 +1,7 @@
 //! The `windlass` binary: reads the command line, wires the parts together, prints. Nothing that
 //! decides anything about the cluster lives here.
 
+mod bar;
 mod cli;
 mod cluster_images;
 mod connect;
@@ -15,6 +16,7 @@ mod project;
 mod registry;
 mod reset;
 mod run;
+mod show;
 mod up;
 mod watch;
 

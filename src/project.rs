@@ -3,9 +3,7 @@
 use std::{io::IsTerminal, path::Path};
 
 use serde_json::{Value, json};
-use windlass_sdk_project::{
-    Built, Kind, Language, Project, ProjectError, TEMPLATES, Template, create,
-};
+use windlass_sdk_project::{Built, Kind, Project, ProjectError, TEMPLATES, Template, create};
 
 use crate::cli::{BuildArgs, NewArgs, UsageError};
 
@@ -20,16 +18,13 @@ pub fn new(args: &NewArgs) -> anyhow::Result<()> {
     let folder = Path::new(&args.name);
     create(template, &args.name, folder).map_err(told)?;
     let manifest = Project::open(folder).map_err(told)?.manifest;
-    let test = match manifest.build.language {
-        Some(Language::Go) => "go test ./...",
-        _ => "cargo test",
-    };
+    let steps = template.steps_of(&args.name).join("\n  ");
     let run = match manifest.kind {
         Kind::Http => "windlass run --watch",
         Kind::Command => "windlass run",
     };
     println!(
-        "{0} is {1}. Go on with:\n\n  cd {0}\n  {test}\n  {run}\n  windlass deploy",
+        "{0} is {1}. Go on with:\n\n  cd {0}\n  {steps}\n  {run}\n  windlass deploy",
         args.name, template.about
     );
     Ok(())

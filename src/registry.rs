@@ -5,12 +5,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 use windlass_runtime_api::Image;
-use windlass_runtime_image::{Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing};
+use windlass_runtime_image::{
+    Attached, Credentials, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Packing,
+};
 use windlass_sdk_project::Project;
 
 use crate::{
+    bar::Bar,
     cli::{InspectArgs, PullArgs, PushArgs, RegistryArgs, UsageError, runtime},
     cluster_images::ClusterImage,
     connect, files,
@@ -24,7 +27,8 @@ const OWN_NAME: &str = "file";
 
 /// Pushes a file, or what a project's folder is built to; the last line is the name with its digest.
 pub fn push(args: &PushArgs) -> anyhow::Result<()> {
-    let registries = registries(args.registry.registries.as_deref())?;
+    let bar = Bar::new();
+    let registries = registries(args.registry.registries.as_deref())?.with_meter(bar.meter());
     let file = match args.source.is_dir() {
         true => built(&Project::open(&args.source).map_err(told)?)?.file,
         false => args.source.clone(),
@@ -36,7 +40,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     let pushed = runtime()?.block_on(async {
         if let Some(image) = ClusterImage::of(&args.name)? {
             let cluster = connect::connect(args.registry.kubeconfig.as_deref()).await?;
-            return image.push(&cluster, wasm.into(), packing).await;
+            return image.push(&cluster, wasm.into(), packing, true, &bar.meter()).await;
         }
         let credentials = Credentials::of_node(&args.name).await;
         let pushed = windlass_runtime_image::push(
@@ -48,11 +52,12 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
         );
         pushed.await.map_err(anyhow::Error::from)
     })?;
+    drop(bar);
     match args.registry.json {
         true => println!(
             "{}",
             json!({"name": args.name, "image": pushed.image, "digest": pushed.digest,
-                "size": pushed.size_bytes})
+                "size": pushed.size_bytes, "sbom": pushed.bom})
         ),
         false => println!("{}", pushed.image),
     }
@@ -80,20 +85,48 @@ pub fn pull(args: &PullArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells what a file or an image of a registry is, as a node would.
+/// Tells what a file or an image of a registry is, as a node would, or prints its bill of materials.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     let shelf = Shelf::open(&args.registry)?;
-    let found = match Path::new(&args.source) {
-        file if file.exists() => shelf.import(file)?,
-        _ => shelf.pull(&args.source).and_then(|_| shelf.inspected(&args.source))?,
-    };
-    let mut found = serde_json::to_value(found)?;
+    let (name, image) = shelf.take(&args.source)?;
+    let mut wasm = std::fs::File::open(&image.wasm_path)?;
+    if args.sbom {
+        let bom = windlass_sdk_package::bom(&mut wasm)?;
+        let bom = bom.with_context(|| format!("{} carries no bill of materials", args.source))?;
+        println!("{}", String::from_utf8_lossy(&bom));
+        return Ok(());
+    }
+    let mut found = serde_json::to_value(shelf.inspected(name)?)?;
     found["name"] = args.source.as_str().into();
+    found["annotations"] = json!(windlass_sdk_package::inspect(&mut wasm)?.annotations);
+    if name != OWN_NAME {
+        // Some registries let pull and not list: the image itself is told all the same.
+        match shelf.attached(name, &image.digest) {
+            Ok(attached) => found["attached"] = json!(attached),
+            Err(why) => eprintln!("what is about it can't be listed: {why:#}"),
+        }
+    }
     match args.registry.json {
         true => println!("{found}"),
-        false => println!("Name:     {}\n{}", args.source, image::facts(&found)),
+        false => println!("Name:     {}\n{}{}", args.source, image::facts(&found), about(&found)),
     }
     Ok(())
+}
+
+/// The lines for people about what a binary says of itself, and what is beside its image.
+fn about(found: &Value) -> String {
+    let said = found["annotations"].as_object().into_iter().flatten();
+    let line = |(key, value): (&String, &Value)| {
+        let key = key.rsplit('.').next().unwrap_or(key);
+        format!("\nSays:     {key} {}", value.as_str().unwrap_or_default())
+    };
+    let attached = found["attached"].as_array().into_iter().flatten().map(|one| {
+        let what = if one["isSignature"] == true { "Signed:  " } else { "Attached:" };
+        let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        let note = if one["isSignature"] == true { ", not verified" } else { "" };
+        format!("\n{what} {} ({}{note})", text("digest"), text("kind"))
+    });
+    said.map(line).chain(attached).collect()
 }
 
 /// The last part of an image's name, as a file.
@@ -107,15 +140,17 @@ fn file_of(name: &str) -> PathBuf {
 struct Shelf<'a> {
     store: ImageStore,
     args: &'a RegistryArgs,
+    bar: Bar,
     _folder: tempfile::TempDir,
 }
 
 impl<'a> Shelf<'a> {
     fn open(args: &'a RegistryArgs) -> anyhow::Result<Self> {
-        let registries = registries(args.registries.as_deref())?;
+        let bar = Bar::new();
+        let registries = registries(args.registries.as_deref())?.with_meter(bar.meter());
         let folder = tempfile::tempdir().context("no room for images")?;
         let store = ImageStore::open_with(folder.path(), &[], registries)?;
-        Ok(Self { store, args, _folder: folder })
+        Ok(Self { store, args, bar, _folder: folder })
     }
 
     fn pull(&self, name: &str) -> anyhow::Result<Image> {
@@ -123,7 +158,7 @@ impl<'a> Shelf<'a> {
         runtime()?.block_on(async {
             if let Some(image) = ClusterImage::of(name)? {
                 let cluster = connect::connect(self.args.kubeconfig.as_deref()).await?;
-                let fetched = image.fetch(&cluster).await?;
+                let fetched = image.fetch(&cluster, &self.bar.meter()).await?;
                 let file = tokio::fs::File::open(fetched.path()).await?;
                 return Ok(self.store.import(name, file, IMAGE_LIMIT_BYTES).await?);
             }
@@ -132,13 +167,34 @@ impl<'a> Shelf<'a> {
         })
     }
 
-    fn import(&self, file: &Path) -> anyhow::Result<Inspected> {
+    /// A file, or an image of a registry; the name that it has here.
+    fn take<'b>(&self, source: &'b str) -> anyhow::Result<(&'b str, Image)> {
+        match Path::new(source) {
+            file if file.exists() => Ok((OWN_NAME, self.import(file)?)),
+            _ => Ok((source, self.pull(source)?)),
+        }
+    }
+
+    /// What the image's registry keeps about it.
+    fn attached(&self, name: &str, digest: &str) -> anyhow::Result<Vec<Attached>> {
+        runtime()?.block_on(async {
+            if let Some(image) = ClusterImage::of(name)? {
+                let cluster = connect::connect(self.args.kubeconfig.as_deref()).await?;
+                return image.attached(&cluster, digest).await;
+            }
+            let (registries, credentials) =
+                (registries(self.args.registries.as_deref())?, Credentials::of_node(name).await);
+            let found = windlass_runtime_image::attached(&registries, name, &credentials, digest);
+            found.await.map_err(anyhow::Error::from)
+        })
+    }
+
+    fn import(&self, file: &Path) -> anyhow::Result<Image> {
         let file = Packed::open(file)?;
         runtime()?.block_on(async {
             let file = tokio::fs::File::open(file.path()).await?;
             self.store.import(OWN_NAME, file, IMAGE_LIMIT_BYTES).await.map_err(anyhow::Error::from)
-        })?;
-        self.inspected(OWN_NAME)
+        })
     }
 
     fn inspected(&self, name: &str) -> anyhow::Result<Inspected> {

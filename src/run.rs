@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
@@ -37,6 +36,7 @@ use crate::{
     cli::{Ended, RunArgs, UsageError},
     files,
     project::{begin, built, told},
+    show::Show,
     up,
     watch::Sources,
 };
@@ -50,10 +50,6 @@ const DRAIN: Duration = Duration::from_secs(4);
 /// How long it may take until the path of `run.health` answers, and how often it is asked.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The colours of what a guest writes to stderr, and of what the engine says of it.
-const YELLOW: &str = "\u{1b}[33m";
-const RED: &str = "\u{1b}[31m";
-const PLAIN: &str = "\u{1b}[0m";
 
 /// Runs until SIGTERM or SIGINT, or a command's end.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
@@ -70,13 +66,17 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let sources = args.watch.then(|| Sources::watch(&project)).transpose()?;
     let built = built(&project)?;
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, project.manifest.run.port));
-    let mut machine = Machine::open(&project, args.listen.unwrap_or(default)).await?;
+    let listen = args.listen.unwrap_or(default);
+    let mut machine = Machine::open(&project, listen, args.show()).await?;
     match project.manifest.kind {
         Kind::Command => machine.complete(&project, &built, &shutdown).await,
         Kind::Http => {
             let running = machine.start(&project, &built).await?;
             machine.lead_to(&running).await;
-            println!("http://{}/", machine.listen);
+            args.show().ready(&machine.url(), &running.digest, true);
+            if project.manifest.backend.is_some() {
+                begin("its [backend] runs in clusters only: calls to it fail here");
+            }
             let last = match sources {
                 Some(sources) => machine.follow(sources, project, running, &shutdown).await?,
                 None => {
@@ -92,6 +92,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
 
 /// A node without a cluster.
 struct Machine {
+    show: Show,
     listen: SocketAddr,
     runtime: Arc<WasmRuntime>,
     images: ImageStore,
@@ -109,6 +110,7 @@ struct Machine {
 
 /// A build that runs.
 struct Running {
+    show: Show,
     spec: ContainerSpec,
     manifest: Manifest,
     digest: String,
@@ -120,7 +122,7 @@ struct Running {
 }
 
 impl Machine {
-    async fn open(project: &Project, listen: SocketAddr) -> anyhow::Result<Self> {
+    async fn open(project: &Project, listen: SocketAddr, show: Show) -> anyhow::Result<Self> {
         let dir = project.folder.join(FOLDER);
         fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
         let lock = files::lock(&dir, "the project runs already")?;
@@ -152,6 +154,7 @@ impl Machine {
             tracing: None,
         })?;
         Ok(Self {
+            show,
             listen,
             runtime,
             images: ImageStore::open(&dir.join("images"), &[])?,
@@ -163,6 +166,10 @@ impl Machine {
             leaving: JoinSet::new(),
             _held: (lock, blocks),
         })
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.listen)
     }
 
     /// Starts a build, prints what it writes, and returns when it is ready.
@@ -181,7 +188,8 @@ impl Machine {
         let spec = container_alone(&pod, image, IpAddr::V4(address), log_path)?;
         let over = Arc::new(AtomicBool::new(false));
         let mut running = Running {
-            printing: print(&self.logs, &spec, &over)?,
+            show: self.show,
+            printing: print(self.show, &self.logs, &spec, &over)?,
             events: self.runtime.events(),
             port: manifest.run.port,
             manifest: manifest.clone(),
@@ -259,6 +267,7 @@ impl Machine {
                 Ok(Some(new)) => {
                     let old = std::mem::replace(&mut running, new);
                     begin(&format!("{} runs as changed", project.manifest.name));
+                    self.show.ready(&self.url(), &running.digest, false);
                     self.leave(old);
                 }
                 Ok(None) => begin("nothing changed in what was built"),
@@ -331,7 +340,11 @@ impl Machine {
                 () = running.tell(&self.runtime) => {}
             }
         };
+        let show = running.show;
         self.end(running).await;
+        if let Some((exit_code, why)) = &ended {
+            show.ended(*exit_code, why);
+        }
         match ended {
             None | Some((0, _)) => Ok(()),
             Some((code, why)) => Err(Ended {
@@ -349,10 +362,10 @@ impl Running {
     async fn tell(&mut self, runtime: &WasmRuntime) {
         match self.events.next().await {
             Some(RuntimeEvent::Trapped { count, message, .. }) => {
-                say(RED, &format!("trapped ({count} times): {message}"));
+                self.show.notice(&format!("trapped ({count} times)"), &message);
             }
             Some(RuntimeEvent::Notice { reason, message, .. }) => {
-                say(RED, &format!("{reason}: {message}"));
+                self.show.notice(&reason, &message);
             }
             Some(_) => {}
             None => self.events = runtime.events(),
@@ -390,19 +403,20 @@ fn pod(objects: Vec<Value>, name: &str, uid: &str) -> anyhow::Result<Pod> {
 }
 
 /// Prints what a container writes, to the same streams of this process, until `over`.
-fn print(logs: &Logs, spec: &ContainerSpec, over: &Arc<AtomicBool>) -> anyhow::Result<JoinSet<()>> {
+fn print(
+    show: Show,
+    logs: &Logs,
+    spec: &ContainerSpec,
+    over: &Arc<AtomicBool>,
+) -> anyhow::Result<JoinSet<()>> {
     let mut printing = JoinSet::new();
     let follow = |stream| {
         let over = over.clone();
         let lines = logs.follow(spec.log_path.clone(), stream, move || over.load(SeqCst));
         lines.map_err(anyhow::Error::msg)
     };
-    printing.spawn(pass_on(follow("stdout")?, |text| {
-        let _ = std::io::stdout().lock().write_all(text);
-    }));
-    printing.spawn(pass_on(follow("stderr")?, |text| {
-        say(YELLOW, String::from_utf8_lossy(text).trim_end_matches('\n'));
-    }));
+    printing.spawn(pass_on(follow("stdout")?, move |text| show.stdout(text)));
+    printing.spawn(pass_on(follow("stderr")?, move |text| show.stderr(text)));
     Ok(printing)
 }
 
@@ -416,13 +430,5 @@ async fn pass_on(lines: impl Stream<Item = std::io::Result<bytes::Bytes>>, show:
                 return;
             }
         }
-    }
-}
-
-/// A line on stderr, in colour where a person reads it.
-fn say(colour: &str, text: &str) {
-    match std::io::stderr().is_terminal() {
-        true => eprintln!("{colour}{text}{PLAIN}"),
-        false => eprintln!("{text}"),
     }
 }

@@ -117,7 +117,7 @@ fn made_of(
 }
 
 /// The folder with an installed package of PyPI.
-fn pip(package: &str) -> Result<PathBuf> {
+pub fn pip(package: &str) -> Result<PathBuf> {
     apt(&["python3", "python3-pip"], has("python3") && has("pip"))?;
     let folder = cache("tools").join(package.replace("==", "-"));
     if !folder.is_dir() {
@@ -127,7 +127,7 @@ fn pip(package: &str) -> Result<PathBuf> {
             pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
             capture(pip.arg(work).arg(package))
         })
-        .with_context(|| format!("guests need {package}, which PyPI did not give"))?;
+        .with_context(|| format!("tests need {package}, which PyPI did not give"))?;
     }
     Ok(folder)
 }

@@ -29,6 +29,10 @@ enum Task {
         /// Run the session of kubectl commands with every minor from 1.27 on, not only with a few
         #[arg(long)]
         every_kubectl: bool,
+        /// Go through every template of `windlass new`, not only those in Rust and Go (needs npm and
+        /// PyPI)
+        #[arg(long)]
+        every_template: bool,
         /// Passed on to `cargo test` (a package, a filter, `-- --nocapture`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -58,9 +62,9 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
-        Task::Test { every_kubectl, args } => {
+        Task::Test { every_kubectl, every_template, args } => {
             let every = if every_kubectl { Kubectls::Every } else { Kubectls::Few };
-            test::run(every, &args)
+            test::run(every, every_template, &args)
         }
         Task::Tools => tools::print_all(),
         Task::Guests => guests::run(),

@@ -8,9 +8,16 @@ use crate::{
     tools::{self, Kubectls},
 };
 
+/// The variable that names the templates which the test of them goes through, and all that answer
+/// HTTP.
+const TEMPLATES: (&str, &str) = (
+    "WINDLASS_TEMPLATES",
+    "http-rust,http-go,static-site,keyvalue-rust,mixed,http-c,http-python,http-js",
+);
+
 /// Runs every test with everything they need in place; `args` go to `cargo test`.
 #[allow(clippy::disallowed_methods, reason = "prints how long the parts took")]
-pub fn run(kubectls: Kubectls, args: &[String]) -> anyhow::Result<()> {
+pub fn run(kubectls: Kubectls, every_template: bool, args: &[String]) -> anyhow::Result<()> {
     let start = Instant::now();
     let environment = tools::install_all(kubectls)?;
     let engine = docker::Engine::start()?;
@@ -22,6 +29,10 @@ pub fn run(kubectls: Kubectls, args: &[String]) -> anyhow::Result<()> {
     let mut test = cargo();
     test.args(["test", "--workspace"]).args(args);
     test.env("WINDLASS_BIN", binary("debug")).envs(environment).envs([engine.environment()]);
+    if every_template {
+        tools::install_for_templates()?;
+        test.env(TEMPLATES.0, TEMPLATES.1);
+    }
     shell::run(&mut test)?;
     eprintln!("xtask: all tests passed after {} s", start.elapsed().as_secs());
     Ok(())

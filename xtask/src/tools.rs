@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 
-use crate::shell::{apt, cache, capture, command, has, root, run};
+use crate::{
+    languages,
+    shell::{apt, cache, capture, command, has, root, run},
+};
 
 /// The minor versions of kubectl that the tests run with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +31,9 @@ struct Kubectl {
 const WASMTIME: &str = "48.0.8";
 const WASMTIME_FEATURES: &str = "run,serve,component-model,component-model-async,wasi-http,pooling-allocator,cranelift,parallel-compilation";
 
+/// PyPI: a wasmtime that isn't ours, for what is pushed from here to run elsewhere.
+const PYTHON_WASMTIME: &str = "wasmtime==50.0.1";
+
 /// Installs everything; returns the environment variables through which the tests find it.
 pub fn install_all(kubectls: Kubectls) -> anyhow::Result<Vec<(String, PathBuf)>> {
     apt(&["python3", "python3-pip"], has("python3") && has("pip"))?;
@@ -36,7 +42,10 @@ pub fn install_all(kubectls: Kubectls) -> anyhow::Result<Vec<(String, PathBuf)>>
     apt(&["docker-registry"], has("docker-registry"))?;
     // The store in etcd is tested on a real one; each test starts one of its own.
     apt(&["etcd-server"], has("etcd"))?;
-    let mut tools = vec![("WINDLASS_GO_CLIENT".to_owned(), go_client()?)];
+    let mut tools = vec![
+        ("WINDLASS_GO_CLIENT".to_owned(), go_client()?),
+        ("WINDLASS_PYTHON_WASMTIME".to_owned(), languages::pip(PYTHON_WASMTIME)?),
+    ];
     let minors: Vec<u32> = match kubectls {
         Kubectls::Few => FEW.to_vec(),
         Kubectls::Every => (FEW[0]..=FEW[FEW.len() - 1]).collect(),
@@ -69,6 +78,17 @@ fn go_client() -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(cache("tools"))?;
     run(command("go").current_dir(folder).args(["build", "-o"]).arg(&program).arg("."))?;
     Ok(program)
+}
+
+/// Compilers that templates of `windlass new` are built with and nothing else is; what comes from npm
+/// and PyPI is installed by the projects themselves.
+pub fn install_for_templates() -> anyhow::Result<()> {
+    apt(&["nodejs", "npm"], has("node") && has("npm"))?;
+    apt(&["python3", "python3-venv"], has("python3"))?;
+    apt(&["make"], has("make"))?;
+    let libc = std::path::Path::new("/usr/lib/wasm32-wasi/crt1-reactor.o");
+    let clang = ["clang", "lld", "wasi-libc", "libclang-rt-14-dev-wasm32"];
+    apt(&clang, has("clang") && has("wasm-ld") && libc.is_file())
 }
 
 /// What only the benches need: the load generator, and the peer that runs beside us.

@@ -14,12 +14,13 @@ use serde_json::Value;
 const MOST_LINES: usize = 600;
 
 /// A crate and the crates of this workspace that it may use besides itself (not for tests).
-const MAY_USE: [(&str, &[&str]); 26] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     ("sdk-meta", &[]),
     ("sdk-types", &["sdk-meta"]),
     ("sdk-client", &["sdk-meta", "sdk-types"]),
     ("sdk-package", &["sdk-meta"]),
     ("sdk-distribution", &["sdk-meta", "sdk-package"]),
+    ("sdk-guest", &[]),
     ("sdk-project", &["sdk-meta", "sdk-package"]),
     ("apiserver-store", &["sdk-meta"]),
     ("apiserver-schema", &["sdk-meta"]),
@@ -66,7 +67,8 @@ const MAY_USE: [(&str, &[&str]); 26] = [
 ];
 
 /// A dependency and the only crates that may name it.
-const ONLY_IN: [(&str, &[&str]); 11] = [
+const ONLY_IN: [(&str, &[&str]); 12] = [
+    ("wasip2", &["sdk-guest"]),
     ("wasmtime", &["runtime-wasm"]),
     ("wasmtime-wasi", &["runtime-wasm"]),
     ("wasmtime-wasi-http", &["runtime-wasm"]),
@@ -80,8 +82,9 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
     ("kube-cel", &["apiserver-cel"]),
 ];
 
-const WITHOUT_TOKIO: [&str; 6] = [
+const WITHOUT_TOKIO: [&str; 7] = [
     "sdk-meta",
+    "sdk-guest",
     "apiserver-schema",
     "apiserver-registry",
     "apiserver-cel",

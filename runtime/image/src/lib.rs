@@ -7,12 +7,14 @@
 
 mod app;
 mod archive;
+mod attached;
 mod collect;
 mod container;
 mod credentials;
 mod distribution;
 mod error;
 mod extract;
+mod meter;
 mod pull;
 mod push;
 mod reference;
@@ -23,11 +25,13 @@ mod store;
 mod tree;
 mod zstd;
 
+pub use attached::{Attached, attached};
 pub use collect::Removed;
 pub use container::{ContainerArchive, loaded_name};
 pub use credentials::{Credential, Credentials};
 pub use distribution::CLUSTER_REGISTRY;
 pub use error::ImageError;
+pub use meter::{Meter, Passed};
 pub use pull::Pulled;
 pub use push::{Package, Packing, Pushed, push};
 pub use reference::{Reference, ReferenceError};

@@ -237,7 +237,7 @@ pub(crate) enum Refused {
 
 impl Refused {
     /// As containerd says it: people and their tools know these words.
-    fn say(&self, reference: &str) -> String {
+    pub fn say(&self, reference: &str) -> String {
         let resolve = format!("failed to resolve reference {reference:?}");
         match self {
             Self::NotFound => format!("{resolve}: {reference}: not found"),
@@ -354,6 +354,7 @@ impl Pull {
         staging: &Staging,
     ) -> Result<(), Refused> {
         let mut pause = PAUSE;
+        self.store.registries().meter().expect(blob.size);
         for attempt in 1.. {
             match self.stream(client, blob, staging).await {
                 Err(Refused::Passing(_)) if attempt < ATTEMPTS => tokio::time::sleep(pause).await,
@@ -392,6 +393,7 @@ impl Pull {
             }
             hasher.add(&piece);
             file.write_all(&piece).await.map_err(io)?;
+            self.store.registries().meter().done(piece.len() as u64);
         }
         if size < blob.size {
             return Err(Refused::Passing(format!(

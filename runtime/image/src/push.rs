@@ -3,18 +3,24 @@
 //! sent again.
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, Stream, stream};
 use http::HeaderValue;
 use oci_client::{Client, Reference as Remote, RegistryOperation, secrets::RegistryAuth};
-use windlass_sdk_package::{Artifact, Compat, MANIFEST_MEDIA_TYPE, digest, inspect};
+use windlass_sdk_package::{
+    Artifact, Attachment, BOM_MEDIA_TYPE, Compat, MANIFEST_MEDIA_TYPE, bom, digest, inspect,
+};
 
 use crate::{
     credentials::Credentials,
     error::ImageError,
+    meter::Meter,
     pull::{Refused, again, client, ways},
     registries::{Endpoint, Registries},
     store::{IMAGE_LIMIT_BYTES, parse},
 };
+
+/// What one request of a push carries at most.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// How wasm is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct Pushed {
     pub digest: String,
     /// Of the wasm.
     pub size_bytes: u64,
+    /// `sha256:...` of its bill of materials, where the registry lists that as being about it.
+    pub bom: Option<String>,
 }
 
 /// Wasm as a registry takes it, in this order: content by its digest, the document that names it.
@@ -45,6 +53,8 @@ pub struct Package {
     pub digest: String,
     /// Of the wasm.
     pub size_bytes: u64,
+    /// What it is made of, where it says so.
+    pub bom: Option<Attachment>,
 }
 
 impl Package {
@@ -58,23 +68,29 @@ impl Package {
             return Err(ImageError::TooLarge { bound_bytes: IMAGE_LIMIT_BYTES });
         }
         let inspection = inspect(&mut std::io::Cursor::new(&wasm))?;
+        let bom = bom(&mut std::io::Cursor::new(&wasm))?;
+        let about = |manifest: &[u8]| {
+            bom.as_ref().map(|bom| Attachment::build(manifest, BOM_MEDIA_TYPE, bom))
+        };
         Ok(match packing {
             Packing::Artifact => {
                 let wasm_digest = digest(&wasm);
                 let artifact = Artifact::build(&inspection, &wasm_digest, size_bytes);
+                let bom = about(&artifact.manifest);
                 let config = (artifact.config.into(), artifact.config_digest);
                 let (manifest, digest) = (artifact.manifest.into(), artifact.digest);
-                Self { blobs: [(wasm, wasm_digest), config], manifest, digest, size_bytes }
+                Self { blobs: [(wasm, wasm_digest), config], manifest, digest, size_bytes, bom }
             }
             Packing::Compat => {
                 let file = name.rsplit('/').next().unwrap_or(name);
-                let image = Compat::build(inspection.sort, file, &wasm).map_err(|error| {
+                let image = Compat::build(&inspection, file, &wasm).map_err(|error| {
                     let why = format!("it can't be packed: {error}");
                     ImageError::Push { image: name.to_owned(), why }
                 })?;
+                let bom = about(&image.manifest);
                 let blobs = image.blobs.map(|(bytes, digest)| (bytes.into(), digest));
                 let (manifest, digest) = (image.manifest.into(), image.digest);
-                Self { blobs, manifest, digest, size_bytes }
+                Self { blobs, manifest, digest, size_bytes, bom }
             }
         })
     }
@@ -104,12 +120,13 @@ pub async fn push(
     let endpoint = own.ok_or_else(|| failed("its registry is not known".into()))?;
     let mut last = String::new();
     for auth in ways(&endpoint, &remote, credentials) {
-        let push = Push { remote: &remote, auth: &auth, endpoint: &endpoint };
+        let meter = registries.meter();
+        let push = Push { remote: &remote, auth: &auth, endpoint: &endpoint, meter };
         match push.run(&package).await {
-            Ok(()) => {
+            Ok(bom) => {
                 let Package { digest, size_bytes, .. } = package;
                 let image = format!("{}@{digest}", wanted.name);
-                return Ok(Pushed { image, digest, size_bytes });
+                return Ok(Pushed { image, digest, size_bytes, bom });
             }
             Err(Refused::Denied(why)) => last = format!("push access denied: {why}"),
             Err(Refused::NotFound) => return Err(failed("the registry has no such place".into())),
@@ -125,26 +142,76 @@ struct Push<'a> {
     remote: &'a Remote,
     auth: &'a RegistryAuth,
     endpoint: &'a Endpoint,
+    meter: &'a Meter,
 }
 
 impl Push<'_> {
-    async fn run(&self, package: &Package) -> Result<(), Refused> {
+    /// The digest of the bill of materials, where the registry lists it.
+    async fn run(&self, package: &Package) -> Result<Option<String>, Refused> {
         let client = client(self.endpoint)?;
         again(|| client.auth(self.remote, self.auth, RegistryOperation::Push).boxed()).await?;
         for (bytes, digest) in &package.blobs {
             self.blob(&client, bytes, digest).await?;
         }
+        self.manifest(&client, self.remote, &package.manifest).await?;
+        let Some(bom) = &package.bom else { return Ok(None) };
+        // The image is there: one that can't be said to be made of something is no failure.
+        let attached = self.attach(&client, &package.digest, bom).await;
+        Ok(attached.unwrap_or_default().then(|| bom.digest.clone()))
+    }
+
+    /// Whether the registry lists it then: one that knows no referrers keeps it unseen.
+    async fn attach(
+        &self,
+        client: &Client,
+        image: &str,
+        what: &Attachment,
+    ) -> Result<bool, Refused> {
+        for (bytes, digest) in &what.blobs {
+            self.blob(client, &Bytes::copy_from_slice(bytes), digest).await?;
+        }
+        let at = self.remote.clone_with_digest(what.digest.clone());
+        self.manifest(client, &at, &Bytes::copy_from_slice(&what.manifest)).await?;
+        let image = self.remote.clone_with_digest(image.to_owned());
+        let listed = again(|| client.pull_referrers(&image, None).boxed()).await?;
+        Ok(listed.manifests.iter().any(|entry| entry.digest == what.digest))
+    }
+
+    async fn manifest(&self, client: &Client, at: &Remote, bytes: &Bytes) -> Result<(), Refused> {
         let media = HeaderValue::from_static(MANIFEST_MEDIA_TYPE);
-        let name = || {
-            client.push_manifest_raw(self.remote, package.manifest.clone(), media.clone()).boxed()
-        };
-        again(name).await.map(drop)
+        again(|| client.push_manifest_raw(at, bytes.clone(), media.clone()).boxed()).await.map(drop)
     }
 
     async fn blob(&self, client: &Client, bytes: &Bytes, digest: &str) -> Result<(), Refused> {
+        self.meter.expect(bytes.len() as u64);
         if again(|| client.blob_exists(self.remote, digest).boxed()).await? {
+            self.meter.done(bytes.len() as u64);
             return Ok(());
         }
-        again(|| client.push_blob(self.remote, bytes.clone(), digest).boxed()).await.map(drop)
+        if bytes.len() > PIECE_BYTES {
+            let send = || client.push_blob_stream(self.remote, self.pieces(bytes), digest).boxed();
+            match again(send).await {
+                // It may be one that takes content whole only.
+                Err(Refused::Other(_)) => {}
+                sent => return sent.map(drop),
+            }
+        }
+        let send = || client.push_blob(self.remote, bytes.clone(), digest).boxed();
+        again(send).await?;
+        self.meter.done(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Large content as it is sent, one request a piece.
+    fn pieces(
+        &self,
+        bytes: &Bytes,
+    ) -> impl Stream<Item = oci_client::errors::Result<Bytes>> + Send {
+        let (mut rest, meter) = (bytes.clone(), self.meter.clone());
+        stream::iter(std::iter::from_fn(move || {
+            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            meter.done(piece.len() as u64);
+            (!piece.is_empty()).then_some(Ok(piece))
+        }))
     }
 }

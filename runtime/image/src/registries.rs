@@ -12,18 +12,22 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use oci_client::Reference as Remote;
 use serde::Deserialize;
 
-use crate::credentials::{Credential, HUB};
+use crate::{
+    credentials::{Credential, HUB},
+    meter::Meter,
+};
 
 /// The mirror of every registry that has none of its own.
 const EVERY: &str = "*";
 /// Mirrors of one registry.
 const MIRRORS: usize = 16;
 
-/// What the file says; nothing by default.
+/// What the file says; nothing by default. And who is told how far transfers are.
 #[derive(Clone, Debug, Default)]
 pub struct Registries {
     mirrors: BTreeMap<String, Vec<Place>>,
     configs: BTreeMap<String, Config>,
+    meter: Meter,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +115,15 @@ impl Registries {
         let wrong = |why: String| RegistriesError { path: path.display().to_string(), why };
         let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         Self::parse(&text).map_err(wrong)
+    }
+
+    /// The same, with somebody who is told of bytes that come from registries and go to them.
+    pub fn with_meter(self, meter: Meter) -> Self {
+        Self { meter, ..self }
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn parse(text: &str) -> Result<Self, String> {

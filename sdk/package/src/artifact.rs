@@ -70,7 +70,7 @@ impl Artifact {
             media_type: Some(MANIFEST_MEDIA_TYPE.to_owned()),
             config: descriptor(WASM_CONFIG_MEDIA_TYPE, &config_digest, config.len() as u64),
             layers: vec![descriptor(WASM_MEDIA_TYPE, wasm_digest, wasm_size)],
-            annotations: Default::default(),
+            annotations: inspection.annotations.clone(),
         });
         Self { digest: digest(&manifest), manifest, config, config_digest }
     }
@@ -93,6 +93,7 @@ mod tests {
             sort: Sort::Component,
             imports: vec!["wasi:cli/environment@0.2.0".into()],
             exports: vec!["wasi:http/incoming-handler@0.2.0".into()],
+            annotations: [("org.opencontainers.image.title".into(), "cart".into())].into(),
         };
         let artifact = Artifact::build(&inspection, "sha256:abc", 42);
         assert_eq!(artifact, Artifact::build(&inspection, "sha256:abc", 42));
@@ -101,5 +102,6 @@ mod tests {
         let manifest: Manifest = serde_json::from_slice(&artifact.manifest).expect("own form");
         assert_eq!(manifest.config.digest, artifact.config_digest);
         assert_eq!(manifest.layers[0].size, 42);
+        assert_eq!(manifest.annotations, inspection.annotations);
     }
 }

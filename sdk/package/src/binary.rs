@@ -1,14 +1,17 @@
 //! What a WebAssembly binary is, told by its bytes: media types and file names lie. Sections are
 //! skipped over unread, so a large component costs no memory.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Seek, SeekFrom},
+};
 
 use wasmparser::{
     BinaryReader, ComponentExportSectionReader, ComponentImportSectionReader, ExportSectionReader,
     ImportSectionReader,
 };
 
-use crate::PackageError;
+use crate::{PackageError, metadata::annotate};
 
 const MAGIC: &[u8; 4] = b"\0asm";
 /// Version and layer, the second half of the preamble (component-model/design/mvp/Binary.md).
@@ -24,6 +27,8 @@ pub struct Inspection {
     /// Component: names of interfaces and functions; module: `module.name`. In the binary's order.
     pub imports: Vec<String>,
     pub exports: Vec<String>,
+    /// What it says of itself, as annotations of its image say it.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Inspection {
@@ -74,14 +79,36 @@ impl Sort {
     }
 }
 
-/// Reads the preamble and the top level's imports and exports. The rest is not checked: that is
-/// the engine's part.
+/// Reads the preamble, and the top level's imports, exports and metadata. The rest is not checked:
+/// that is the engine's part.
 pub fn inspect(wasm: &mut (impl Read + Seek)) -> Result<Inspection, PackageError> {
+    let (mut imports, mut exports, mut annotations) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let sort = walk(wasm, |sort, id, size, wasm| {
+        let (imports_id, exports_id) = sort.sections();
+        if id == imports_id || id == exports_id {
+            let payload = read_section(wasm, size)?;
+            let (names, list) = if id == imports_id {
+                (import_names(sort, &payload), &mut imports)
+            } else {
+                (export_names(sort, &payload), &mut exports)
+            };
+            list.extend(names.map_err(|error| PackageError::Damaged(error.to_string()))?);
+            return Ok(());
+        }
+        annotate(id, size, wasm, &mut annotations)
+    })?;
+    Ok(Inspection { sort, imports, exports, annotations })
+}
+
+/// Shows each section of the top level: its id, its size in bytes, and the binary at its content, of
+/// which the visitor reads what it wants.
+pub(crate) fn walk<R: Read + Seek>(
+    wasm: &mut R,
+    mut visit: impl FnMut(Sort, u8, u64, &mut R) -> Result<(), PackageError>,
+) -> Result<Sort, PackageError> {
     let sort = read_sort(wasm)?;
-    let (imports_id, exports_id) = sort.sections();
     let end = wasm.seek(SeekFrom::End(0))?;
     let mut at = wasm.seek(SeekFrom::Start(8))?;
-    let mut found = Inspection { sort, imports: Vec::new(), exports: Vec::new() };
     while at < end {
         let mut id = [0];
         wasm.read_exact(&mut id)?;
@@ -94,20 +121,10 @@ pub fn inspect(wasm: &mut (impl Read + Seek)) -> Result<Inspection, PackageError
                 at - end
             )));
         }
-        if id[0] == imports_id || id[0] == exports_id {
-            let payload = read_section(wasm, size)?;
-            let names = if id[0] == imports_id {
-                import_names(sort, &payload)
-            } else {
-                export_names(sort, &payload)
-            };
-            let names = names.map_err(|error| PackageError::Damaged(error.to_string()))?;
-            let list = if id[0] == imports_id { &mut found.imports } else { &mut found.exports };
-            list.extend(names);
-        }
+        visit(sort, id[0], size, wasm)?;
         wasm.seek(SeekFrom::Start(at))?;
     }
-    Ok(found)
+    Ok(sort)
 }
 
 fn read_sort(wasm: &mut impl Read) -> Result<Sort, PackageError> {
@@ -168,7 +185,7 @@ fn export_names(sort: Sort, payload: &[u8]) -> wasmparser::Result<Vec<String>> {
 }
 
 /// An unsigned LEB128 number of at most 32 bits.
-fn read_leb(wasm: &mut impl Read) -> Result<u64, PackageError> {
+pub(crate) fn read_leb(wasm: &mut impl Read) -> Result<u64, PackageError> {
     let mut value = 0u64;
     for shift in (0..35).step_by(7) {
         let mut byte = [0];

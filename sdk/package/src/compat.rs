@@ -8,7 +8,7 @@ use flate2::{Compression, GzBuilder};
 use serde_json::json;
 
 use crate::{
-    Sort, digest,
+    Inspection, digest,
     oci::{Descriptor, IMAGE_CONFIG_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, Manifest},
 };
 
@@ -28,7 +28,7 @@ pub struct Compat {
 
 impl Compat {
     /// Packs wasm as `/NAME.wasm`.
-    pub fn build(sort: Sort, name: &str, wasm: &[u8]) -> std::io::Result<Self> {
+    pub fn build(inspection: &Inspection, name: &str, wasm: &[u8]) -> std::io::Result<Self> {
         let path = format!("{name}.wasm");
         let mut header = tar::Header::new_ustar();
         header.set_size(wasm.len() as u64);
@@ -45,7 +45,7 @@ impl Compat {
         let config = json!({
             "created": "1970-01-01T00:00:00Z",
             "architecture": "wasm",
-            "os": sort.os(),
+            "os": inspection.sort.os(),
             "config": {"Entrypoint": [format!("/{path}")]},
             "rootfs": {"type": "layers", "diff_ids": [digest(&archive)]},
             "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "windlass push --compat"}],
@@ -60,12 +60,14 @@ impl Compat {
             size: bytes.len() as u64,
             ..Descriptor::default()
         };
+        let mut annotations = inspection.annotations.clone();
+        annotations.insert(VARIANT.0.to_owned(), VARIANT.1.to_owned());
         let manifest = serde_json::to_vec(&Manifest {
             schema_version: 2,
             media_type: Some(MANIFEST_MEDIA_TYPE.to_owned()),
             config: describe(IMAGE_CONFIG_MEDIA_TYPE, &blobs[1]),
             layers: vec![describe(LAYER_MEDIA_TYPE, &blobs[0])],
-            annotations: [(VARIANT.0.to_owned(), VARIANT.1.to_owned())].into(),
+            annotations,
         })?;
         Ok(Self { digest: digest(&manifest), manifest, blobs })
     }
@@ -76,16 +78,19 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::{Form, resolve};
+    use crate::{Form, inspect, resolve};
 
     #[test]
     fn it_is_an_image_that_nodes_run_too() {
-        let image = Compat::build(Sort::Component, "cart", b"\0asm").expect("built");
-        assert_eq!(image, Compat::build(Sort::Component, "cart", b"\0asm").expect("built again"));
+        let wasm = b"\0asm\x0d\0\x01\0";
+        let inspection = inspect(&mut std::io::Cursor::new(wasm)).expect("a component");
+        let build = || Compat::build(&inspection, "cart", wasm).expect("built");
+        let image = build();
+        assert_eq!(image, build());
         let manifest: Manifest = serde_json::from_slice(&image.manifest).expect("own form");
         let decision = resolve(&manifest, &image.blobs[1].0).expect("it runs here");
         assert_eq!(decision.form, Form::ContainerImage);
         expect![[r#"Decision { form: ContainerImage, wasm: File("/cart.wasm"), function: "", entrypoint: ["/cart.wasm"], args: [], env: [], working_dir: None, why: "its entrypoint is /cart.wasm", spin: None }"#]].assert_eq(&format!("{decision:?}"));
-        expect![[r#"{"created":"1970-01-01T00:00:00Z","architecture":"wasm","os":"wasip2","config":{"Entrypoint":["/cart.wasm"]},"rootfs":{"type":"layers","diff_ids":["sha256:3c228d0bd58b1c83793a59246f30324c44b6d911358998afd5ac6af53cc7ccf7"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"windlass push --compat"}]}"#]].assert_eq(&String::from_utf8_lossy(&image.blobs[1].0));
+        expect![[r#"{"created":"1970-01-01T00:00:00Z","architecture":"wasm","os":"wasip2","config":{"Entrypoint":["/cart.wasm"]},"rootfs":{"type":"layers","diff_ids":["sha256:f284bd3f1129d5d2e80e2fedee4dccbcb12f58346b37ff942a9255b678cb3b20"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"windlass push --compat"}]}"#]].assert_eq(&String::from_utf8_lossy(&image.blobs[1].0));
     }
 }

@@ -7,8 +7,10 @@
 //! any form that wasm is found in: `resolve.rs` tells them apart.
 
 mod artifact;
+mod attachment;
 mod binary;
 mod compat;
+mod metadata;
 mod oci;
 mod resolve;
 mod spin;
@@ -16,8 +18,10 @@ mod spin;
 use sha2::{Digest as _, Sha256};
 
 pub use artifact::{Artifact, Component, Config, WASM_CONFIG_MEDIA_TYPE, WASM_MEDIA_TYPE};
+pub use attachment::{Attachment, is_signature, signature_tag};
 pub use binary::{Inspection, Sort, inspect};
 pub use compat::Compat;
+pub use metadata::{BOM_MEDIA_TYPE, BOM_SECTION, append_section, bom};
 pub use oci::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document,
     IMAGE_CONFIG_MEDIA_TYPE, INDEX_MEDIA_TYPE, ImageConfig, Index, MANIFEST_MEDIA_TYPE, Manifest,

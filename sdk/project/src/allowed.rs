@@ -3,7 +3,7 @@
 
 use windlass_sdk_package::{Inspection, Sort};
 
-use crate::{Kind, Manifest};
+use crate::{Backend, Kind, Manifest};
 
 /// Packages of interfaces that nodes have, and how their versions begin (`runtime/wasm`'s linkers
 /// are what counts; a node refuses what it lacks, with the name).
@@ -69,6 +69,16 @@ impl Allowed {
                 .into());
         }
         let mut allowed = Self::default();
+        if let Some(backend) = &manifest.backend {
+            if !imports(&CALLS) {
+                return Err(
+                    "windlass.toml has a [backend], and the component imports nothing that \
+                     it could call it by"
+                        .into(),
+                );
+            }
+            allowed.hosts.push(format!("{}:{}", Backend::name(&manifest.name), backend.port));
+        }
         allowed.grant("hosts", &manifest.allow.hosts, imports(&CALLS));
         allowed.grant("keyvalue", &manifest.allow.keyvalue, imports(&KEEPS));
         Ok(allowed)
@@ -132,7 +142,12 @@ mod tests {
             ["_start"] => Sort::Module,
             _ => Sort::Component,
         };
-        let found = Inspection { sort, imports: names(imports), exports: names(exports) };
+        let found = Inspection {
+            sort,
+            imports: names(imports),
+            exports: names(exports),
+            annotations: Default::default(),
+        };
         let shown = match Allowed::judge(&manifest, &found) {
             Ok(allowed) => format!("{allowed:?}"),
             Err(why) => why,
@@ -191,6 +206,30 @@ mod tests {
             &["wasi:sockets/tcp@0.3.0"],
             &["wasi:cli/run@0.3.0"],
             expect![[r#"Allowed { hosts: ["example.com"], keyvalue: [], unused: ["keyvalue"] }"#]],
+        );
+    }
+
+    #[test]
+    fn a_back_end_may_be_called() {
+        let grants = "{hosts = ['example.com']}\nbackend = {image = 'a', port = 80}";
+        let out = "wasi:http/outgoing-handler@0.2.12";
+        check(
+            "http",
+            grants,
+            &[out],
+            &[HANDLER],
+            expect![[
+                r#"Allowed { hosts: ["cart-backend:80", "example.com"], keyvalue: [], unused: [] }"#
+            ]],
+        );
+        check(
+            "http",
+            grants,
+            &[],
+            &[HANDLER],
+            expect![
+                "windlass.toml has a [backend], and the component imports nothing that it could call it by"
+            ],
         );
     }
 

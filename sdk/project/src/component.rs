@@ -1,5 +1,5 @@
-//! Makes a component of what Go builds: a module of WASI preview 1 whose handler speaks wasi:http
-//! by the canonical ABI. The adapter turns preview 1 into 0.2.
+//! Makes a component of what Go and C build: a module of WASI preview 1 whose handler speaks
+//! wasi:http by the canonical ABI. The adapter turns preview 1 into 0.2.
 
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -7,21 +7,31 @@ use wasi_preview1_component_adapter_provider::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-const WIT: &str = include_str!("go.wit");
+const WIT: &str = include_str!("handler.wit");
 const WORLD: &str = "handler";
 
-/// The component of a module that Go built with `-buildmode=c-shared`.
-pub fn of_go(module: &[u8]) -> Result<Vec<u8>, String> {
+/// Where the adapter has its own memory from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// It grows the module's: Go's allocator can't be called before its runtime is up, which asks the
+    /// adapter for things.
+    ByMemory,
+    /// It asks the module's allocator, which in C takes all memory that it finds for its own.
+    ByAllocator,
+}
+
+/// The component of a reactor module that exports a handler.
+pub fn of_handler(module: &[u8], growth: Growth) -> Result<Vec<u8>, String> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_source("go.wit", WIT).map_err(told)?;
+    let package = resolve.push_source("handler.wit", WIT).map_err(told)?;
     let world = resolve.select_world(&[package], Some(WORLD)).map_err(told)?;
     let mut module = module.to_vec();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(told)?;
     let encoder = ComponentEncoder::default().module(&module).map_err(told)?;
     let encoder = encoder
         .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
-    // Go's allocator can't be called before its runtime is up, which asks the adapter for things.
-    encoder.map_err(told)?.realloc_via_memory_grow(true).encode().map_err(told)
+    let by_memory = growth == Growth::ByMemory;
+    encoder.map_err(told)?.realloc_via_memory_grow(by_memory).encode().map_err(told)
 }
 
 /// An error with its causes.
@@ -69,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_told() {
-        let error = of_go(b"\0asm\x01\0\0\0").expect_err("it exports nothing");
+        let error =
+            of_handler(b"\0asm\x01\0\0\0", Growth::ByMemory).expect_err("it exports nothing");
         assert!(error.contains("wasi:http/incoming-handler@0.2.0"), "{error}");
     }
 }

@@ -16,9 +16,12 @@
 //! ```
 
 mod allowed;
+mod bom;
 mod build;
 mod changes;
 mod component;
+mod describe;
+mod languages;
 mod manifest;
 mod objects;
 mod rollout;
@@ -30,7 +33,7 @@ use std::path::{Path, PathBuf};
 pub use allowed::Allowed;
 pub use build::Built;
 pub use changes::changes;
-pub use manifest::{Allow, Build, Kind, Language, MANIFEST, Manifest, Run};
+pub use manifest::{Allow, Backend, Build, Kind, Language, MANIFEST, Manifest, Run};
 pub use objects::{CONTAINER, MANAGED_BY, MANAGER, NAME_LABEL, Place, objects};
 pub use rollout::{Progress, command_progress, deployment_progress};
 pub use template::{TEMPLATES, Template, create};

@@ -26,6 +26,8 @@ pub struct Manifest {
     pub run: Run,
     #[serde(default)]
     pub allow: Allow,
+    /// A container beside it.
+    pub backend: Option<Backend>,
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
 }
@@ -55,6 +57,22 @@ pub struct Build {
 pub enum Language {
     Rust,
     Go,
+    C,
+    Python,
+    JavaScript,
+}
+
+impl Language {
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "Rust",
+            Self::Go => "Go",
+            Self::C => "C",
+            Self::Python => "Python",
+            Self::JavaScript => "JavaScript",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -88,6 +106,70 @@ pub struct Allow {
     pub keyvalue: Vec<String>,
 }
 
+/// A container that the component calls, in pods of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// Of any registry, or of the nodes' engines.
+    pub image: String,
+    /// Where it listens.
+    pub port: u16,
+    #[serde(default = "one")]
+    pub replicas: u32,
+    /// Of each of its pods, as Kubernetes writes quantities.
+    #[serde(default = "container_memory")]
+    pub memory: String,
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Folders that it may write to, which begin empty.
+    #[serde(default)]
+    pub writable: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn container_memory() -> String {
+    "128Mi".to_owned()
+}
+
+impl Backend {
+    /// The variable that tells the component where it is.
+    pub const VARIABLE: &str = "BACKEND";
+
+    /// What its Deployment, its Service and its pods are called.
+    pub fn name(of: &str) -> String {
+        format!("{of}-backend")
+    }
+
+    fn wrong(&self, manifest: &Manifest) -> Option<(&'static str, String)> {
+        if manifest.kind == Kind::Command {
+            let why = "is of no use to a component of kind command".to_owned();
+            return Some(("backend", why));
+        }
+        if let Some(why) = wrong_name(&Self::name(&manifest.name)) {
+            return Some(("name", format!("is that of the back end too, and {why} with -backend")));
+        }
+        if manifest.environment.contains_key(Self::VARIABLE) {
+            return Some((
+                "environment",
+                format!("holds {:?}, which [backend] sets", Self::VARIABLE),
+            ));
+        }
+        if self.image.is_empty() || self.image.contains(char::is_whitespace) {
+            return Some(("backend.image", format!("{:?} is no name of an image", self.image)));
+        }
+        if !self.writable.iter().all(|folder| folder.starts_with('/') && folder.len() > 1) {
+            return Some(("backend.writable", "is to hold absolute paths below /".to_owned()));
+        }
+        wrong_scale("backend.replicas", self.replicas)
+            .or_else(|| wrong_port("backend.port", self.port))
+            .or_else(|| wrong_memory("backend.memory", &self.memory))
+            .or_else(|| wrong_variable("backend.environment", &self.environment))
+    }
+}
+
 impl Manifest {
     /// Reads the text of a manifest; the error says which key is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -116,19 +198,17 @@ impl Manifest {
         if !known_ways {
             return Some(("build", "needs `language`, or `command` and `file`".to_owned()));
         }
-        self.wrong_run().or_else(|| self.wrong_grant())
+        let of_backend = || self.backend.as_ref().and_then(|backend| backend.wrong(self));
+        self.wrong_run().or_else(|| self.wrong_grant()).or_else(of_backend)
     }
 
     fn wrong_run(&self) -> Option<(&'static str, String)> {
         let run = &self.run;
-        if run.replicas > MOST_REPLICAS {
-            return Some(("run.replicas", format!("is to be {MOST_REPLICAS} at most")));
-        }
-        if run.port == 0 {
-            return Some(("run.port", "is to be from 1 to 65535".to_owned()));
-        }
-        if !run.memory.parse::<Quantity>().is_ok_and(|memory| memory.units() > 0) {
-            return Some(("run.memory", format!("{:?} is no amount such as 64Mi", run.memory)));
+        let amounts = wrong_scale("run.replicas", run.replicas)
+            .or_else(|| wrong_port("run.port", run.port))
+            .or_else(|| wrong_memory("run.memory", &run.memory));
+        if amounts.is_some() {
+            return amounts;
         }
         if run.health.as_ref().is_some_and(|path| !path.starts_with('/')) {
             return Some(("run.health", "is to be a path that begins with /".to_owned()));
@@ -158,10 +238,31 @@ impl Manifest {
                 return Some((key, format!("has more than {MOST_ENTRIES} entries")));
             }
         }
-        let is_variable = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
-        let wrong = self.environment.keys().find(|name| !is_variable(name))?;
-        Some(("environment", format!("holds {wrong:?}, which is no name of a variable")))
+        wrong_variable("environment", &self.environment)
     }
+}
+
+fn wrong_scale(key: &'static str, replicas: u32) -> Option<(&'static str, String)> {
+    let why = || (key, format!("is to be {MOST_REPLICAS} at most"));
+    (replicas > MOST_REPLICAS).then(why)
+}
+
+fn wrong_port(key: &'static str, port: u16) -> Option<(&'static str, String)> {
+    (port == 0).then(|| (key, "is to be from 1 to 65535".to_owned()))
+}
+
+fn wrong_memory(key: &'static str, memory: &str) -> Option<(&'static str, String)> {
+    let is_amount = memory.parse::<Quantity>().is_ok_and(|memory| memory.units() > 0);
+    (!is_amount).then(|| (key, format!("{memory:?} is no amount such as 64Mi")))
+}
+
+fn wrong_variable(
+    key: &'static str,
+    environment: &BTreeMap<String, String>,
+) -> Option<(&'static str, String)> {
+    let is_variable = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
+    let wrong = environment.keys().find(|name| !is_variable(name))?;
+    Some((key, format!("holds {wrong:?}, which is no name of a variable")))
 }
 
 /// Why a name can't be that of a Service (RFC 1035's label, the narrowest of those it is used for).
@@ -216,7 +317,7 @@ mod tests {
         check(
             &format!("{LEAST}{RUST}"),
             expect![[
-                r#"Manifest { name: "cart", version: "1.0", kind: Http, build: Build { language: Some(Rust), command: None, file: None }, run: Run { replicas: 1, port: 8080, memory: "64Mi", health: None, arguments: [] }, allow: Allow { hosts: [], keyvalue: [] }, environment: {} }"#
+                r#"Manifest { name: "cart", version: "1.0", kind: Http, build: Build { language: Some(Rust), command: None, file: None }, run: Run { replicas: 1, port: 8080, memory: "64Mi", health: None, arguments: [] }, allow: Allow { hosts: [], keyvalue: [] }, backend: None, environment: {} }"#
             ]],
         );
         check(
@@ -226,7 +327,7 @@ mod tests {
              allow = {hosts = ['*.example.com:443'], keyvalue = ['default']}\n\
              environment = {MODE = 'fast'}",
             expect![[
-                r#"Manifest { name: "cart", version: "1.0", kind: Command, build: Build { language: None, command: Some(["make"]), file: Some("cart.wasm") }, run: Run { replicas: 2, port: 80, memory: "1Gi", health: None, arguments: ["a"] }, allow: Allow { hosts: ["*.example.com:443"], keyvalue: ["default"] }, environment: {"MODE": "fast"} }"#
+                r#"Manifest { name: "cart", version: "1.0", kind: Command, build: Build { language: None, command: Some(["make"]), file: Some("cart.wasm") }, run: Run { replicas: 2, port: 80, memory: "1Gi", health: None, arguments: ["a"] }, allow: Allow { hosts: ["*.example.com:443"], keyvalue: ["default"] }, backend: None, environment: {"MODE": "fast"} }"#
             ]],
         );
     }
@@ -236,11 +337,11 @@ mod tests {
         refused(
             "alow = {}",
             expect![[r#"
-            TOML parse error at line 5, column 1
-              |
-            5 | alow = {}
-              | ^^^^
-            unknown field `alow`, expected one of `name`, `version`, `kind`, `build`, `run`, `allow`, `environment`"#]],
+                TOML parse error at line 5, column 1
+                  |
+                5 | alow = {}
+                  | ^^^^
+                unknown field `alow`, expected one of `name`, `version`, `kind`, `build`, `run`, `allow`, `backend`, `environment`"#]],
         );
         refused(
             "[run]\nreplica = 2",
@@ -272,11 +373,11 @@ mod tests {
         check(
             &format!("{LEAST}build = {{language = 'cobol'}}"),
             expect![[r#"
-            TOML parse error at line 4, column 21
-              |
-            4 | build = {language = 'cobol'}
-              |                     ^^^^^^^
-            unknown variant `cobol`, expected `rust` or `go`"#]],
+                TOML parse error at line 4, column 21
+                  |
+                4 | build = {language = 'cobol'}
+                  |                     ^^^^^^^
+                unknown variant `cobol`, expected one of `rust`, `go`, `c`, `python`, `javascript`"#]],
         );
     }
 
@@ -313,6 +414,32 @@ mod tests {
         refused(
             "allow.keyvalue = ['']",
             expect![[r#"allow.keyvalue holds "", which is no single name"#]],
+        );
+        let backend = "backend = {image = 'a', port = 1";
+        refused(
+            &format!("{backend}, writable = ['tmp']}}"),
+            expect!["backend.writable is to hold absolute paths below /"],
+        );
+        refused(
+            &format!("{backend}, memory = 'much'}}"),
+            expect![[r#"backend.memory "much" is no amount such as 64Mi"#]],
+        );
+        refused(
+            &format!("{backend}}}\nenvironment.BACKEND = 'b'"),
+            expect![[r#"environment holds "BACKEND", which [backend] sets"#]],
+        );
+        refused(
+            "backend = {image = '', port = 1}",
+            expect![[r#"backend.image "" is no name of an image"#]],
+        );
+        refused(
+            "backend = {image = 'a'}",
+            expect![[r#"
+            TOML parse error at line 5, column 11
+              |
+            5 | backend = {image = 'a'}
+              |           ^^^^^^^^^^^^^
+            missing field `port`"#]],
         );
         refused(
             "environment = {'A=B' = 'c'}",

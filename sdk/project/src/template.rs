@@ -12,6 +12,8 @@ const NAME: &str = "{{name}}";
 pub struct Template {
     pub name: &'static str,
     pub about: &'static str,
+    /// What a person types in the new folder before it is built, its own tests among it.
+    pub steps: &'static [&'static str],
     /// Path below the new folder, and text.
     files: &'static [(&'static str, &'static str)],
 }
@@ -31,29 +33,59 @@ macro_rules! files {
 }
 
 /// All of them; the first is the default.
-pub static TEMPLATES: [Template; 5] = [
+pub static TEMPLATES: [Template; 9] = [
     Template {
         name: "http-rust",
         about: "an HTTP microservice in Rust",
+        steps: &["cargo test"],
         files: files!("http-rust": "Cargo.toml", "Cargo.lock", "src/lib.rs", "src/component.rs",
             "windlass.toml", "README.md", ".gitignore" = "gitignore"),
     },
     Template {
         name: "command-rust",
         about: "a command in Rust that runs to completion",
+        steps: &["cargo test"],
         files: files!("command-rust": "Cargo.toml", "Cargo.lock", "src/lib.rs", "src/component.rs",
             "windlass.toml", "README.md", ".gitignore" = "gitignore"),
     },
     Template {
         name: "http-go",
         about: "an HTTP microservice in Go",
+        steps: &["go test ./..."],
         files: files!("http-go": "go.mod", "handler.go", "handler_test.go", "main.go",
             "main_wasm.go", "internal/wasihttp/wasihttp.go", "internal/wasihttp/abi.go",
             "windlass.toml", "README.md", ".gitignore" = "gitignore"),
     },
     Template {
+        name: "http-c",
+        about: "an HTTP microservice in C",
+        steps: &["make test"],
+        files: files!("http-c": "Makefile", "src/service.h", "src/service.c", "src/wasihttp.c",
+            "tests/service.c", "windlass.toml", "README.md", ".gitignore" = "gitignore"),
+    },
+    Template {
+        name: "http-python",
+        about: "an HTTP microservice in Python",
+        steps: &[
+            "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            "python3 -m unittest discover src",
+        ],
+        files: files!("http-python": "requirements.txt", "src/service.py", "src/app.py",
+            "src/test_service.py", "wit/world.wit" = "../../project/src/handler.wit",
+            "windlass.toml", "README.md", ".gitignore" = "gitignore"),
+    },
+    Template {
+        name: "http-js",
+        about: "an HTTP microservice in JavaScript",
+        steps: &["npm install", "npm test"],
+        files: files!("http-js": "package.json", "src/service.js", "src/main.js",
+            "src/service.test.js", "wit/world.wit", "windlass.toml", "README.md",
+            ".gitignore" = "gitignore"),
+    },
+    Template {
         name: "keyvalue-rust",
         about: "counts in a key-value store, in Rust",
+        steps: &["cargo test"],
         files: files!("keyvalue-rust": "Cargo.toml", "Cargo.lock", "src/lib.rs", "src/store.rs",
             "src/component.rs" = "../http-rust/src/component.rs", "wit/world.wit",
             "wit/deps/keyvalue.wit", "windlass.toml", "README.md", ".gitignore" = "gitignore"),
@@ -61,9 +93,18 @@ pub static TEMPLATES: [Template; 5] = [
     Template {
         name: "static-site",
         about: "a static site, whose files are in a component in Rust",
+        steps: &["cargo test"],
         files: files!("static-site": "Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs",
             "src/component.rs" = "../http-rust/src/component.rs", "site/index.html",
             "site/style.css", "windlass.toml", "README.md", ".gitignore" = "gitignore"),
+    },
+    Template {
+        name: "mixed",
+        about: "a front end in Rust before a back end in a container",
+        steps: &["cargo test", "docker build --tag {{name}}-backend:0.1.0 backend"],
+        files: files!("mixed": "Cargo.toml", "Cargo.lock", "src/lib.rs", "src/backend.rs",
+            "src/component.rs" = "../http-rust/src/component.rs", "backend/Dockerfile",
+            "backend/www/index.html", "windlass.toml", "README.md", ".gitignore" = "gitignore"),
     },
 ];
 
@@ -74,6 +115,11 @@ impl Template {
             let known = TEMPLATES.iter().map(|template| template.name).collect::<Vec<_>>();
             ProjectError::NoTemplate { name: name.to_owned(), known: known.join(", ") }
         })
+    }
+
+    /// `steps` of a project with this name.
+    pub fn steps_of(&self, name: &str) -> Vec<String> {
+        self.steps.iter().map(|step| step.replace(NAME, name)).collect()
     }
 
     /// Path and text of each file of a project with this name.
@@ -128,6 +174,18 @@ mod tests {
             assert_eq!(manifest.map(|manifest| manifest.name).as_deref(), Ok("my-cart"));
             assert!(text("README.md").lines().count() <= 12, "{}", template.name);
         }
+    }
+
+    /// The engine in JavaScript is made for one version of WASI, and its template says which.
+    #[test]
+    fn worlds_are_the_same_but_for_the_version() {
+        let world = |template: &str| {
+            let template = Template::find(template).expect("it is there");
+            let found = template.files.iter().find(|(path, _)| *path == "wit/world.wit");
+            found.expect("it has a world").1
+        };
+        let expected = world("http-python").replace("@0.2.0", "@0.2.10");
+        assert_eq!(world("http-js"), expected);
     }
 
     #[test]

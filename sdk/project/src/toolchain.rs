@@ -20,6 +20,13 @@ const FIRST_GO: u32 = 24;
 const NO_RUST: &str = "get it from https://rustup.rs, then `rustup target add wasm32-wasip2`";
 const NO_TARGET: &str = "`rustup target add wasm32-wasip2`; where rustup can't fetch, \
      `apt-get install --no-install-recommends rustc-web cargo-web rust-web-src` as root";
+const NO_C: &str = "`apt-get install --no-install-recommends clang lld wasi-libc \
+     libclang-rt-dev-wasm32` as root (on Debian 12 libclang-rt-14-dev-wasm32), or a wasi-sdk in \
+     WASI_SDK_PATH";
+const NO_PYTHON: &str = "`python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in the \
+     project's folder";
+const NO_NODE: &str = "`apt-get install nodejs npm` as root, or https://nodejs.org for the newest";
+const NO_COMPONENTIZE_JS: &str = "`npm install` in the project's folder";
 const NO_GO: &str = "`apt-get install golang-go` as root, or https://go.dev/dl for the newest";
 
 /// A Rust toolchain that makes components.
@@ -37,6 +44,26 @@ pub struct Go {
     pub version: String,
     /// Its own sources are below.
     pub root: PathBuf,
+}
+
+/// A clang with a libc for WASI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct C {
+    pub clang: PathBuf,
+    pub version: String,
+}
+
+/// What puts a program in Python into a component, of the project's own environment or the machine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Python {
+    pub componentize: PathBuf,
+    pub version: String,
+}
+
+/// The same for JavaScript, of the project's own packages; node runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JavaScript {
+    pub version: String,
 }
 
 /// What was found on the machine, for the choice.
@@ -69,6 +96,16 @@ impl Rust {
             found.sysroot = Some(sysroot);
         }
         found.choose()
+    }
+
+    /// Of the compiler that builds in `folder`.
+    pub fn version(&self, folder: &Path) -> Option<String> {
+        let rustc = match self {
+            Self::Wasip2 { .. } => "rustc",
+            Self::Debian { .. } => DEBIAN_RUSTC,
+        };
+        let said = output(Command::new(rustc).arg("--version").current_dir(folder))?;
+        said.split_whitespace().nth(1).map(str::to_owned)
     }
 
     pub fn target(&self) -> &'static str {
@@ -123,10 +160,6 @@ impl Rust {
 
 impl Found {
     fn choose(self) -> Result<Rust, ProjectError> {
-        let missing = |what: &str, way_out: &str| ProjectError::Toolchain {
-            what: what.to_owned(),
-            way_out: way_out.to_owned(),
-        };
         let sysroot = self.sysroot.ok_or_else(|| missing("Rust", NO_RUST))?;
         match (self.has_wasip2, self.linkers, self.has_debian) {
             (true, _, _) => Ok(Rust::Wasip2 { sysroot }),
@@ -146,6 +179,55 @@ impl Go {
     }
 }
 
+impl C {
+    pub fn find() -> Result<Self, ProjectError> {
+        let sdk = env::var_os("WASI_SDK_PATH").map(|sdk| Path::new(&sdk).join("bin/clang"));
+        let clang = sdk.unwrap_or_else(|| "clang".into());
+        let ask = |what: &str| output(Command::new(&clang).args(["--target=wasm32-wasi", what]));
+        // Where clang has no such file, it says just the name.
+        let has = |what: &str| ask(what).is_some_and(|path| Path::new(&path).is_file());
+        let version = ask("-dumpversion").ok_or_else(|| missing("clang", NO_C))?;
+        if !has("-print-file-name=crt1-reactor.o") {
+            return Err(missing("the C library for wasm32-wasi", NO_C));
+        }
+        if !has("-print-libgcc-file-name") {
+            return Err(missing("clang's runtime library for wasm32", NO_C));
+        }
+        Ok(Self { clang, version })
+    }
+}
+
+impl Python {
+    /// The project's own environment, below its folder.
+    pub const FOLDER: &str = ".venv";
+
+    pub fn find(folder: &Path) -> Result<Self, ProjectError> {
+        let own = folder.join(Self::FOLDER).join("bin/componentize-py");
+        let componentize = if own.is_file() { own } else { "componentize-py".into() };
+        let said = output(Command::new(&componentize).arg("--version"));
+        let said = said.ok_or_else(|| missing("componentize-py", NO_PYTHON))?;
+        let version = said.split_whitespace().last().unwrap_or_default().to_owned();
+        Ok(Self { componentize, version })
+    }
+}
+
+impl JavaScript {
+    pub fn find(folder: &Path) -> Result<Self, ProjectError> {
+        output(Command::new("node").arg("--version")).ok_or_else(|| missing("Node.js", NO_NODE))?;
+        let package = "node_modules/@bytecodealliance/componentize-js/package.json";
+        let package = std::fs::read_to_string(folder.join(package)).ok();
+        let package =
+            package.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let version = package.and_then(|package| package["version"].as_str().map(str::to_owned));
+        let version = version.ok_or_else(|| missing("componentize-js", NO_COMPONENTIZE_JS))?;
+        Ok(Self { version })
+    }
+}
+
+fn missing(what: &str, way_out: &str) -> ProjectError {
+    ProjectError::Toolchain { what: what.to_owned(), way_out: way_out.to_owned() }
+}
+
 fn go_of(version: &str, root: &str) -> Result<Go, ProjectError> {
     let minor = version.strip_prefix("go1.").and_then(|rest| {
         let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
@@ -158,7 +240,7 @@ fn go_of(version: &str, root: &str) -> Result<Go, ProjectError> {
         Some(_) => format!("Go 1.{FIRST_GO} (this is {version})"),
         None => "Go".to_owned(),
     };
-    Err(ProjectError::Toolchain { what, way_out: NO_GO.to_owned() })
+    Err(missing(&what, NO_GO))
 }
 
 /// Debian keeps the sources of std below its compiler's sysroot.
@@ -177,7 +259,7 @@ fn path_with(linkers: &Path) -> std::io::Result<OsString> {
 }
 
 /// What a program printed; None where it isn't there or failed.
-fn output(command: &mut Command) -> Option<String> {
+pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
@@ -239,6 +321,19 @@ mod tests {
                 "Rust is missing: get it from https://rustup.rs, then `rustup target add wasm32-wasip2`"
             ],
         );
+    }
+
+    #[test]
+    fn what_a_project_lacks_is_named_with_its_command() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = JavaScript::find(folder.path()).expect_err("nothing is there").to_string();
+        expect!["componentize-js is missing: `npm install` in the project's folder"]
+            .assert_eq(&told);
+        let packages = folder.path().join("node_modules/@bytecodealliance/componentize-js");
+        std::fs::create_dir_all(&packages).expect("made");
+        std::fs::write(packages.join("package.json"), r#"{"version": "0.23.0"}"#).expect("made");
+        let found = JavaScript::find(folder.path()).map_err(|error| error.to_string());
+        assert_eq!(found, Ok(JavaScript { version: "0.23.0".into() }));
     }
 
     fn check_go(version: &str, expected: Expect) {

@@ -9,6 +9,7 @@ mod etcd;
 mod pods;
 mod redirect;
 mod report;
+mod sdk;
 mod start;
 mod wasm;
 
@@ -52,6 +53,8 @@ enum Name {
     Density,
     /// Bytes/s from container to container through a service, against a bridge (root)
     Redirect,
+    /// A developer's change: build, push, deploy, first answer
+    Sdk,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -81,6 +84,7 @@ fn main() -> anyhow::Result<()> {
             Name::Calls => wasm::calls(&mut report)?,
             Name::Density => wasm::density(&mut report)?,
             Name::Redirect => redirect::measure(&mut report)?,
+            Name::Sdk => sdk::measure(&mut report)?,
         }
     }
     Ok(())

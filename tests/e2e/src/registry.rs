@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{docker::docker_as, wait_for};
@@ -129,6 +129,13 @@ impl Registry {
         header(&head, "docker-content-digest").context("a digest")
     }
 
+    /// The manifest of a name, of a registry as for `digest`.
+    pub fn manifest(&self, repository: &str, tag: &str) -> anyhow::Result<Value> {
+        let (_, _, body) =
+            self.send("GET", &format!("/v2/{repository}/manifests/{tag}"), "", &[])?;
+        Ok(serde_json::from_str(&body)?)
+    }
+
     /// Pushes a wasm file as an artifact, without TLS; returns the image's name.
     pub fn push(&self, repository: &str, wasm: &Path) -> anyhow::Result<String> {
         let wasm = fs::read(wasm)?;
@@ -169,7 +176,8 @@ impl Registry {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         let basic = STANDARD.encode(format!("{USER}:{PASSWORD}"));
-        let accepted = "application/vnd.docker.distribution.manifest.v2+json";
+        let accepted = "application/vnd.docker.distribution.manifest.v2+json, \
+                        application/vnd.oci.image.manifest.v1+json";
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Basic {basic}\r\n\

@@ -283,8 +283,12 @@ fn check_bytes(function: &str, wasm: &Inspection, expected: Expect) {
 
 #[test]
 fn bytes_say_what_it_is() {
-    let of =
-        |sort, import: &str| Inspection { sort, imports: vec![import.to_owned()], exports: vec![] };
+    let of = |sort, import: &str| Inspection {
+        sort,
+        imports: vec![import.to_owned()],
+        exports: vec![],
+        annotations: Default::default(),
+    };
     let module = of(Sort::Module, "wasi_snapshot_preview1.fd_write");
     check_bytes("", &module, expect!["by its bytes a module of WASI preview 1"]);
     check_bytes("_start", &module, expect!["by its bytes a module of WASI preview 1"]);

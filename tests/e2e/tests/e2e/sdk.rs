@@ -12,23 +12,29 @@ use tempfile::TempDir;
 use windlass_tests_e2e::{
     Cluster, http_get,
     registry::{Access, Registry},
-    tool,
+    root, tool,
 };
 
 use crate::shared;
 
+mod guest;
+mod library;
 mod local;
+mod templates;
 
 /// A developer's folder, and the namespace they deploy to.
 struct Desk {
     folder: TempDir,
     namespace: &'static str,
+    /// Beside that of the test.
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Desk {
     fn new(namespace: &'static str) -> anyhow::Result<Self> {
         shared().kubectl(37)?.in_new_namespace(namespace)?;
-        Ok(Self { folder: TempDir::with_prefix("windlass-sdk-")?, namespace })
+        let folder = TempDir::with_prefix("windlass-sdk-")?;
+        Ok(Self { folder, namespace, environment: Vec::new() })
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -36,7 +42,14 @@ impl Desk {
     }
 
     fn windlass(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        run(tool("WINDLASS_BIN")?.as_path(), arguments, self.folder.path(), shared())
+        Ok(self.command(&tool("WINDLASS_BIN")?, arguments).output()?)
+    }
+
+    /// A program in this folder.
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = command(program, arguments, self.folder.path(), shared());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// What it printed on stdout.
@@ -128,6 +141,29 @@ fn a_microservice_in_rust_from_no_folder_to_its_url() -> anyhow::Result<()> {
     assert_eq!(built["wasi"], "0.2");
     assert_eq!(built["allowed"], serde_json::json!({"hosts": [], "keyvalue": []}));
 
+    // What it says of itself is in the manifest; what is under cosign's tag is told as what it is.
+    let manifest = registry.manifest("shop/cart", "v1")?;
+    let said = &manifest["annotations"];
+    assert_eq!(said["org.opencontainers.image.title"], "cart");
+    assert_eq!(said["org.opencontainers.image.version"], "0.1.0");
+    assert_eq!(said["dev.windlass.language"], "Rust");
+    assert!(said["dev.windlass.toolchain"].as_str().is_some_and(|tool| tool.contains("rustc 1.")));
+    let told = desk.works(&["inspect", pushed.trim()])?;
+    assert!(told.contains("Says:     version 0.1.0") && !told.contains("Signed:"), "{told}");
+    let (_, hex) = pushed.trim().rsplit_once("sha256:").context("a digest")?;
+    let signature = format!("{}/shop/cart:sha256-{hex}.sig", registry.address);
+    desk.works(&["push", &signature, "cart"])?;
+    let told = desk.works(&["inspect", pushed.trim()])?;
+    assert!(told.contains("Signed:") && told.contains("not verified"), "{told}");
+    // The cluster's registry lists what is about an image: the bill of materials.
+    let pushed = desk.works(&["push", "windlass.local/sdk-rust/cart:v1", "cart"])?;
+    let told = desk.works(&["inspect", pushed.trim(), "--json"])?;
+    let told: Value = serde_json::from_str(&told)?;
+    assert_eq!(told["attached"][0]["kind"], "application/vnd.cyclonedx+json", "{told}");
+    let bom: Value = serde_json::from_str(&desk.works(&["inspect", "--sbom", pushed.trim()])?)?;
+    let mut parts = bom["components"].as_array().into_iter().flatten();
+    assert!(parts.any(|part| part["name"] == "wasip2"), "{bom}");
+
     // A dry run changes nothing; manifests are printed without a cluster.
     desk.works(&["deploy", "cart", "--namespace", desk.namespace, "--dry-run"])?;
     let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
@@ -211,70 +247,21 @@ fn a_command_runs_to_completion() -> anyhow::Result<()> {
     assert!(said.contains("it takes one name, not 2") && said.contains("exit code 1"), "{said}");
     desk.edit("greet/windlass.toml", "arguments = [\"Ada\", \"Grace\"]", "arguments = [\"Ada\"]")?;
     assert_eq!(desk.works(&["run", "greet"])?, "Welcome Ada, from greet\n");
-    Ok(())
-}
+    let told = desk.works(&["run", "greet", "--json"])?;
+    let told: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(told[0]["event"], "log");
+    assert_eq!(told[0]["line"], "Welcome Ada, from greet");
+    assert_eq!((&told[1]["event"], &told[1]["exitCode"]), (&"ended".into(), &0.into()));
 
-#[test]
-fn counts_outlive_what_counts() -> anyhow::Result<()> {
-    let desk = Desk::new("sdk-counts")?;
-    desk.works(&["new", "visits", "--template", "keyvalue-rust"])?;
-    own_tests(&desk.path("visits"), "cargo", &["test", "--quiet"])?;
-    desk.build("visits")?;
-    let count = |url: &str, expected: &str| -> anyhow::Result<()> {
-        let (status, body) = windlass_tests_e2e::http_post(&format!("{url}home"), b"")?;
-        ensure!((status, body.as_str()) == (200, expected), "{url}: {status} {body}");
-        Ok(())
-    };
-    // On this machine its entries are files of the project's folder, in a cluster they are objects.
-    for n in ["1\n", "2\n"] {
-        count(&local::Local::start(&desk, &["visits"])?.url, n)?;
-    }
-    let printed = desk.deploy("visits")?;
-    let url = printed.lines().last().context("it prints a URL")?;
-    count(url, "1\n")?;
-    let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
-    kubectl.sh("rollout restart deployment visits")?;
-    kubectl.sh("rollout status deployment visits --timeout=60s")?;
-    count(url, "2\n")?;
-    let (status, body) = http_get(&format!("{url}home"))?;
-    assert_eq!((status, body.as_str()), (200, "2\n"));
-    Ok(())
-}
-
-#[test]
-fn a_static_site_from_no_folder_to_its_url() -> anyhow::Result<()> {
-    let desk = Desk::new("sdk-site")?;
-    desk.works(&["new", "pages", "--template", "static-site"])?;
-    own_tests(&desk.path("pages"), "cargo", &["test", "--quiet"])?;
-    let built = desk.build("pages")?;
-    assert_eq!(desk.build("pages")?["digest"], built["digest"]);
-    let home = local::Local::start(&desk, &["pages"])?.get("")?;
-    assert!(home.contains("<h1>Hello from pages</h1>"), "{home}");
-    fs::write(desk.path("pages/site/news.txt"), "a new file\n")?;
-    assert_eq!(desk.deploy_and_ask("pages")?, home);
-    let printed = desk.deploy("pages")?;
-    let url = printed.lines().last().context("it prints a URL")?;
-    assert_eq!(http_get(&format!("{url}news.txt"))?, (200, "a new file\n".into()));
-    Ok(())
-}
-
-#[test]
-fn a_microservice_in_go_from_no_folder_to_its_url() -> anyhow::Result<()> {
-    let desk = Desk::new("sdk-go")?;
-    desk.works(&["new", "basket", "--template", "http-go"])?;
-    own_tests(&desk.path("basket"), "go", &["test", "./..."])?;
-    let built = desk.build("basket")?;
-    assert_eq!(desk.build("basket")?["digest"], built["digest"]);
-    assert_eq!(desk.deploy_and_ask("basket")?, "Hello from basket\n");
-    desk.edit("basket/handler.go", "Hello from", "Good day from")?;
-    assert_eq!(desk.deploy_and_ask("basket")?, "Good day from basket\n");
-
-    // Bodies both ways, and more memory than a module begins with.
-    let printed = desk.deploy("basket")?;
-    let url = printed.lines().last().context("it prints a URL")?;
-    let body = "0123456789abcdef".repeat(40_000);
-    let (status, echoed) = windlass_tests_e2e::http_post(&format!("{url}echo"), body.as_bytes())?;
-    assert_eq!(status, 200);
-    assert!(echoed == body, "{} bytes came back", echoed.len());
+    // What is pushed is what another engine runs.
+    let registry = Registry::start(Access::Everybody, false)?;
+    let pushed = desk.works(&["push", &format!("{}/shop/greet:v1", registry.address), "greet"])?;
+    desk.works(&["pull", pushed.trim(), "--output", "pulled.wasm"])?;
+    let run = root().join("tests/clients/python/run.py").display().to_string();
+    let mut wasmtime = desk.command(Path::new("python3"), &[&run, "pulled.wasm", "Ada"]);
+    let output = wasmtime.env("PYTHONPATH", tool("WINDLASS_PYTHON_WASMTIME")?).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello Ada, from greet\n", "{said}");
+    assert!(output.status.success(), "{said}");
     Ok(())
 }
