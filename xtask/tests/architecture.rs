@@ -35,6 +35,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
             "apiserver-store",
             "apiserver-schema",
             "apiserver-registry",
+            "apiserver-cel",
             "apiserver-custom",
             "apiserver-access",
         ],

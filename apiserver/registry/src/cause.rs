@@ -147,7 +147,7 @@ impl Causes {
     }
 
     /// More than `most` characters.
-    pub fn too_long_text(&mut self, path: Path<'_>, most: usize) {
+    pub fn too_many_characters(&mut self, path: Path<'_>, most: usize) {
         let detail = format!("may not be more than {most} characters");
         self.push("FieldValueTooLong", "Too long".to_owned(), path, detail);
     }

@@ -19,7 +19,7 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     let path = Path::Root.child("metadata");
     let metadata = &object["metadata"];
     let rule = kind.strategy.name_rule();
-    base(rule, metadata, path, causes);
+    base_name(kind, metadata, path, causes);
     match tree::text(metadata, "name") {
         "" => causes.required(path.child("name"), "name or generateName is required"),
         name => causes.complaints(path.child("name"), name, rule.complaints(name, false)),
@@ -38,10 +38,11 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     standard_finalizers(kind, metadata, path, causes);
 }
 
-fn base(rule: NameRule, metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+fn base_name(kind: &Kind, metadata: &Value, path: Path<'_>, causes: &mut Causes) {
     let base = tree::text(metadata, "generateName");
     if !base.is_empty() {
-        causes.complaints(path.child("generateName"), base, rule.complaints(base, true));
+        let complaints = kind.strategy.name_rule().complaints(base, true);
+        causes.complaints(path.child("generateName"), base, complaints);
     }
 }
 
@@ -52,16 +53,13 @@ pub fn validate_update(kind: &Kind, new: &Value, old: &Value, causes: &mut Cause
     if tree::has(before, "deletionTimestamp") {
         no_new_finalizers(metadata, before, path, causes);
     }
-    if tree::text(metadata, "resourceVersion").is_empty() {
-        causes.invalid_text(path.child("resourceVersion"), "", "must be specified for an update");
+    if kind.judges_base_on_update {
+        base_name(kind, metadata, path, causes);
     }
     for key in ["name", "namespace", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         if !tree::same(&metadata[key], &before[key]) {
             causes.immutable(path.child(key), &metadata[key]);
         }
-    }
-    if kind.judges_base_on_update {
-        base(kind.strategy.name_rule(), metadata, path, causes);
     }
     parts(metadata, path, causes);
     finalizers(metadata, path, causes);

@@ -12,9 +12,8 @@ use crate::{
 
 const MOST: usize = 32;
 const MOST_ALTERNATIVES: usize = 8;
-const MOST_DRIVER: usize = 63;
 pub const MOST_PARAMETER_BYTES: usize = 10 * 1024;
-const MOST_EXPRESSION_BYTES: usize = 10 * 1024;
+pub const MOST_EXPRESSION_BYTES: usize = 10 * 1024;
 const MODES: [&str; 2] = ["All", "ExactCount"];
 const ONE_OF: &str = "exactly one of `exactly` or `firstAvailable` is required";
 
@@ -198,23 +197,12 @@ pub fn reference(name: &str, devices: &Value, path: Path<'_>, causes: &mut Cause
     }
 }
 
-/// The name of a driver, in upper or lower case.
-fn driver(name: &str, path: Path<'_>, causes: &mut Causes) {
-    if name.is_empty() {
-        return causes.required(path, "");
-    }
-    causes.complaints(path, name, names::subdomain_of_any_case(name));
-    if name.len() > MOST_DRIVER {
-        causes.too_long_text(path, MOST_DRIVER);
-    }
-}
-
 /// Rules of one configuration, of a claim, a class or an allocation.
 pub fn configuration(of: &Value, path: Path<'_>, causes: &mut Causes) {
     let (opaque, path) = (&of["opaque"], path.child("opaque"));
     if opaque.is_null() {
         return causes.required(path, "");
     }
-    driver(tree::text(opaque, "driver"), path.child("driver"), causes);
+    new_driver_name(tree::text(opaque, "driver"), path.child("driver"), causes);
     raw(&opaque["parameters"], MOST_PARAMETER_BYTES, path.child("parameters"), causes);
 }
