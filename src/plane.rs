@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver_access::{
     Admission, AdmissionOptions, Authenticator, Authorizer, Tokens, User,
@@ -143,13 +146,24 @@ impl ControlPlane {
     /// Starts scheduler and controllers.
     pub fn run_components(&self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
         let scheduler = self.cluster(User::authenticated(SCHEDULER, &[]));
-        tasks.spawn(windlass_scheduler_driver::run(scheduler, shutdown.clone()));
-        for row in windlass_controllers::all() {
+        let scheduler = tasks.spawn(windlass_scheduler_driver::run(scheduler, shutdown.clone()));
+        self.watch("scheduler", vec![("scheduler", scheduler)]);
+        let controllers = windlass_controllers::all().into_iter().map(|row| {
             let cluster = self.cluster(User::service_account(SYSTEM, row.name));
-            tasks.spawn((row.run)(cluster, shutdown.clone()));
-        }
+            (row.name, tasks.spawn((row.run)(cluster, shutdown.clone())))
+        });
+        self.watch("controller-manager", controllers.collect());
         let cluster = self.cluster(User::service_account(SYSTEM, ROOT_CA_PUBLISHER));
         tasks.spawn(publish_root_ca(cluster, self.root_ca.clone(), shutdown.clone()));
+    }
+
+    /// A component does its work while none of its tasks has ended.
+    fn watch(&self, component: &'static str, tasks: Vec<(&'static str, AbortHandle)>) {
+        let health = move || match tasks.iter().find(|(_, task)| task.is_finished()) {
+            Some((name, _)) => Err(format!("{name} has ended")),
+            None => Ok(()),
+        };
+        self.server.set_component(component, Arc::new(health));
     }
 
     pub fn informers(&self) -> &Informers {

@@ -34,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
             "apiserver-store",
             "apiserver-schema",
             "apiserver-registry",
+            "apiserver-cel",
             "apiserver-custom",
             "apiserver-access",
         ],

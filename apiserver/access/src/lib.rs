@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use admission::{Admission, AdmissionOptions, AdmissionRequest, Charge, Operation, charge};
 pub use authentication::Authenticator;
-pub use authorization::{Attributes, Authorizer, Decision, Rule};
+pub use authorization::{ALL_FIELDS, Attributes, Authorizer, Decision, Rule};
 pub use bootstrap::bootstrap_objects;
 pub use tokens::{ISSUER, Tokens, request_kind as token_request_kind};
 use windlass_sdk_meta::{GroupResource, Object};

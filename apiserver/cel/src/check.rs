@@ -11,6 +11,9 @@ use crate::{
     value::Value,
 };
 
+/// Types of what expressions make.
+pub const OBJECT: &str = "Object";
+pub const JSON_PATCH: &str = "JSONPatch";
 /// Errors that one expression is told of.
 const MAX_ERRORS: usize = 20;
 
@@ -31,6 +34,8 @@ pub enum Type {
     Optional(Arc<Type>),
     Object(Arc<Decl>),
     Opaque(&'static str),
+    /// A part of an object that an expression makes: `Object`, `Object.spec`, `JSONPatch`.
+    Made(Arc<str>),
     TypeOf,
     /// Not known yet; a position among the substitutions.
     Var(usize),
@@ -46,14 +51,10 @@ pub struct Checked {
 
 /// Types a tree. Errors: upstream's text, one `ERROR:` a mistake.
 pub fn check(root: &Node, scope: &Scope, source: &str) -> Result<Checked, String> {
-    let object = of_decl(&scope.decl);
-    let old = match scope.optional_old_self {
-        true => Type::Optional(Arc::new(object.clone())),
-        false => object.clone(),
-    };
     let mut checker = Checker {
         source,
-        vars: vec![("self".into(), object), ("oldSelf".into(), old)],
+        makes_patches: scope.makes_patches(),
+        vars: scope.types().collect(),
         substitutions: Vec::new(),
         types: vec![Type::Dyn; syntax::count(root)],
         overloads: HashMap::new(),
@@ -77,7 +78,8 @@ pub fn of_decl(decl: &Arc<Decl>) -> Type {
         Form::Bytes => Type::Bytes,
         Form::Timestamp | Form::Date => Type::Timestamp,
         Form::Duration => Type::Duration,
-        Form::IntOrString => Type::Dyn,
+        Form::IntOrString | Form::Dyn => Type::Dyn,
+        Form::Opaque(name) => Type::Opaque(name),
         Form::List(inner, _) => Type::List(Arc::new(of_decl(inner))),
         Form::Map(inner) => Type::Map(Arc::new(Type::String), Arc::new(of_decl(inner))),
         Form::Object(_) => Type::Object(decl.clone()),
@@ -86,6 +88,7 @@ pub fn of_decl(decl: &Arc<Decl>) -> Type {
 
 struct Checker<'s> {
     source: &'s str,
+    makes_patches: bool,
     vars: Vec<(Arc<str>, Type)>,
     substitutions: Vec<Option<Type>>,
     types: Vec<Type>,
@@ -98,6 +101,11 @@ impl Checker<'_> {
         let ty = match &node.expr {
             Expr::Literal(value) => literal(value),
             Expr::Ident(name) => self.ident(name),
+            Expr::Select { of, field, test: false } if self.is_qualified(of, field) => {
+                let Expr::Ident(name) = &of.expr else { return Type::Dyn };
+                let name = format!("{name}.{field}");
+                self.ident(&name)
+            }
             Expr::Select { of, field, test } => {
                 let of = self.visit(of);
                 let found = self.select(&of, field);
@@ -132,6 +140,7 @@ impl Checker<'_> {
                 Type::Map(Arc::new(key), Arc::new(value))
             }
             Expr::Loop(it) => self.comprehension(it),
+            Expr::Struct(name, fields) => self.structure(name, fields),
         };
         self.types[node.id] = ty.clone();
         ty
@@ -161,10 +170,54 @@ impl Checker<'_> {
         Type::Dyn
     }
 
+    /// A variable has a dot in its name.
+    fn is_qualified(&self, of: &Node, field: &str) -> bool {
+        let Expr::Ident(name) = &of.expr else { return false };
+        self.vars.iter().any(|(own, _)| {
+            own.strip_prefix(&**name).and_then(|rest| rest.strip_prefix('.')) == Some(field)
+        })
+    }
+
+    /// `Object.spec{replicas: 3}` and the like.
+    fn structure(&mut self, name: &Arc<str>, fields: &[(Arc<str>, Node, bool)]) -> Type {
+        let known = **name == *JSON_PATCH || **name == *OBJECT || name.starts_with("Object.");
+        if !self.makes_patches || !known {
+            self.error(name, format!("undeclared reference to '{name}' (in container '')"));
+            return Type::Dyn;
+        }
+        for (field, value, optional) in fields {
+            let value = self.visit(value);
+            let value = if *optional { self.unwrapped(value) } else { value };
+            let wanted = self.made_field(name, field);
+            if !self.unify(&wanted, &value) {
+                let (wanted, given) = (self.settled(&wanted), self.settled(&value));
+                let why = format!(
+                    "expected type of field '{field}' is '{wanted}' but provided type is '{given}'"
+                );
+                self.error(field, why);
+            }
+        }
+        Type::Made(name.clone())
+    }
+
+    /// Fields of objects may be anything, those of operations of a patch are known.
+    fn made_field(&mut self, of: &str, field: &str) -> Type {
+        match field {
+            _ if of != JSON_PATCH => Type::Dyn,
+            "op" | "path" | "from" => Type::String,
+            "value" => Type::Dyn,
+            _ => {
+                self.error(field, format!("undefined field '{field}'"));
+                Type::Dyn
+            }
+        }
+    }
+
     fn select(&mut self, of: &Type, field: &str) -> Type {
         match self.settled(of) {
             Type::Dyn | Type::Var(_) => Type::Dyn,
             Type::Map(_, value) => (*value).clone(),
+            Type::Made(name) => self.made_field(&name, field),
             Type::Optional(inner) => {
                 let found = self.select(&inner, field);
                 Type::Optional(Arc::new(found))
@@ -231,7 +284,8 @@ impl Checker<'_> {
     fn call(&mut self, id: usize, function: &str, target: Option<Type>, args: Vec<Type>) -> Type {
         let all = functions::overloads(function);
         let member = target.is_some();
-        if !all.iter().any(|overload| overload.member == member) {
+        let of_patches = function.starts_with("jsonpatch.") && !self.makes_patches;
+        if of_patches || !all.iter().any(|overload| overload.member == member) {
             self.error(function, format!("undeclared reference to '{function}' (in container '')"));
             return Type::Dyn;
         }
@@ -291,10 +345,16 @@ impl Checker<'_> {
             (Type::Map(k1, v1), Type::Map(k2, v2)) => self.unify(k1, k2) && self.unify(v1, v2),
             (Type::Object(x), Type::Object(y)) => Arc::ptr_eq(x, y),
             (Type::Opaque(x), Type::Opaque(y)) => x == y,
+            (Type::Made(x), Type::Made(y)) => x == y,
             // What may be absent is compared with null.
             (Type::Null, other) | (other, Type::Null) => matches!(
                 other,
-                Type::Null | Type::Object(_) | Type::Opaque(_) | Type::Timestamp | Type::Duration
+                Type::Null
+                    | Type::Object(_)
+                    | Type::Opaque(_)
+                    | Type::Made(_)
+                    | Type::Timestamp
+                    | Type::Duration
             ),
             _ => std::mem::discriminant(&a) == std::mem::discriminant(&b),
         }
@@ -358,7 +418,11 @@ impl Checker<'_> {
             }
             (_, all) => format!("({})", all.join(", ")),
         };
-        let needle = function.trim_matches('_').replace("@in", "in");
+        let needle = match function {
+            "_?_:_" => "?".to_owned(),
+            "_[_]" => "[".to_owned(),
+            other => other.trim_matches('_').replace("@in", "in"),
+        };
         let why = format!("found no matching overload for '{function}' applied to '{applied}'");
         self.at(&needle, &why)
     }
@@ -397,6 +461,19 @@ fn literal(value: &Value) -> Type {
 }
 
 impl Type {
+    /// The type as Go's messages write it, which is not how those of the checker do.
+    pub fn declared(&self) -> String {
+        match self {
+            Type::Null => "null_type".to_owned(),
+            Type::Timestamp => "google.protobuf.Timestamp".to_owned(),
+            Type::Duration => "google.protobuf.Duration".to_owned(),
+            Type::List(inner) => format!("list({})", inner.declared()),
+            Type::Map(key, value) => format!("map({}, {})", key.declared(), value.declared()),
+            Type::Optional(inner) => format!("optional_type({})", inner.declared()),
+            other => other.to_string(),
+        }
+    }
+
     /// Of one size whatever the value.
     pub fn is_scalar(&self) -> bool {
         match self {
@@ -428,8 +505,10 @@ impl fmt::Display for Type {
             Type::List(inner) => write!(f, "list({inner})"),
             Type::Map(key, value) => write!(f, "map({key}, {value})"),
             Type::Optional(inner) => write!(f, "optional_type({inner})"),
-            Type::Object(_) => f.write_str("object"),
+            Type::Object(decl) if decl.name.is_empty() => f.write_str("object"),
+            Type::Object(decl) => f.write_str(decl.name),
             Type::Opaque(name) => f.write_str(name),
+            Type::Made(name) => f.write_str(name),
             Type::TypeOf => f.write_str("type"),
         }
     }

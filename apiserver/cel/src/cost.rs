@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     check::{Checked, Type},
     decl::{Decl, Form},
+    scope::Scope,
     size::{Size, UNBOUNDED, replaced},
     syntax::{ACCUMULATOR, Expr, Loop, Node},
     value::Value,
@@ -31,11 +32,11 @@ struct Local {
     entries: Option<Entries>,
 }
 
-/// The most that a checked expression over this declaration can cost.
-pub fn estimate(root: &Node, checked: &Checked, decl: &Arc<Decl>) -> u64 {
+/// The most that a checked expression over these variables can cost.
+pub fn estimate(root: &Node, checked: &Checked, scope: &Scope) -> u64 {
     let mut coster = Coster {
         checked,
-        decl,
+        scope,
         paths: HashMap::new(),
         sizes: HashMap::new(),
         entries: HashMap::new(),
@@ -46,7 +47,7 @@ pub fn estimate(root: &Node, checked: &Checked, decl: &Arc<Decl>) -> u64 {
 
 struct Coster<'a> {
     checked: &'a Checked,
-    decl: &'a Arc<Decl>,
+    scope: &'a Scope,
     paths: HashMap<usize, Vec<Arc<str>>>,
     sizes: HashMap<usize, Size>,
     entries: HashMap<usize, Entries>,
@@ -103,6 +104,9 @@ impl Coster<'_> {
             Expr::Map(pairs) => self.map(node, pairs),
             Expr::Loop(it) if is_bind(it) => self.bind(node, it),
             Expr::Loop(it) => self.comprehension(node, it),
+            Expr::Struct(_, fields) => fields
+                .iter()
+                .fold(Size::exactly(40), |sum, (_, value, _)| sum.plus(self.cost(value))),
         }
     }
 
@@ -510,15 +514,16 @@ impl Coster<'_> {
         }
     }
 
-    /// What the schema says about a path from `self`.
+    /// What the declarations say about a path from a variable.
     fn by_path(&self, path: &[Arc<str>]) -> Option<Size> {
-        let (_, rest) = path.split_first()?;
-        let mut at = self.decl.clone();
+        let (root, rest) = path.split_first()?;
+        let mut at = self.scope.decl(root)?.clone();
         for step in rest {
             at = match (&**step, &at.form) {
                 ("@items" | "@values", _) => at.element()?.clone(),
-                // Upstream's type of keys counts as empty.
-                ("@keys", Form::Map(_)) => Decl::new(Form::String, 0, 2),
+                ("@keys", Form::Map(_)) => Decl::new(Form::String, at.key_elements, 2),
+                // An attribute of a device: all are alike, whatever their names.
+                (_, Form::Map(inner)) if matches!(inner.form, Form::Dyn) => inner.clone(),
                 (field, Form::Object(fields)) => fields.get(field)?.decl.clone(),
                 _ => return None,
             };

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::{check::Type, size::UNBOUNDED};
+
 /// No request is larger: upstream's constant of CEL's cost rules.
 pub const MAX_REQUEST_BYTES: u64 = 3 * 1024 * 1024;
 const RESERVED: [&str; 21] = [
@@ -29,12 +31,16 @@ const RESERVED: [&str; 21] = [
     "while",
 ];
 
-/// The type of one place of a schema.
+/// The type of one place of a schema, or of a variable.
 #[derive(Debug)]
 pub struct Decl {
+    /// What messages call an object; empty where it has no name.
+    pub name: &'static str,
     pub form: Form,
     /// Items, entries, characters or bytes at most.
     pub max_elements: u64,
+    /// Characters of a map's keys at most. Keys of schemas count as empty, as upstream's do.
+    pub key_elements: u64,
     /// Bytes that the smallest value takes in JSON.
     pub min_bytes: u64,
 }
@@ -52,6 +58,10 @@ pub enum Form {
     Duration,
     /// An integer or a string.
     IntOrString,
+    /// Whatever it is is known when it is there.
+    Dyn,
+    /// Something that only functions know.
+    Opaque(&'static str),
     List(Arc<Decl>, ListKind),
     Map(Arc<Decl>),
     /// By the name that expressions use.
@@ -76,7 +86,37 @@ pub enum ListKind {
 
 impl Decl {
     pub fn new(form: Form, max_elements: u64, min_bytes: u64) -> Arc<Decl> {
-        Arc::new(Decl { form, max_elements, min_bytes })
+        Arc::new(Decl { name: "", form, max_elements, key_elements: 0, min_bytes })
+    }
+
+    /// An object that has a name.
+    pub fn named(name: &'static str, fields: BTreeMap<Arc<str>, Field>) -> Arc<Decl> {
+        let form = Form::Object(fields);
+        Arc::new(Decl { name, form, max_elements: UNBOUNDED, key_elements: 0, min_bytes: 0 })
+    }
+
+    /// A map whose keys have a bound, too.
+    pub fn map(key_elements: u64, inner: Arc<Decl>, max_elements: u64) -> Arc<Decl> {
+        let form = Form::Map(inner);
+        Arc::new(Decl { name: "", form, max_elements, key_elements, min_bytes: 0 })
+    }
+
+    /// The declaration of a variable that an expression of that type makes; what upstream's has no
+    /// declaration for is dynamic.
+    pub fn of_type(ty: &Type) -> Arc<Decl> {
+        let form = match ty {
+            Type::Bool => Form::Bool,
+            Type::Int => Form::Int,
+            Type::Double => Form::Double,
+            Type::String => Form::String,
+            Type::Bytes => Form::Bytes,
+            Type::Timestamp => Form::Timestamp,
+            Type::Duration => Form::Duration,
+            Type::List(inner) => Form::List(Self::of_type(inner), ListKind::Atomic),
+            Type::Map(_, inner) => Form::Map(Self::of_type(inner)),
+            _ => Form::Dyn,
+        };
+        Self::new(form, UNBOUNDED, 0)
     }
 
     /// The declaration of items or entries.

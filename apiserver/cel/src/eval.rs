@@ -135,6 +135,8 @@ impl Scope<'_> {
                 Ok(Value::Map(Arc::new(out)))
             }
             Expr::Loop(it) => self.comprehension(it),
+            // No rule of a schema makes one.
+            Expr::Struct(name, _) => failed(format!("{name} can't be made here")),
             Expr::Call { function, target, args } => self.call(function, target.as_deref(), args),
         }
     }

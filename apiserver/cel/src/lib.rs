@@ -1,5 +1,5 @@
-//! CEL as `x-kubernetes-validations` speaks it: expressions are read, held to the types of a schema,
-//! priced by upstream's rules for the worst case, and evaluated within a budget.
+//! CEL as Kubernetes speaks it: expressions are read, held to the types of their variables, priced by
+//! upstream's rules for the worst case, and (those of schemas) evaluated within a budget.
 //!
 //! `kube-cel` parses and brings the functions of Kubernetes' libraries. Walking an expression is done
 //! here, because its own interpreter knows neither types nor a cost limit, copies whole subtrees at
@@ -9,19 +9,21 @@ mod calls;
 mod check;
 mod cost;
 mod decl;
+mod environment;
 mod eval;
 mod functions;
 mod operations;
+mod scope;
 mod size;
 mod syntax;
 mod value;
 
 pub use check::Type;
 pub use decl::{Decl, Field, Form, ListKind, MAX_REQUEST_BYTES, escape};
+pub use environment::{Admission, admission, device};
 pub use eval::{Budget, EvalError};
+pub use scope::Scope;
 pub use value::Value;
-
-use std::sync::Arc;
 
 /// What one evaluation may cost, and all rules over one object together: upstream's units.
 pub const CALL_LIMIT: u64 = 1_000_000;
@@ -39,26 +41,18 @@ pub struct Program {
     pub max_cost: u64,
 }
 
-/// The variables of an expression: both are of one type.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    pub decl: Arc<Decl>,
-    /// `oldSelf` is an optional.
-    pub optional_old_self: bool,
-}
-
 impl Program {
     /// Reads an expression. Errors: what is wrong in it, one `ERROR:` with its place each.
     pub fn compile(source: &str, scope: &Scope) -> Result<Program, String> {
-        let root = syntax::parse(source)?;
+        let root = syntax::parse(source, scope.binds())?;
         let checked = check::check(&root, scope, source)?;
         let uses_old_self = syntax::names(&root, "oldSelf");
         let output = checked.types[root.id].clone();
-        let max_cost = cost::estimate(&root, &checked, &scope.decl);
+        let max_cost = cost::estimate(&root, &checked, scope);
         Ok(Program { root, output, uses_old_self, max_cost })
     }
 
-    /// Evaluates it. `old_self` is left out where the rule doesn't name it.
+    /// Evaluates a rule of a schema. `old_self` is left out where the rule doesn't name it.
     pub fn eval(
         &self,
         self_: &Value,

@@ -49,6 +49,8 @@ pub enum Expr {
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
     Loop(Box<Loop>),
+    /// A type's name, and fields with whether they are optional.
+    Struct(Arc<str>, Vec<(Arc<str>, Node, bool)>),
 }
 
 /// A comprehension: what macros such as `all` come to.
@@ -68,7 +70,7 @@ pub struct Loop {
 ///
 /// The parser descends as deep as an expression nests and has no limit that holds for chains such as
 /// `a + b + c`; so it gets a stack for the longest source, and what comes out is bounded here.
-pub fn parse(source: &str) -> Result<Node, String> {
+pub fn parse(source: &str, binds: bool) -> Result<Node, String> {
     if source.len() > MAX_SOURCE_BYTES {
         let size = source.len();
         return Err(error(&format!(
@@ -80,17 +82,17 @@ pub fn parse(source: &str) -> Result<Node, String> {
     }
     let source = source.to_owned();
     let thread = std::thread::Builder::new().name("cel-parser".into()).stack_size(STACK_BYTES);
-    let parsing = thread.spawn(move || parse_here(&source));
+    let parsing = thread.spawn(move || parse_here(&source, binds));
     let parsing = parsing.map_err(|why| error(&format!("the parser can't be started: {why}")))?;
     parsing.join().unwrap_or_else(|_| Err(error("unsupported expression")))
 }
 
-fn parse_here(source: &str) -> Result<Node, String> {
+fn parse_here(source: &str, binds: bool) -> Result<Node, String> {
     let parsed = Parser::new()
         .enable_optional_syntax(true)
         .parse(source)
-        .map_err(|errors| errors.to_string())?;
-    let mut reader = Reader { next: 0, depth: 0 };
+        .map_err(|errors| errors.to_string().replace("\n| ", "\n | "))?;
+    let mut reader = Reader { next: 0, depth: 0, binds };
     let mut root = reader.read(parsed)?;
     renumber(&mut root, &mut 0);
     Ok(root)
@@ -141,6 +143,7 @@ fn children<'n>(node: &'n Node, visit: &mut dyn FnMut(&'n Node)) {
         Expr::Loop(it) => {
             [&it.range, &it.init, &it.while_, &it.step, &it.result].into_iter().for_each(visit);
         }
+        Expr::Struct(_, fields) => fields.iter().for_each(|(_, value, _)| visit(value)),
     }
 }
 
@@ -166,12 +169,17 @@ fn renumber(node: &mut Node, next: &mut usize) {
                 renumber(part, next);
             }
         }
+        Expr::Struct(_, fields) => {
+            fields.iter_mut().for_each(|(_, value, _)| renumber(value, next));
+        }
     }
 }
 
 struct Reader {
     next: usize,
     depth: usize,
+    /// `cel.bind` is a macro.
+    binds: bool,
 }
 
 impl Reader {
@@ -194,10 +202,14 @@ impl Reader {
         let expr = match parsed.expr {
             Parsed::Unspecified => return Err(error("unsupported expression")),
             Parsed::Struct(of) => {
-                return Err(error(&format!(
-                    "undeclared reference to '{}' (in container '')",
-                    of.type_name
-                )));
+                let mut fields = Vec::with_capacity(of.entries.len());
+                for entry in of.entries {
+                    let EntryExpr::StructField(entry) = entry.expr else {
+                        return Err(error("unsupported expression"));
+                    };
+                    fields.push((entry.field.into(), self.read(entry.value)?, entry.optional));
+                }
+                Expr::Struct(of.type_name.into(), fields)
             }
             Parsed::Ident(name) => Expr::Ident(name.into()),
             Parsed::Literal(value) => Expr::Literal(literal(&value)),
@@ -259,7 +271,9 @@ impl Reader {
             [first, second, ..] => ident(first).zip(ident(second)),
             _ => None,
         };
+        let is_cel = matches!(&target.expr, Expr::Ident(name) if **name == *"cel");
         match (function, args.len(), vars) {
+            ("bind", 3, _) if self.binds && is_cel && ident(&args[0]).is_some() => self.bind(args),
             ("optMap" | "optFlatMap", 2, _) if ident(&args[0]).is_some() => {
                 self.opt_map(function == "optFlatMap", target, args)
             }
@@ -290,9 +304,25 @@ impl Reader {
         let var = args.pop().and_then(|var| ident(&var)).unwrap_or_else(|| "".into());
         let has = self.plain("hasValue", Some(target.clone()), Vec::new());
         let init = self.plain("value", Some(target), Vec::new());
+        let bound = self.bound(var, init, body);
+        let some = if flat { bound } else { self.plain("optional.of", None, vec![bound]) };
+        let none = self.plain("optional.none", None, Vec::new());
+        self.plain("_?_:_", None, vec![has, some, none])
+    }
+
+    /// `cel.bind(name, value, expression)`
+    fn bind(&mut self, mut args: Vec<Node>) -> Node {
+        let body = args.pop().unwrap_or_else(|| self.value(Value::Null));
+        let init = args.pop().unwrap_or_else(|| body.clone());
+        let var = args.pop().and_then(|var| ident(&var)).unwrap_or_else(|| "".into());
+        self.bound(var, init, body)
+    }
+
+    /// A loop of no rounds whose result sees a variable.
+    fn bound(&mut self, var: Arc<str>, init: Node, body: Node) -> Node {
         let (range, while_) = (self.node(Expr::List(Vec::new())), self.value(Value::Bool(false)));
         let step = self.ident(&var);
-        let bound = self.node(Expr::Loop(Box::new(Loop {
+        self.node(Expr::Loop(Box::new(Loop {
             range,
             first: "#unused".into(),
             second: None,
@@ -301,10 +331,7 @@ impl Reader {
             while_,
             step,
             result: body,
-        })));
-        let some = if flat { bound } else { self.plain("optional.of", None, vec![bound]) };
-        let none = self.plain("optional.none", None, Vec::new());
-        self.plain("_?_:_", None, vec![has, some, none])
+        })))
     }
 
     fn quantifier(

@@ -45,7 +45,7 @@ fn check(rules: &[&str], expected: Expect) {
         "items": [{"name": "x", "size": 1}, {"name": "y", "size": 2}],
         "labels": {"k": "v"}, "x-y": 7, "namespace": "n", "hidden": 1});
     let value = Value::from_json(&object, &decl);
-    let scope = Scope { decl, optional_old_self: false };
+    let scope = Scope::of_rule(decl, false);
     let mut out = String::new();
     for rule in rules {
         let answer = match Program::compile(rule, &scope) {
@@ -209,8 +209,7 @@ fn a_call_has_a_limit() {
     let tags: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
     let value = Value::from_json(&json!({"tags": tags}), &decl);
     let rule = "self.tags.all(a, self.tags.all(b, a != b || a == b))";
-    let program =
-        Program::compile(rule, &Scope { decl, optional_old_self: false }).expect("compiles");
+    let program = Program::compile(rule, &Scope::of_rule(decl, false)).expect("compiles");
     let mut budget = Budget { call: CALL_LIMIT };
     assert_eq!(program.eval(&value, None, &mut budget), Err(EvalError::CallLimit));
     assert!(program.max_cost > 10_000_000, "{}", program.max_cost);
@@ -219,7 +218,7 @@ fn a_call_has_a_limit() {
 /// Whatever is written, reading it ends: with an expression or with what is wrong.
 #[test]
 fn chains_and_nests_are_bounded() {
-    let scope = Scope { decl: decl(10), optional_old_self: false };
+    let scope = Scope::of_rule(decl(10), false);
     let nest =
         |open: &str, close: &str, n: usize| format!("{}1{}", open.repeat(n), close.repeat(n));
     for source in [
@@ -257,7 +256,7 @@ proptest::proptest! {
     ]), 1..14)) {
         let decl = decl(10);
         let value = Value::from_json(&json!({"name": "web", "tags": ["a"], "labels": {"k": "v"}, "items": [{"name": "x"}]}), &decl);
-        let scope = Scope { decl, optional_old_self: false };
+        let scope = Scope::of_rule(decl, false);
         if let Ok(program) = Program::compile(&tokens.join(" "), &scope) {
             let _ = program.eval(&value, Some(&value), &mut Budget { call: CALL_LIMIT });
         }

@@ -16,7 +16,7 @@ fn list(items: Value) -> Value {
 
 fn check(schema: Value, costs: &[(&str, u64)]) {
     let decl = rules::decl_of(&Schema::read(&schema), true).expect("an object has a type");
-    let scope = Scope { decl, optional_old_self: false };
+    let scope = Scope::of_rule(decl, false);
     let different: Vec<String> = costs
         .iter()
         .filter_map(|(rule, cost)| match Program::compile(rule, &scope) {

@@ -119,7 +119,7 @@ pub struct Compiled {
 /// Compiles a rule. Errors of the parts are inside.
 pub fn compile(rule: &Rule, schema: &Schema, decl: &Arc<Decl>) -> Compiled {
     let optional_old_self = rule.optional_old_self == Some(true);
-    let scope = Scope { decl: decl.clone(), optional_old_self };
+    let scope = Scope::of_rule(decl.clone(), optional_old_self);
     let program = Program::compile(&rule.rule, &scope)
         .map_err(|why| format!("compilation failed: {why}"))
         .and_then(|program| match program.output {

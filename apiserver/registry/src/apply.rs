@@ -3,17 +3,20 @@
 //! another value is a conflict, unless the client forces it. The other writes' side of ownership is
 //! in `managed`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
+use windlass_apiserver_schema::{Shape, Type};
 use windlass_sdk_meta::{Reason, Status, Timestamp, format_time};
 
 use crate::{
     fieldset::{Delta, FieldSet, SYSTEM_METADATA},
-    kind::Kind,
+    kind::{GroupVersion, Kind},
     managed::{Manager, api_version_of, is_of, order},
-    ownership::Ownership,
     strategy::Separation,
     tree,
     typed::{Untyped, check, fields_of, merge, with_named, without},
+    versions::{Deltas, version_of},
 };
 
 /// The annotation of `kubectl apply` without `--server-side`, and the manager that hands over.
@@ -22,6 +25,26 @@ const KUBECTL: &str = "kubectl";
 /// The manager of what stood there before ownership was recorded.
 const BEFORE_FIRST: &str = "before-first-apply";
 const CONFLICT: &str = "FieldManagerConflict";
+
+/// As [`apply`], in the words of the version that the applier speaks: so is `config`, while `live` and
+/// the result are in the stored one.
+pub fn apply_at(
+    kind: &Kind,
+    at: &GroupVersion,
+    live: Option<&Value>,
+    config: &Value,
+    by: Manager<'_>,
+    force: bool,
+    now: Timestamp,
+) -> Result<Value, Status> {
+    if at == kind.storage() {
+        return apply(kind, live, config, by, force, now);
+    }
+    let shown = kind.stored_in(at);
+    let live = live.map(|live| shown.converted(live));
+    let object = apply(&shown, live.as_ref(), config, by, force, now)?;
+    Ok(kind.converted(&object))
+}
 
 /// What `config` (in the stored version, identified) makes of `live`; None where there is nothing
 /// yet. The result carries the new `managedFields`. Errors: 400 for a config that can't be one, 409
@@ -55,21 +78,21 @@ pub fn apply(
     }
     let at = others.iter().position(|entry| is_of(entry, by));
     let last_entry = at.map(|at| others.remove(at));
-    let last = last_entry.as_ref().map(|entry| FieldSet::from_json(&entry["fieldsV1"]));
     let wanted = wanted_by(kind, config, by);
     let merged = merge(live, config, root);
-    let mut object = match last {
-        Some(last) => prune(&merged, &last, &named_by(kind, config, by), &others, root),
+    let mut object = match &last_entry {
+        Some(last) => prune(kind, &merged, last, &named_by(kind, config, by), &others),
         None => merged,
     };
     drop_nulls(&mut object);
-    let delta = Delta::between(kind, live, &object, by.subresource);
-    settle(kind, live, &mut others, &delta, by, force)?;
+    let mut deltas = Deltas::between(kind, live, &object, by.subresource);
+    settle(kind, live, &mut others, &mut deltas, by, force)?;
     if by.name == KUBECTL {
         renew_last_applied(&mut object, config);
     }
     own(&mut object, others, wanted, kind, by, now);
-    if same_but_ownership(&object, live) {
+    let says_nothing = kind.schema().is_some_and(|of| says_nothing(config, of));
+    if !says_nothing && same_but_ownership(&object, live) {
         // Nothing happened at this time but that somebody agreed.
         keep_time(&mut object, last_entry.as_ref(), by);
     }
@@ -83,6 +106,30 @@ fn before_first(kind: &Kind, live: &Value) -> Option<Value> {
     (!all.is_empty()).then(|| {
         json!({"manager": BEFORE_FIRST, "operation": "Update", "apiVersion": api_version_of(kind),
             "fieldsType": "FieldsV1", "fieldsV1": all.to_json()})
+    })
+}
+
+/// The config has a zero where Go writes none, as in `subjects: []`: upstream takes that for a change
+/// of what is there, every time.
+fn says_nothing(config: &Value, of: &'static Type) -> bool {
+    fn inside(value: &Value, shape: &'static Shape) -> bool {
+        match (shape, value) {
+            (Shape::Struct(of), value) => says_nothing(value, of.get()),
+            (Shape::List(inner) | Shape::Wrapped(inner), Value::Array(items)) => {
+                items.iter().any(|item| inside(item, inner))
+            }
+            (Shape::Map(inner), Value::Object(map)) => map.values().any(|v| inside(v, inner)),
+            _ => false,
+        }
+    }
+    of.properties().any(|field| match config.get(field.json) {
+        None | Some(Value::Null) => false,
+        Some(value) => {
+            let plain = field.omitempty && !field.pointer;
+            let is_struct = matches!(field.shape, Shape::Struct(_));
+            let zero = tree::is_empty(value) || value.as_f64() == Some(0.0);
+            (plain && !is_struct && zero) || inside(value, &field.shape)
+        }
     })
 }
 
@@ -137,29 +184,47 @@ fn wanted_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
 /// Takes out what this applier named last time and neither it names now nor anybody else owns. What is
 /// left inside of it goes with it, unless it is somebody's. `named` holds also what nobody owns, such
 /// as the name: metadata of which nothing is owned any more stays.
-fn prune(
-    merged: &Value,
-    last: &FieldSet,
-    named: &FieldSet,
-    others: &[Value],
-    root: Ownership<'_>,
-) -> Value {
-    let last = with_named(last, root);
-    let all = with_named(&fields_of(merged, root), root);
-    let mut owned = with_named(named, root);
-    for entry in others {
-        owned.add(&with_named(&FieldSet::from_json(&entry["fieldsV1"]), root));
+fn prune(kind: &Kind, merged: &Value, last: &Value, named: &FieldSet, others: &[Value]) -> Value {
+    let last_version = version_of(last);
+    let last = FieldSet::from_json(&last["fieldsV1"]);
+    let Some(mut pruned) = kind.seen_in(last_version, (merged, merged), |kind, merged, _| {
+        without(merged, &with_named(&last, kind.ownership()), kind.ownership())
+    }) else {
+        return merged.clone();
+    };
+    // Back comes what somebody owns, in whatever words ...
+    let own_version = api_version_of(kind);
+    let versions = others.iter().map(version_of).chain([own_version.as_str()]);
+    for version in versions.collect::<BTreeSet<_>>() {
+        let of_version = || others.iter().filter(|entry| version_of(entry) == version);
+        let back = kind.seen_in(version, (merged, &pruned), |shown, merged, pruned| {
+            let root = shown.ownership();
+            let mut gone = fields_gone(shown, merged, pruned);
+            for entry in of_version() {
+                gone.subtract(&with_named(&FieldSet::from_json(&entry["fieldsV1"]), root));
+            }
+            if version == own_version {
+                gone.subtract(&with_named(named, root));
+            }
+            without(merged, &gone, root)
+        });
+        pruned = back.unwrap_or(pruned);
     }
-    let pruned = without(merged, &last, root);
-    // Back comes what somebody owns ...
-    let mut gone = all.clone();
-    gone.subtract(&with_named(&fields_of(&pruned, root), root));
-    gone.subtract(&owned);
-    let pruned = without(merged, &gone, root);
     // ... and what went only because it stood inside of something that went.
-    let mut gone = all;
-    gone.subtract(&with_named(&fields_of(&pruned, root), root));
-    without(merged, &gone.common(&last), root)
+    let back = kind.seen_in(last_version, (merged, &pruned), |kind, merged, pruned| {
+        let root = kind.ownership();
+        let gone = fields_gone(kind, merged, pruned).common(&with_named(&last, root));
+        without(merged, &gone, root)
+    });
+    back.unwrap_or(pruned)
+}
+
+/// The fields of one tree that another one lacks.
+fn fields_gone(kind: &Kind, before: &Value, after: &Value) -> FieldSet {
+    let root = kind.ownership();
+    let mut gone = with_named(&fields_of(before, root), root);
+    gone.subtract(&with_named(&fields_of(after, root), root));
+    gone
 }
 
 /// A null in a config wants nothing there.
@@ -179,24 +244,27 @@ fn settle(
     kind: &Kind,
     live: &Value,
     others: &mut Vec<Value>,
-    delta: &Delta,
+    deltas: &mut Deltas<'_>,
     by: Manager<'_>,
     force: bool,
 ) -> Result<(), Status> {
-    let mut changed = delta.changed.clone();
-    if by.name == KUBECTL {
-        // What kubectl applied before on its own side is not somebody else's.
-        changed.subtract(&handed_over(kind, live));
-    }
+    // What kubectl applied before on its own side is not somebody else's.
+    let handed_over = match by.name {
+        KUBECTL => handed_over(kind, live),
+        _ => FieldSet::default(),
+    };
     let mut conflicts = Vec::new();
     for entry in others.iter() {
-        let common = FieldSet::from_json(&entry["fieldsV1"]).common(&changed);
+        let Some(delta) = deltas.in_version(version_of(entry)) else { continue };
+        let mut common = FieldSet::from_json(&entry["fieldsV1"]).common(&delta.changed);
+        common.subtract(&handed_over);
         conflicts.extend(common.paths().into_iter().map(|path| (manager_text(entry), path)));
     }
     if !force && !conflicts.is_empty() {
         return Err(conflict(conflicts));
     }
     others.retain_mut(|entry| {
+        let Some(delta) = deltas.in_version(version_of(entry)) else { return false };
         let mut set = FieldSet::from_json(&entry["fieldsV1"]);
         set.subtract(&delta.changed);
         set.subtract(&delta.removed);

@@ -146,6 +146,12 @@ impl Causes {
         self.push("FieldValueTooLong", "Too long".to_owned(), path, detail);
     }
 
+    /// More than `most` characters.
+    pub fn too_many_characters(&mut self, path: Path<'_>, most: usize) {
+        let detail = format!("may not be more than {most} characters");
+        self.push("FieldValueTooLong", "Too long".to_owned(), path, detail);
+    }
+
     pub fn too_many(&mut self, path: Path<'_>, found: usize, most: usize) {
         let items = if most == 1 { "item" } else { "items" };
         let detail = format!("must have at most {most} {items}");

@@ -1,12 +1,22 @@
-//! Kinds of which nothing is stored because they change all the time: what nodes measure. An object
-//! is made when somebody asks, from an object that is stored (its subject) and from what the
-//! subject's node tells.
+//! Kinds of which nothing is stored because they change all the time: what nodes measure, and how the
+//! control plane's components are. An object is made when somebody asks: from an object that is stored
+//! (its subject) and from what the subject's node tells, or from what the server knows.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
 use windlass_sdk_meta::{GroupResource, Object};
+
+/// Where the objects of a kind come from of which nothing is stored.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// What nodes tell about stored objects.
+    Nodes(Arc<dyn Computed>),
+    /// How the control plane's components are: one object each. Makes it, without its metadata, of
+    /// what is wrong with the component.
+    Components(fn(Result<(), &str>) -> Value),
+}
 
 /// How objects of a kind are made from what nodes tell.
 pub trait Computed: Send + Sync + fmt::Debug {

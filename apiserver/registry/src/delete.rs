@@ -48,6 +48,37 @@ pub enum Deletion {
     Pending(Value),
 }
 
+impl DeleteOptions {
+    /// Errors: 422 where they contradict themselves.
+    pub fn check(&self) -> Result<(), Status> {
+        let mut causes = Causes::default();
+        let path = Path::Root.child("propagationPolicy");
+        if let Some(policy) = &self.propagation_policy {
+            if self.orphan_dependents.is_some() {
+                let why = "orphanDependents and deletionPropagation cannot be both set";
+                causes.invalid_text(path, policy, why);
+            }
+            let known = ["Foreground", "Background", "Orphan"];
+            if !known.contains(&policy.as_str()) {
+                causes.not_supported(
+                    path,
+                    &Value::from(policy.as_str()),
+                    &["Foreground", "Background", "Orphan", "nil"],
+                );
+            }
+        }
+        let dry_run = Path::Root.child("dryRun");
+        if self.dry_run.iter().any(|what| what != "All") {
+            causes.not_supported(dry_run, &Value::from(self.dry_run.clone()), &["All"]);
+        }
+        if causes.is_empty() {
+            return Ok(());
+        }
+        let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
+        Err(Status::invalid(&kind, "", causes.into_vec()))
+    }
+}
+
 impl Kind {
     /// Plans the deletion of `old` (with `resourceVersion`). Errors: 409 where a precondition fails,
     /// 422 where the options contradict themselves.
@@ -57,7 +88,7 @@ impl Kind {
         options: &DeleteOptions,
         cx: &Context<'_>,
     ) -> Result<Deletion, Status> {
-        check_options(options)?;
+        options.check()?;
         self.check_preconditions(old, options)?;
         let mut object = old.clone();
         let deleting = tree::has(&old["metadata"], "deletionTimestamp");
@@ -76,7 +107,7 @@ impl Kind {
             Some(0) | None if !finalizers && !held => return Ok(Deletion::Remove(object)),
             Some(_) => {}
             None => {
-                mark(&mut object, cx.now);
+                mark(&mut object, self.strategy.owns_deletion(), cx.now);
                 self.strategy.prepare_for_deletion(&mut object);
             }
         }
@@ -98,7 +129,16 @@ impl Kind {
         let Some(wanted) = &options.preconditions else { return Ok(()) };
         let metadata = &old["metadata"];
         let (uid, version) = (tree::text(metadata, "uid"), tree::text(metadata, "resourceVersion"));
+        let plainly = self.strategy.owns_deletion();
         let why = match (&wanted.uid, &wanted.resource_version) {
+            (Some(wanted), _) if wanted != uid && plainly => {
+                format!(
+                    "precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+                )
+            }
+            (_, Some(wanted)) if wanted != version && plainly => format!(
+                "precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+            ),
             (Some(wanted), _) if wanted != uid => format!(
                 "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
             ),
@@ -108,7 +148,8 @@ impl Kind {
             _ => return Ok(()),
         };
         // Upstream names the kind here, where it names the resource everywhere else.
-        let named = GroupResource::new(&self.storage().group, &self.kind);
+        let what = if plainly { &self.plural } else { &self.kind };
+        let named = GroupResource::new(&self.storage().group, what);
         Err(Status::conflict(&named, tree::text(metadata, "name"), why))
     }
 
@@ -152,34 +193,6 @@ enum Grace {
     Pending,
 }
 
-fn check_options(options: &DeleteOptions) -> Result<(), Status> {
-    let mut causes = Causes::default();
-    let path = Path::Root.child("propagationPolicy");
-    if let Some(policy) = &options.propagation_policy {
-        if options.orphan_dependents.is_some() {
-            let why = "orphanDependents and deletionPropagation cannot be both set";
-            causes.invalid_text(path, policy, why);
-        }
-        let known = ["Foreground", "Background", "Orphan"];
-        if !known.contains(&policy.as_str()) {
-            causes.not_supported(
-                path,
-                &Value::from(policy.as_str()),
-                &["Foreground", "Background", "Orphan", "nil"],
-            );
-        }
-    }
-    let dry_run = Path::Root.child("dryRun");
-    if options.dry_run.iter().any(|what| what != "All") {
-        causes.not_supported(dry_run, &Value::from(options.dry_run.clone()), &["All"]);
-    }
-    if causes.is_empty() {
-        return Ok(());
-    }
-    let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
-    Err(Status::invalid(&kind, "", causes.into_vec()))
-}
-
 /// Garbage collection's finalizers, as the options want them; without a wish they stay.
 fn deletes_in_foreground(object: &Value) -> bool {
     tree::list(&object["metadata"], "finalizers").iter().any(|one| one == FOREGROUND)
@@ -214,9 +227,13 @@ fn set_finalizers(object: &mut Value, options: &DeleteOptions, orphans_by_defaul
 }
 
 /// Marks an object that knows no grace but can't go yet.
-fn mark(object: &mut Value, now: Timestamp) {
+/// `plainly`: with the time and nothing else.
+fn mark(object: &mut Value, plainly: bool, now: Timestamp) {
     let metadata = tree::child(object, "metadata");
-    if parse_time(tree::text(metadata, "deletionTimestamp")).is_none() {
+    let is_marked = parse_time(tree::text(metadata, "deletionTimestamp")).is_some();
+    if !is_marked && plainly {
+        tree::set(metadata, "deletionTimestamp", format_time(now));
+    } else if !is_marked {
         set_end(metadata, now, 0);
         if let Some(generation) = tree::number(metadata, "generation").filter(|now| *now > 0) {
             tree::set(metadata, "generation", generation + 1);

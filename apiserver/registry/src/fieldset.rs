@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     kind::Kind,
-    ownership::{EMPTY, Ownership, items, set_items},
+    ownership::{EMPTY, Ownership, items, repeated, set_items},
     strategy::Separation,
 };
 
@@ -212,7 +212,14 @@ impl Delta {
                 self.untyped |= list.clone().any(|item| field.missing_key(item).is_some());
                 let (before, after) = (items(old, field), items(new, field));
                 let item = field.item();
+                let repeated = repeated(old, new, field);
                 for (key, value) in &after {
+                    if let Some(differ) = repeated.get(key) {
+                        // Of what is there twice nothing inside can be told apart.
+                        let leaf = FieldSet { member: true, children: BTreeMap::new() };
+                        self.changed.children.extend(differ.then(|| (key.clone(), leaf)));
+                        continue;
+                    }
                     self.step(key.clone(), before.get(key).copied(), Some(value), item);
                 }
                 for (key, value) in before.iter().filter(|(key, _)| !after.contains_key(*key)) {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use windlass_apiserver_schema::Type;
 use windlass_sdk_meta::{Encoded, GroupResource, GroupVersionKind, GroupVersionResource, Object};
 
-use crate::{computed::Computed, ownership::Ownership, strategy::Strategy};
+use crate::{computed::Source, ownership::Ownership, strategy::Strategy};
 
 type Text = Cow<'static, str>;
 
@@ -42,8 +42,8 @@ pub struct Kind {
     pub inert: bool,
     /// What every answer about this kind warns of: its version goes out of use.
     pub warning: Option<Text>,
-    /// Objects are made from what nodes tell when somebody asks.
-    pub computed: Option<Arc<dyn Computed>>,
+    /// Objects are made when somebody asks.
+    pub computed: Option<Source>,
     pub strategy: Arc<dyn Strategy>,
 }
 

@@ -11,6 +11,7 @@ pub mod conditions;
 mod delete;
 mod disabled;
 pub mod eviction;
+mod expression;
 mod fieldset;
 mod kind;
 mod managed;
@@ -29,12 +30,14 @@ mod strategy;
 mod table;
 pub mod tree;
 mod typed;
+mod versions;
 
-pub use apply::apply;
+pub use apply::{apply, apply_at};
 pub use binding::bind;
 pub use cause::{Causes, Path};
-pub use computed::{Computed, Summary};
+pub use computed::{Computed, Source, Summary};
 pub use delete::{DeleteOptions, Deletion, Preconditions};
+pub use expression::{Expression, Sees, Yields};
 pub use kind::{Column, GroupVersion, Kind, Selectable, Subresource};
 pub use managed::{
     Manager, manager_name, record as record_manager, record_at as record_manager_at,
@@ -44,10 +47,14 @@ pub use names::NameRule;
 pub use ownership::{Owned, OwnedItems};
 pub use patch::{json_patch, merge_patch};
 pub use registry::{Registry, Rows};
-pub use scale::{read as read_scale, table as scale_table, write as write_scale};
+pub use scale::{
+    apply_config as apply_scale, read as read_scale, table as scale_table, write as write_scale,
+    write_owned as write_applied_scale,
+};
 pub use stages::generated_name_taken;
 pub use strategies::{
     apiregistration::{custom_service, group_order, is_kept_service, local_services, service_name},
+    authorization::{AskedSelectors, Question, asked_selectors},
     flowcontrol::flow_control_objects,
     scheduling::system_classes,
 };

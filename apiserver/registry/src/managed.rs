@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use windlass_sdk_meta::{Timestamp, format_time};
 
 use crate::{
-    fieldset::{Delta, FieldSet, touches},
+    fieldset::{FieldSet, touches},
     kind::{GroupVersion, Kind},
     tree,
+    versions::{Deltas, version_of},
 };
 
 /// Entries of operation Update that an object keeps apart.
@@ -52,14 +53,12 @@ pub fn record(
         tree::remove(tree::child(object, "metadata"), "managedFields");
         return;
     }
-    let delta = Delta::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
-    if delta.untyped {
+    let mut deltas = Deltas::between(kind, old.unwrap_or(&Value::Null), object, by.subresource);
+    if deltas.own().untyped {
         return keep_entries(object, old);
     }
-    if !delta.is_empty() {
-        let api_version = api_version_of(kind);
-        let any_version = kind.is_custom();
-        take(&mut entries, &delta, by, (&api_version, any_version), &format_time(now));
+    if !deltas.own().is_empty() {
+        take(&mut entries, &mut deltas, by, kind, &format_time(now));
         merge_oldest(&mut entries);
         entries.sort_by(order);
     }
@@ -83,15 +82,9 @@ pub fn record_at(
     let Some(at) = at.filter(|at| *at != kind.storage()) else {
         return record(kind, object, old, by, now);
     };
-    let mut shown = kind.clone();
-    shown.served.sort_by_key(|served| served != at);
-    let converted = |tree: &Value| {
-        let mut tree = tree.clone();
-        kind.convert(&mut tree, at);
-        tree
-    };
-    let mut new = converted(object);
-    record(&shown, &mut new, old.map(converted).as_ref(), by, now);
+    let shown = kind.stored_in(at);
+    let mut new = shown.converted(object);
+    record(&shown, &mut new, old.map(|old| shown.converted(old)).as_ref(), by, now);
     tree::keep(tree::child(object, "metadata"), &new["metadata"], "managedFields");
 }
 
@@ -156,24 +149,22 @@ fn is_readable(entry: &Value) -> bool {
         && tree::text(entry, "fieldsType") == "FieldsV1"
 }
 
-/// Moves the fields of the delta to the writer.
-/// Versions of a custom kind are of one form.
+/// Moves the fields of the delta to the writer. What was told in a version that isn't served any more
+/// is nobody's.
 fn take(
     entries: &mut Vec<Value>,
-    delta: &Delta,
+    deltas: &mut Deltas<'_>,
     by: Manager<'_>,
-    (api_version, any_version): (&str, bool),
+    kind: &Kind,
     now: &str,
 ) {
     let mut own = None;
     entries.retain_mut(|entry| {
-        if !any_version && tree::text(entry, "apiVersion") != api_version {
-            return true;
-        }
-        if is_of(entry, by) {
+        if kind.speaks(version_of(entry)) && is_of(entry, by) {
             own = Some(std::mem::take(entry));
             return false;
         }
+        let Some(delta) = deltas.in_version(version_of(entry)) else { return false };
         let fields = &entry["fieldsV1"];
         if !touches(fields, &delta.changed) && !touches(fields, &delta.removed) {
             return true;
@@ -186,6 +177,7 @@ fn take(
     });
     let before =
         own.as_ref().map(|entry| FieldSet::from_json(&entry["fieldsV1"])).unwrap_or_default();
+    let delta = deltas.own();
     let mut set = before.clone();
     set.subtract(&delta.removed);
     set.add(&delta.changed);
@@ -197,7 +189,7 @@ fn take(
         _ => Value::from(now),
     };
     let mut entry = json!({
-        "manager": by.name, "operation": "Update", "apiVersion": api_version, "time": time,
+        "manager": by.name, "operation": "Update", "apiVersion": api_version_of(kind), "time": time,
         "fieldsType": "FieldsV1", "fieldsV1": set.to_json(),
     });
     if !by.subresource.is_empty() {

@@ -19,10 +19,7 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     let path = Path::Root.child("metadata");
     let metadata = &object["metadata"];
     let rule = kind.strategy.name_rule();
-    let base = tree::text(metadata, "generateName");
-    if !base.is_empty() {
-        causes.complaints(path.child("generateName"), base, rule.complaints(base, true));
-    }
+    base_name(kind, metadata, path, causes);
     match tree::text(metadata, "name") {
         "" => causes.required(path.child("name"), "name or generateName is required"),
         name => causes.complaints(path.child("name"), name, rule.complaints(name, false)),
@@ -41,6 +38,14 @@ pub fn validate(kind: &Kind, object: &Value, causes: &mut Causes) {
     standard_finalizers(kind, metadata, path, causes);
 }
 
+fn base_name(kind: &Kind, metadata: &Value, path: Path<'_>, causes: &mut Causes) {
+    let base = tree::text(metadata, "generateName");
+    if !base.is_empty() {
+        let complaints = kind.strategy.name_rule().complaints(base, true);
+        causes.complaints(path.child("generateName"), base, complaints);
+    }
+}
+
 /// Rules of a change of metadata.
 pub fn validate_update(kind: &Kind, new: &Value, old: &Value, causes: &mut Causes) {
     let path = Path::Root.child("metadata");
@@ -48,8 +53,8 @@ pub fn validate_update(kind: &Kind, new: &Value, old: &Value, causes: &mut Cause
     if tree::has(before, "deletionTimestamp") {
         no_new_finalizers(metadata, before, path, causes);
     }
-    if tree::text(metadata, "resourceVersion").is_empty() {
-        causes.invalid_text(path.child("resourceVersion"), "", "must be specified for an update");
+    if kind.strategy.names_on_update() {
+        base_name(kind, metadata, path, causes);
     }
     for key in ["name", "namespace", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         if !tree::same(&metadata[key], &before[key]) {

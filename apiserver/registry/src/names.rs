@@ -1,6 +1,8 @@
 //! The forms that names, labels and keys must have, with upstream's words for what is wrong. Checks
 //! walk bytes: no regular expression runs when a pod is created.
 
+use std::net::IpAddr;
+
 use crate::cause::{Causes, Path};
 
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
@@ -21,6 +23,8 @@ pub enum NameRule {
     Label,
     /// Anything that can stand in a path (RBAC).
     PathSegment,
+    /// An IP address as it is best written.
+    Address,
 }
 
 impl NameRule {
@@ -39,7 +43,18 @@ impl NameRule {
             Self::Subdomain => subdomain(&masked),
             Self::Label => label(&masked),
             Self::PathSegment => path_segment(&masked),
+            Self::Address => address(name).into_iter().collect(),
         }
+    }
+}
+
+fn address(text: &str) -> Option<String> {
+    match text.parse::<IpAddr>() {
+        Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()),
+        Ok(address) if address.to_string() != text => {
+            Some(format!("must be in canonical form (\"{address}\")"))
+        }
+        Ok(_) => None,
     }
 }
 
@@ -77,6 +92,16 @@ fn subdomain_in(text: &str, unit: &str) -> Vec<String> {
     let mut found = too_long(text, 253, unit);
     if !is_subdomain(text) {
         found.push(wrong(SUBDOMAIN_HELP, SUBDOMAIN, &["example.com"]));
+    }
+    found
+}
+
+/// A subdomain in letters of either case, counted in bytes.
+pub fn subdomain_in_any_case(text: &str) -> Vec<String> {
+    let mut found = too_long(text, 253, "bytes");
+    if !is_subdomain(&text.to_ascii_lowercase()) {
+        let help = "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+        found.push(wrong(help, SUBDOMAIN, &["Example.com"]));
     }
     found
 }

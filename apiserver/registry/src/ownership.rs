@@ -216,6 +216,26 @@ pub fn items<'a>(list: Option<&'a Value>, keyed: Keyed<'_>) -> BTreeMap<String, 
     list.into_iter().flatten().map(|item| (keyed.element(item), item)).collect()
 }
 
+/// The elements of a keyed list that are there more than once, and whether they were others before.
+pub fn repeated(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    keyed: Keyed<'_>,
+) -> BTreeMap<String, bool> {
+    let list = |of: Option<&Value>| of.and_then(Value::as_array).cloned().unwrap_or_default();
+    let length = new.and_then(Value::as_array).map_or(0, Vec::len);
+    if items(new, keyed).len() == length {
+        return BTreeMap::new();
+    }
+    let (old, new) = (list(old), list(new));
+    let of = |all: &[Value], key: &str| -> Vec<Value> {
+        all.iter().filter(|item| keyed.element(item) == key).cloned().collect()
+    };
+    let keys = new.iter().map(|item| keyed.element(item));
+    let all = keys.map(|key| (of(&old, &key), of(&new, &key), key));
+    all.filter(|(_, now, _)| now.len() > 1).map(|(was, now, key)| (key, was != now)).collect()
+}
+
 /// What tells an item of a keyed list from the others; a key that is absent counts as its default.
 fn element(item: &Value, field: &Field) -> String {
     let mut keys = field.list_map_keys.clone();

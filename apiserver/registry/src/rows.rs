@@ -8,11 +8,13 @@ use std::{borrow::Cow, sync::Arc};
 use windlass_apiserver_schema::{ResourceFacts, Schema};
 
 use crate::{
-    computed::Computed,
+    computed::{Computed, Source},
     kind::{Column, GroupVersion, Kind, Selectable, Subresource},
     strategies::{
-        apps, authorization, batch, coordination, core, discovery, metrics, networking, node,
-        policy, rbac, scheduling, windlass,
+        apps,
+        authorization::{self, Question},
+        batch, coordination, core, discovery, metrics, networking, node, policy, rbac, scheduling,
+        windlass,
     },
     strategy::Strategy,
 };
@@ -124,17 +126,19 @@ pub fn builtin() -> Vec<Kind> {
             windlass::KeyValue,
         ),
     ]);
+    let access = |named, local| Question::Access { named, local };
     rows.extend(
         [
-            ("authentication.k8s.io", "selfsubjectreviews"),
-            ("authentication.k8s.io", "tokenreviews"),
-            (AUTHORIZATION, "localsubjectaccessreviews"),
-            (AUTHORIZATION, "selfsubjectaccessreviews"),
-            (AUTHORIZATION, "selfsubjectrulesreviews"),
-            (AUTHORIZATION, "subjectaccessreviews"),
+            ("authentication.k8s.io", "selfsubjectreviews", Question::Identity),
+            ("authentication.k8s.io", "tokenreviews", Question::Token),
+            (AUTHORIZATION, "localsubjectaccessreviews", access(true, true)),
+            (AUTHORIZATION, "selfsubjectaccessreviews", access(false, false)),
+            (AUTHORIZATION, "selfsubjectrulesreviews", Question::Rules),
+            (AUTHORIZATION, "subjectaccessreviews", access(true, false)),
         ]
-        .map(|(group, plural)| {
-            let kind = row(group, "v1", plural, &[], PLAIN, &[], authorization::Review)?;
+        .map(|(group, plural, question)| {
+            let review = authorization::Review(Some(question));
+            let kind = row(group, "v1", plural, &[], PLAIN, &[], review)?;
             Some(Kind { virtual_only: true, ..kind })
         }),
     );
@@ -315,7 +319,7 @@ fn computed(
         virtual_only: true,
         inert: false,
         warning: None,
-        computed: Some(Arc::new(strategy)),
+        computed: Some(Source::Nodes(Arc::new(strategy))),
         strategy: Arc::new(strategy),
     }
 }

@@ -1,8 +1,12 @@
 //! `/scale`: an autoscaling/v1 Scale is a view of three fields of its object, the same for every
 //! kind that has it.
 
+mod owned;
+
 use serde_json::{Value, json};
 use windlass_sdk_meta::{GroupVersionKind, Status, Timestamp};
+
+pub use owned::{apply_config, write_owned};
 
 use crate::{
     cause::{Causes, Path},
@@ -11,6 +15,8 @@ use crate::{
     table::{self, IncludeObject, selector_text},
     tree,
 };
+
+const API_VERSION: &str = "autoscaling/v1";
 
 /// The view of an object (with `resourceVersion`). Errors: 404 where the kind has no `/scale`, 500
 /// where an object of a custom kind has no replicas.
@@ -43,7 +49,7 @@ pub fn read(kind: &Kind, object: &Value) -> Result<Value, Status> {
     if !selector.is_empty() {
         tree::set(&mut status, "selector", selector);
     }
-    Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+    Ok(json!({"kind": "Scale", "apiVersion": API_VERSION, "metadata": metadata,
         "spec": spec, "status": status}))
 }
 

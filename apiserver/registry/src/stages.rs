@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use windlass_apiserver_schema::{apply_defaults, drop_empty_lists};
-use windlass_sdk_meta::{Reason, Status, format_time};
+use windlass_sdk_meta::{GroupVersionKind, Reason, Status, format_time};
 
 use crate::{
     cause::{Causes, Path},
@@ -107,7 +107,10 @@ impl Kind {
         let base = tree::text(metadata, "generateName");
         if tree::text(metadata, "name").is_empty() && !base.is_empty() {
             let cut = base.char_indices().nth(MAX_GENERATED_BASE).map_or(base.len(), |(at, _)| at);
-            let name = format!("{}{}", &base[..cut], cx.rng.name_suffix(5));
+            let name = match self.strategy.names_by_base() {
+                true => base.to_owned(),
+                false => format!("{}{}", &base[..cut], cx.rng.name_suffix(5)),
+            };
             tree::set(metadata, "name", name);
         }
         tree::set(metadata, "uid", cx.rng.uid());
@@ -153,6 +156,15 @@ impl Kind {
         Ok(())
     }
 
+    /// Upstream's storage asks for it before any rule does, and names the resource as a kind.
+    fn without_version(&self, metadata: &Value) -> Status {
+        let mut causes = Causes::default();
+        let (path, why) = (Path::Root.child("metadata"), "must be specified for an update");
+        causes.invalid(path.child("resourceVersion"), &0.into(), why);
+        let gvk = GroupVersionKind { kind: self.plural.clone().into_owned(), ..self.gvk() };
+        Status::invalid(&gvk, tree::text(metadata, "name"), causes.into_vec())
+    }
+
     /// Metadata that no update changes, and the checks that make it a conflict.
     fn hold_to_old(&self, new: &mut Value, old: &Value) -> Result<(), Status> {
         let before = &old["metadata"];
@@ -166,8 +178,7 @@ impl Kind {
             return Err(Status::conflict(&self.group_resource(), tree::text(before, "name"), why));
         }
         match tree::text(metadata, "resourceVersion") {
-            // The validation says that it must be there.
-            "" if !self.unconditional_update => {}
+            "" if !self.unconditional_update => return Err(self.without_version(before)),
             "" => tree::keep(metadata, before, "resourceVersion"),
             said if said != tree::text(before, "resourceVersion") => {
                 return Err(Status::modified(&self.group_resource(), tree::text(before, "name")));
@@ -215,18 +226,44 @@ impl Kind {
     }
 
     /// All rules of a new object. Errors: 422 with one cause a field.
-    pub fn validate_create(&self, object: &Value) -> Result<(), Status> {
-        let mut causes = Causes::default();
+    /// `at` is the version that the writer speaks; `causes` is what is known to be wrong already.
+    pub fn validate_create(
+        &self,
+        at: &GroupVersion,
+        object: &Value,
+        mut causes: Causes,
+    ) -> Result<(), Status> {
         metadata::validate(self, object, &mut causes);
         self.strategy.validate(object, &mut causes);
+        self.strategy.validate_at(at, object, None, &mut causes);
         self.refused(object, causes)
     }
 
-    /// All rules of a change. Errors: 422 with one cause a field.
-    pub fn validate_update(&self, sub: &str, new: &Value, old: &Value) -> Result<(), Status> {
+    /// All rules of a review. Errors: 422, which names its group but, as upstream's, not its kind.
+    pub fn validate_review(&self, review: &Value) -> Result<(), Status> {
         let mut causes = Causes::default();
+        self.strategy.validate(review, &mut causes);
+        match causes.is_empty() {
+            true => Ok(()),
+            false => {
+                let unnamed = GroupVersionKind { kind: String::new(), ..self.gvk() };
+                Err(Status::invalid(&unnamed, "", causes.into_vec()))
+            }
+        }
+    }
+
+    /// All rules of a change, with `at` and `causes` as above. Errors: 422 with one cause a field.
+    pub fn validate_update(
+        &self,
+        at: &GroupVersion,
+        sub: &str,
+        new: &Value,
+        old: &Value,
+        mut causes: Causes,
+    ) -> Result<(), Status> {
         metadata::validate_update(self, new, old, &mut causes);
         self.strategy.validate_update(sub, new, old, &mut causes);
+        self.strategy.validate_at(at, new, Some(old), &mut causes);
         self.refused(new, causes)
     }
 

@@ -6,7 +6,10 @@ use std::fmt;
 use serde_json::Value;
 use windlass_sdk_meta::{Object, Rng, Timestamp};
 
-use crate::{cause::Causes, kind::GroupVersion, names::NameRule, ownership::Owned, table::Cells};
+use crate::{
+    cause::Causes, expression::Expression, kind::GroupVersion, names::NameRule, ownership::Owned,
+    strategies::authorization::Question, table::Cells,
+};
 
 /// The particular rules of one kind.
 pub trait Strategy: Send + Sync + fmt::Debug {
@@ -35,6 +38,16 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Updates look at `metadata.generateName`, too.
+    fn names_on_update(&self) -> bool {
+        false
+    }
+
+    /// A base is the whole name: nothing is appended to it.
+    fn names_by_base(&self) -> bool {
+        false
+    }
+
     /// What `metadata.name` must look like.
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain
@@ -46,6 +59,23 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     /// Rules of a change through the main resource (`sub` empty) or a subresource.
     fn validate_update(&self, _sub: &str, new: &Value, _old: &Value, causes: &mut Causes) {
         self.validate(new, causes);
+    }
+
+    /// Expressions in CEL of a whole object, which must compile before it is stored; those that were
+    /// compiled when `old` was written may be left out.
+    fn expressions(&self, _object: &Value, _old: Option<&Value>) -> Vec<Expression> {
+        Vec::new()
+    }
+
+    /// Rules that depend on the version that the writer speaks, the whole object's being in the
+    /// stored one; `old` is None on create.
+    fn validate_at(
+        &self,
+        _at: &GroupVersion,
+        _new: &Value,
+        _old: Option<&Value>,
+        _causes: &mut Causes,
+    ) {
     }
 
     /// What is legal and most likely not meant, or will go: one text each for a Warning header.
@@ -95,6 +125,12 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     /// The object is about to be deleted but stays for now (a Namespace turns Terminating).
     fn prepare_for_deletion(&self, _object: &mut Value) {}
 
+    /// Upstream's storage of the kind marks what is to be deleted itself: without a period of grace,
+    /// and not as a new generation.
+    fn owns_deletion(&self) -> bool {
+        false
+    }
+
     /// How long an object stays after it was last written; None: until somebody deletes it.
     fn lifetime(&self) -> Option<std::time::Duration> {
         None
@@ -134,6 +170,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
 
     /// The strategy itself, for whoever made it to find it again.
     fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+
+    /// What a create asks the server, of a kind of which nothing is stored.
+    fn question(&self) -> Option<Question> {
         None
     }
 

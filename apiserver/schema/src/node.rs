@@ -45,7 +45,8 @@ impl Node {
     pub(crate) fn number_text(&self) -> Option<String> {
         match self {
             Node::Int(number) => Some(number.to_string()),
-            Node::Float(number) => Some(number.to_string()),
+            // As JSON writes it: Go shows what was sent.
+            Node::Float(number) => Some(float(*number).to_string()),
             _ => None,
         }
     }

@@ -138,7 +138,7 @@ pub(crate) fn authorize(server: &ApiServer, user: &User, info: &RequestInfo) -> 
         subresource: &info.subresource,
         namespace: &info.namespace,
         name: &info.name,
-        field_selector: info.query.get("fieldSelector").unwrap_or_default(),
+        fields: &info.fields,
         path: &info.path,
         is_resource: info.is_resource,
     };

@@ -1,5 +1,5 @@
-//! Objects that nobody stores (metrics.k8s.io): read off what nodes measure when somebody asks. All
-//! nodes that are concerned are asked at once, within a time; one that doesn't answer is left out,
+//! Objects that nobody stores: how the control plane's components are, and (metrics.k8s.io) what nodes
+//! measure, when somebody asks. All nodes that are concerned are asked at once, within a time; one that doesn't answer is left out,
 //! as it is by upstream's metrics-server. An answer serves everybody for some seconds.
 
 use std::{
@@ -15,12 +15,12 @@ use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
-use windlass_apiserver_registry::Summary;
-use windlass_sdk_meta::{Encoded, Object, Status, format_time};
+use windlass_apiserver_registry::{Computed, Source, Summary};
+use windlass_sdk_meta::{Encoded, GroupResource, Object, Status, format_time};
 
 use crate::{
     ApiServer,
-    cache::PageRequest,
+    cache::{Filter, PageRequest},
     options::ListOptions,
     read,
     render::ListMeta,
@@ -66,7 +66,16 @@ pub(crate) async fn get(call: &Call, target: &Target) -> Result<Response<Body>, 
     let found = objects(call, target, &filter).await?;
     match found.first() {
         Some(object) => Ok(renderer.one(StatusCode::OK, object)),
-        None => Err(Status::not_found(&target.kind.group_resource(), name)),
+        None => Err(Status::not_found(&missing(target), name)),
+    }
+}
+
+/// What is not found: upstream speaks of a component in the singular.
+fn missing(target: &Target) -> GroupResource {
+    let kind = &target.kind;
+    match kind.computed {
+        Some(Source::Components(_)) => GroupResource::new(&kind.storage().group, &kind.singular),
+        _ => kind.group_resource(),
     }
 }
 
@@ -86,10 +95,28 @@ fn empty() -> ListOptions {
 async fn objects(
     call: &Call,
     target: &Target,
-    filter: &crate::cache::Filter,
+    filter: &Filter,
+) -> Result<Vec<Arc<Object>>, Status> {
+    match target.kind.computed.clone().ok_or_else(Status::method_not_allowed)? {
+        Source::Nodes(computed) => measured(call, target, &*computed, filter).await,
+        Source::Components(report) => {
+            let components = call.server.components().all(&call.server).into_iter();
+            let objects = components.map(|(name, health)| {
+                let body = report(health.as_ref().copied().map_err(String::as_str));
+                Arc::new(with_metadata(target, json!({"name": name}), body))
+            });
+            Ok(objects.filter(|object| filter.matches(object)).collect())
+        }
+    }
+}
+
+async fn measured(
+    call: &Call,
+    target: &Target,
+    computed: &dyn Computed,
+    filter: &Filter,
 ) -> Result<Vec<Arc<Object>>, Status> {
     let server = &call.server;
-    let computed = target.kind.computed.clone().ok_or_else(Status::method_not_allowed)?;
     let resource = server.cache().resource(&computed.subject()).ok_or_else(Status::unknown_path)?;
     let request = PageRequest { filter, after: None, limit: 0 };
     let subjects = resource.page_of_newest(&request).0.objects;
@@ -165,7 +192,6 @@ fn object(
     subject: &Object,
     body: serde_json::Value,
 ) -> Object {
-    let kind = &target.kind;
     let now = format_time(server.clock().now());
     let mut metadata = json!({"name": &*subject.name, "creationTimestamp": now});
     if !subject.namespace.is_empty() {
@@ -176,6 +202,11 @@ fn object(
     if !labels.is_empty() {
         metadata["labels"] = labels.into();
     }
+    with_metadata(target, metadata, body)
+}
+
+fn with_metadata(target: &Target, metadata: serde_json::Value, body: serde_json::Value) -> Object {
+    let kind = &target.kind;
     let mut tree = json!({"kind": kind.kind, "apiVersion": kind.storage().api_version(),
         "metadata": metadata});
     for (key, value) in body.as_object().into_iter().flatten() {

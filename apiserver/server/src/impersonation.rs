@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use windlass_apiserver_access::{Attributes, User};
+use windlass_apiserver_access::{ALL_FIELDS, Attributes, User};
 use windlass_sdk_meta::{Reason, Status};
 
 use crate::ApiServer;
@@ -95,7 +95,7 @@ fn allowed(
         subresource,
         namespace,
         name,
-        field_selector: "",
+        fields: &ALL_FIELDS,
         path: "",
         is_resource: true,
     };

@@ -3,6 +3,7 @@
 //! and what isn't known here (CBOR, say) is passed over.
 
 use http::{HeaderMap, header, request::Parts};
+use serde_json::Value;
 use windlass_sdk_meta::{Reason, Status};
 
 use crate::content::{accepts_gzip, joined};
@@ -10,6 +11,8 @@ use crate::content::{accepts_gzip, joined};
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const YAML: &str = "application/yaml";
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+const META_BETA: &str = "meta.k8s.io/v1beta1";
 
 /// The form in which a client wants objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ impl Offer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub shape: Shape,
+    /// The shape is one of meta.k8s.io/v1beta1, which old clients ask for; else of v1.
+    pub beta: bool,
     pub encoding: Encoding,
     /// With line breaks, for people.
     pub pretty: bool,
@@ -55,8 +60,13 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    pub const JSON: Self =
-        Self { shape: Shape::Object, encoding: Encoding::Json, pretty: false, gzip: false };
+    pub const JSON: Self = Self {
+        shape: Shape::Object,
+        beta: false,
+        encoding: Encoding::Json,
+        pretty: false,
+        gzip: false,
+    };
 
     /// The first of the client's media types that can be served; 406 where none can.
     pub fn negotiate(parts: &Parts, offer: Offer) -> Result<Self, Status> {
@@ -71,9 +81,36 @@ impl Accepted {
         Ok(accepted)
     }
 
+    /// What has a shape of meta.k8s.io/v1, in the version that was asked for.
+    pub fn in_version(&self, mut shaped: Value) -> Value {
+        if self.beta && self.shape != Shape::Object {
+            shaped["apiVersion"] = META_BETA.into();
+            let rows = shaped.get_mut("rows").and_then(Value::as_array_mut);
+            let rows = rows.into_iter().flatten().map(|row| &mut row["object"]);
+            rows.for_each(object_in_beta);
+        }
+        shaped
+    }
+
+    /// A row of a Table, or an item of a list of metadata, in the version that was asked for.
+    pub fn item_in_version(&self, mut item: Value) -> Value {
+        match self.shape {
+            Shape::Table if self.beta => object_in_beta(&mut item["object"]),
+            Shape::Metadata if self.beta => object_in_beta(&mut item),
+            _ => {}
+        }
+        item
+    }
+
     /// For what is no object of a collection (a Status, a review): JSON at worst.
     pub fn of_status(parts: &Parts) -> Self {
         Self::negotiate(parts, Offer::TREE).unwrap_or(Self::JSON)
+    }
+}
+
+fn object_in_beta(object: &mut Value) {
+    if object["kind"] == "PartialObjectMetadata" {
+        object["apiVersion"] = META_BETA.into();
     }
 }
 
@@ -112,7 +149,10 @@ fn served(range: &str, offer: Offer) -> Option<Accepted> {
         }
     }
     let protobuf = encoding == Encoding::Protobuf;
-    let known = offer.shapes && group == "meta.k8s.io" && version == "v1";
+    accepted.beta = version == "v1beta1";
+    // In protobuf the beta's lists are of another form, which nobody asks for.
+    let known_version = version == "v1" || (accepted.beta && !protobuf);
+    let known = offer.shapes && group == "meta.k8s.io" && known_version;
     accepted.shape = match kind {
         "" if protobuf && !offer.protobuf => return None,
         "" => Shape::Object,
@@ -175,7 +215,9 @@ mod tests {
             let request = Request::get("/").header(header::ACCEPT, *accept).body(());
             let (parts, ()) = request.expect("a request").into_parts();
             let answer = match Accepted::negotiate(&parts, offer) {
-                Ok(accepted) => format!("{:?} {:?}", accepted.shape, accepted.encoding),
+                Ok(Accepted { shape, beta, encoding, .. }) => {
+                    format!("{shape:?}{} {encoding:?}", if beta { " beta" } else { "" })
+                }
                 Err(status) => format!("{} {}", status.code, status.message),
             };
             out += &format!("{accept}: {answer}\n");
@@ -191,6 +233,8 @@ mod tests {
             ALL,
             &[
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1",
                 "application/json;as=Table;v=v9;g=meta.k8s.io",
                 "application/vnd.kubernetes.protobuf,application/json",
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
@@ -205,6 +249,8 @@ mod tests {
             ],
             expect![[r#"
                 application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json: Table Json
+                application/json;as=Table;v=v1beta1;g=meta.k8s.io: Table beta Json
+                application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1: Metadata beta Json
                 application/json;as=Table;v=v9;g=meta.k8s.io: 406 only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
                 application/vnd.kubernetes.protobuf,application/json: Object Protobuf
                 application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json: Metadata Protobuf

@@ -46,8 +46,9 @@ impl Renderer {
     /// Requests with equal forms get equal bytes.
     pub fn form(&self) -> Form {
         let Self { at, accepted, include, .. } = self;
-        let Accepted { shape, encoding, .. } = accepted;
-        Form(format!("{shape:?} {encoding:?} {}/{} {include:?}", at.group, at.version).into())
+        let Accepted { shape, beta, encoding, .. } = accepted;
+        let version = format!("{}/{}", at.group, at.version);
+        Form(format!("{shape:?} {beta} {encoding:?} {version} {include:?}").into())
     }
 
     fn is_stored_form(&self, object: &Object) -> bool {
@@ -81,7 +82,7 @@ impl Renderer {
     /// An object on its own, in the shape that the client asked for.
     fn shaped(&self, object: &Object, revision: u64, headers: bool) -> Value {
         let tree = self.tree(object, revision);
-        match self.accepted.shape {
+        let shaped = match self.accepted.shape {
             Shape::Object => tree,
             Shape::Metadata => partial_metadata(&tree),
             Shape::Table => {
@@ -89,7 +90,8 @@ impl Renderer {
                 let row = self.kind.row(&tree, self.include, self.clock.now());
                 self.kind.table(vec![row], metadata, headers)
             }
-        }
+        };
+        self.accepted.in_version(shaped)
     }
 
     /// Writes an event of a watch.
@@ -161,12 +163,12 @@ impl Renderer {
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        match self.accepted.shape {
+        self.accepted.in_version(match self.accepted.shape {
             Shape::Table => self.kind.table(Vec::new(), metadata, false),
             Shape::Metadata => partial_metadata(&json!({"metadata": metadata})),
             Shape::Object => json!({"kind": self.kind.kind, "apiVersion": self.at.api_version(),
                 "metadata": metadata}),
-        }
+        })
     }
 }
 

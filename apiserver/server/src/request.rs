@@ -3,6 +3,7 @@
 //! the path, so they can't disagree about what is meant.
 
 use http::Method;
+use windlass_sdk_meta::FieldSelector;
 
 /// A request in Kubernetes' terms. For paths that name no resource only `verb` and `path` are set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct RequestInfo {
     /// What follows the subresource, as it was sent: proxies pass it on.
     pub tail: String,
     pub query: Query,
+    /// What a list, watch or deletecollection is narrowed to, where that can be read.
+    pub fields: FieldSelector,
 }
 
 /// The decoded query of a URL, in order.
@@ -99,9 +102,12 @@ impl RequestInfo {
         }
         // Authorisers may allow a list or watch of one name only.
         if on_collection && matches!(self.verb, "list" | "watch" | "deletecollection") {
-            let selector = self.query.get("fieldSelector").unwrap_or_default();
-            if let Ok(fields) = windlass_sdk_meta::FieldSelector::parse(selector) {
-                self.name = fields.required("metadata.name").unwrap_or_default().to_owned();
+            let fields = FieldSelector::parse(self.query.get("fieldSelector").unwrap_or_default());
+            let fields = fields.unwrap_or_default();
+            self.name = fields.required("metadata.name").unwrap_or_default().to_owned();
+            // A watch that its path asks for heeds no selector.
+            if !watched {
+                self.fields = fields;
             }
         }
     }

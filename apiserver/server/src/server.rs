@@ -17,8 +17,17 @@ use windlass_apiserver_store::{Store, StoreError};
 use windlass_sdk_meta::{Clock, Reason, Rng, Status};
 
 use crate::{
-    bootstrap, cache::Cache, charges::Turns, computed::Measurements, definitions, expiry,
-    limits::Limits, metrics::Metrics, mounts::Mount, openapi::Documents, services::ServiceRange,
+    bootstrap,
+    cache::Cache,
+    charges::Turns,
+    components::{Components, Health},
+    computed::Measurements,
+    definitions, expiry,
+    limits::Limits,
+    metrics::Metrics,
+    mounts::Mount,
+    openapi::Documents,
+    services::ServiceRange,
     streams::Kubelets,
 };
 
@@ -57,6 +66,7 @@ pub struct ApiServer {
     services: ServiceRange,
     kubelets: Kubelets,
     measurements: Measurements,
+    components: Components,
     documents: Documents,
     limits: Limits,
     metrics: Metrics,
@@ -99,6 +109,7 @@ impl ApiServer {
             services: ServiceRange::new(config.service_range, config.service_endpoint),
             kubelets: Kubelets::new(config.kubelet_client),
             measurements: Measurements::default(),
+            components: Components::default(),
             documents: Documents::new(config.descriptions),
             limits: Limits::new(),
             metrics: Metrics::new(),
@@ -120,6 +131,16 @@ impl ApiServer {
     /// can finish what they do.
     pub fn stop(&self) {
         self.stopping.cancel();
+    }
+
+    /// Tells how to ask whether a component of the control plane does its work: `scheduler`,
+    /// `controller-manager`.
+    pub fn set_component(&self, name: &'static str, health: Health) {
+        self.components.set(name, health);
+    }
+
+    pub(crate) fn components(&self) -> &Components {
+        &self.components
     }
 
     pub(crate) fn quota_turns(&self) -> &Turns {

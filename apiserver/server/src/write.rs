@@ -19,7 +19,7 @@ use crate::{
     cache::{CLAIMS, ResourceCache, store_key},
     charges,
     content::BODY_BYTES,
-    read,
+    expressions, read,
     server::store_status,
     services::FreeAddresses,
 };
@@ -430,12 +430,21 @@ impl Run<'_> {
     /// Rules that take long are looked at on a thread of their own: whoever serves must not wait
     /// behind them.
     async fn validate(&mut self, object: Value, old: Option<&Value>) -> Result<Value, Status> {
-        let Write { server, kind, subresource, .. } = *self.write;
-        let rules = |kind: &Kind, sub: &str, object: &Value, old: Option<&Value>| match old {
-            None => kind.validate_create(object),
-            Some(old) => kind.validate_update(sub, object, old),
+        let Write { server, kind, subresource, at, .. } = *self.write;
+        let at = at.unwrap_or(kind.storage()).clone();
+        let written = match subresource {
+            "" => kind.strategy.expressions(&object, old),
+            _ => Vec::new(),
         };
-        let object = if kind.strategy.is_slow() {
+        let is_slow = kind.strategy.is_slow() || !written.is_empty();
+        let rules = move |kind: &Kind, sub: &str, object: &Value, old: Option<&Value>| {
+            let found = expressions::compile(&written);
+            match old {
+                None => kind.validate_create(&at, object, found),
+                Some(old) => kind.validate_update(&at, sub, object, old, found),
+            }
+        };
+        let object = if is_slow {
             let _turn = server.slow_turn().await?;
             let (kind, sub, old) = (kind.clone(), subresource.to_owned(), old.cloned());
             let task = tokio::task::spawn_blocking(move || {

@@ -19,7 +19,12 @@ const OBJECTS: [(&str, &str); 8] = [
     ("rest", include_str!("../corpus/objects/rest.yaml")),
 ];
 
-const WRITTEN: [(&str, &str); 1] = [("cases", include_str!("../corpus/cases/cases.yaml"))];
+const WRITTEN: [(&str, &str); 4] = [
+    ("cases", include_str!("../corpus/cases/cases.yaml")),
+    ("expressions", include_str!("../corpus/cases/expressions.yaml")),
+    ("reviews", include_str!("../corpus/cases/reviews.yaml")),
+    ("versions", include_str!("../corpus/cases/versions.yaml")),
+];
 
 /// A kind and its examples: the first is the smallest valid object, the others say more.
 pub struct Row {

@@ -81,7 +81,8 @@ fn walk(value: &mut Value, key: &str, now: Timestamp) {
                 });
             }
             list.iter_mut().for_each(|item| walk(item, key, now));
-            if key == "causes" {
+            // Upstream tells rules in the order in which a hash map has their bindings.
+            if ["causes", "resourceRules", "nonResourceRules"].contains(&key) {
                 list.sort_by_key(Value::to_string);
             }
         }

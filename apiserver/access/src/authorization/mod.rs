@@ -6,9 +6,12 @@ mod node;
 pub(crate) mod rbac;
 
 pub use rbac::Rule;
-use windlass_sdk_meta::{GroupResource, Reason, Status};
+use windlass_sdk_meta::{FieldSelector, GroupResource, Reason, Status};
 
 use crate::{Lookup, User};
+
+/// The selector of whoever asks for everything.
+pub static ALL_FIELDS: FieldSelector = FieldSelector(Vec::new());
 
 /// What is asked, as authorisers see it. Of a non-resource request only `user`, `verb` (the lower
 /// case method) and `path` are set.
@@ -23,9 +26,9 @@ pub struct Attributes<'a> {
     pub namespace: &'a str,
     /// Of a list or watch: the one name that its field selector allows, if it does.
     pub name: &'a str,
-    /// The `fieldSelector` of a list, watch or deletecollection as it was sent: a node may list
-    /// the pods that are bound to it and no others.
-    pub field_selector: &'a str,
+    /// What a list, watch or deletecollection is narrowed to: a node may list the pods that are
+    /// bound to it and no others. Empty also where the selector can't be read.
+    pub fields: &'a FieldSelector,
     pub path: &'a str,
     pub is_resource: bool,
 }
@@ -70,8 +73,13 @@ impl Authorizer {
         Decision::NoOpinion(reasons.join("; "))
     }
 
-    /// What a user may do in a namespace, as rules; false where there is more than rules can say.
-    pub fn rules(&self, user: &User, namespace: &str, lookup: &dyn Lookup) -> (Vec<Rule>, bool) {
+    /// What a user may do in a namespace, as rules, and why there is more, where there is.
+    pub fn rules(
+        &self,
+        user: &User,
+        namespace: &str,
+        lookup: &dyn Lookup,
+    ) -> (Vec<Rule>, Option<&'static str>) {
         let mut rules = self.rbac.rules_of(user, namespace, lookup);
         if user.in_group("system:masters") {
             let all = || vec!["*".to_owned()];
@@ -81,7 +89,8 @@ impl Authorizer {
         }
         rules.sort_unstable();
         rules.dedup();
-        (rules, user.node_name().is_none())
+        let more = "node authorizer does not support user rule resolution";
+        (rules, user.node_name().map(|_| more))
     }
 }
 
@@ -113,7 +122,7 @@ impl<'a> Attributes<'a> {
             subresource: "",
             namespace: "",
             name: "",
-            field_selector: "",
+            fields: &ALL_FIELDS,
             path,
             is_resource: false,
         }

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use windlass_sdk_meta::{FieldSelector, GroupResource, Object};
+use windlass_sdk_meta::{GroupResource, Object};
 
 use super::{
     Attributes, Decision,
@@ -26,6 +26,11 @@ pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
 const MAX_REMEMBERED: usize = 16 << 10;
 
 pub(crate) static PODS: LazyLock<GroupResource> = LazyLock::new(|| GroupResource::new("", "pods"));
+
+static SLICES: LazyLock<GroupResource> =
+    LazyLock::new(|| GroupResource::new("resource.k8s.io", "resourceslices"));
+static CERTIFICATES: LazyLock<GroupResource> =
+    LazyLock::new(|| GroupResource::new("certificates.k8s.io", "podcertificaterequests"));
 
 /// Rules for everything that is not looked at object by object: the role `system:node`.
 static NODE_RULES: LazyLock<Vec<Rule>> = LazyLock::new(bootstrap::node_rules);
@@ -84,6 +89,11 @@ impl NodeAuthorizer {
             // Volumes come with their issue: until then no pod refers to any.
             ("", "persistentvolumeclaims" | "persistentvolumes") => no_relation(node),
             ("storage.k8s.io", "volumeattachments") => no_relation(node),
+            ("storage.k8s.io", "csinodes") => authorize_storage_node(node, asked),
+            ("resource.k8s.io", "resourceslices") => authorize_slice(node, asked, lookup),
+            ("certificates.k8s.io", "podcertificaterequests") => {
+                authorize_certificate(node, asked, lookup)
+            }
             _ => allow_if(rbac::rules_allow(&NODE_RULES, asked), ""),
         }
     }
@@ -146,18 +156,19 @@ fn authorize_node(node: &str, asked: &Attributes<'_>) -> Decision {
     match (asked.subresource, asked.verb) {
         ("", "create" | "update" | "patch") | ("status", "update" | "patch") => allow_if(true, ""),
         ("", "get" | "list" | "watch") if asked.name == node => allow_if(true, ""),
+        ("", "get" | "list" | "watch") if asked.name.is_empty() => {
+            no(&format!("node '{node}' cannot read all nodes, only its own Node object"))
+        }
         ("", "get" | "list" | "watch") => {
-            no(&format!("node '{node}' can read its own Node object only"))
+            let other = asked.name;
+            no(&format!("node '{node}' cannot read '{other}', only its own Node object"))
         }
         _ => no(""),
     }
 }
 
 fn authorize_pod(node: &str, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Decision {
-    let is_own = || {
-        let pod = lookup.get(&PODS, asked.namespace, asked.name);
-        pod.is_some_and(|pod| is_on(&pod, node))
-    };
+    let is_own = || is_own(&PODS, node, asked, lookup);
     match (asked.subresource, asked.verb) {
         ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
             allow_if(true, "")
@@ -167,17 +178,95 @@ fn authorize_pod(node: &str, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Dec
             &format!("no relationship found between node '{node}' and this object"),
         ),
         ("", "list" | "watch") => {
-            let selector = FieldSelector::parse(asked.field_selector).ok();
-            let selected = selector.as_ref().and_then(|fields| fields.required("spec.nodeName"));
-            let allowed = selected == Some(node) || (!asked.name.is_empty() && is_own());
-            allow_if(allowed, "can only list/watch pods with spec.nodeName field selector")
+            if narrowed_to(node, asked) || (!asked.name.is_empty() && is_own()) {
+                return allow_if(true, "");
+            }
+            match asked.name {
+                "" => no("can only list/watch pods with spec.nodeName field selector"),
+                _ => no_relation(node),
+            }
         }
         _ => no(""),
     }
 }
 
-fn is_on(pod: &Object, node: &str) -> bool {
-    pod.field("spec.nodeName") == Some(node)
+/// Of a CSINode only the name is looked at, and on create by NodeRestriction.
+fn authorize_storage_node(node: &str, asked: &Attributes<'_>) -> Decision {
+    match (asked.subresource, asked.verb) {
+        ("", "get" | "create" | "update" | "patch" | "delete") => {
+            let own = asked.verb == "create" || asked.name == node;
+            allow_if(own, "can only access CSINode with the same name as the requesting node")
+        }
+        ("", _) => no("can only get, create, update, patch, or delete a CSINode"),
+        ("status", _) => no("CSINode status access requires CSIVolumeHealth feature"),
+        _ => no("cannot authorize CSINode subresources"),
+    }
+}
+
+fn authorize_slice(node: &str, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Decision {
+    if !asked.subresource.is_empty() {
+        return no("cannot authorize ResourceSlice subresources");
+    }
+    match asked.verb {
+        // NodeRestriction looks at whose it will be.
+        "create" => allow_if(true, ""),
+        "get" | "update" | "patch" | "delete" => related_to(&SLICES, node, asked, lookup),
+        "watch" | "list" | "deletecollection" => allow_if(
+            narrowed_to(node, asked),
+            "can only list/watch/deletecollection resourceslices with nodeName field selector",
+        ),
+        _ => no("only the following verbs are allowed for a ResourceSlice: get, watch, list, \
+                 create, update, patch, delete, deletecollection"),
+    }
+}
+
+fn authorize_certificate(node: &str, asked: &Attributes<'_>, lookup: &dyn Lookup) -> Decision {
+    if !asked.subresource.is_empty() {
+        return no("nodes may not access the status subresource of PodCertificateRequests");
+    }
+    match asked.verb {
+        "create" => allow_if(true, ""),
+        "get" => related_to(&CERTIFICATES, node, asked, lookup),
+        "list" | "watch" => allow_if(
+            narrowed_to(node, asked),
+            "can only list/watch podcertificaterequests with nodeName field selector",
+        ),
+        verb => no(&format!("nodes may not {verb} podcertificaterequests")),
+    }
+}
+
+/// The request's selector asks for objects of this node only.
+fn narrowed_to(node: &str, asked: &Attributes<'_>) -> bool {
+    let mut terms = asked.fields.0.iter();
+    terms.any(|(path, equal, value)| path == "spec.nodeName" && *equal && value == node)
+}
+
+fn related_to(
+    resource: &GroupResource,
+    node: &str,
+    asked: &Attributes<'_>,
+    lookup: &dyn Lookup,
+) -> Decision {
+    match asked.name {
+        "" => no("No Object name found"),
+        _ if is_own(resource, node, asked, lookup) => allow_if(true, ""),
+        _ => no_relation(node),
+    }
+}
+
+/// The object asked for says in `spec.nodeName` that it is this node's.
+fn is_own(
+    resource: &GroupResource,
+    node: &str,
+    asked: &Attributes<'_>,
+    lookup: &dyn Lookup,
+) -> bool {
+    let found = lookup.get(resource, asked.namespace, asked.name);
+    found.is_some_and(|object| is_on(&object, node))
+}
+
+fn is_on(object: &Object, node: &str) -> bool {
+    object.field("spec.nodeName") == Some(node)
 }
 
 /// Whether a pod refers to an object of that name. Most don't even contain the name, and a tree is

@@ -52,11 +52,13 @@ fn ask(lookup: &dyn Lookup, authorizer: &Authorizer, user: &User, asked: &str) -
     }
     let (group, resource) = what.split_once(':').unwrap_or(("", what));
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let (namespace, name, selector) = (word(), word(), word());
+    let fields = FieldSelector::parse(selector).expect("a field selector");
     let attributes = Attributes {
         subresource,
-        namespace: word(),
-        name: word(),
-        field_selector: word(),
+        namespace,
+        name,
+        fields: &fields,
         ..Attributes::resource(user, verb, group, resource)
     };
     authorizer.authorize(&attributes, lookup)
@@ -422,8 +424,8 @@ fn a_node_reaches_its_own_and_what_its_pods_refer_to() {
             - update pods n mine
             - create pods/exec n mine
             + get nodes - a
-            - get nodes - b | node 'a' can read its own Node object only
-            - list nodes | node 'a' can read its own Node object only
+            - get nodes - b | node 'a' cannot read 'b', only its own Node object
+            - list nodes | node 'a' cannot read all nodes, only its own Node object
             + create nodes
             + patch nodes/status - a
             - delete nodes - a
@@ -451,6 +453,71 @@ fn a_node_reaches_its_own_and_what_its_pods_refer_to() {
             - list windlass.dev:keyvalues | can only read objects that it names, of one namespace
             - list apps:deployments
             - get /healthz
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_reaches_what_says_that_it_is_its_own() {
+    let of = |api_version: &str, kind: &str, namespace: &str, name: &str, node: &str| {
+        json!({"apiVersion": api_version, "kind": kind, "spec": {"nodeName": node},
+            "metadata": {"name": name, "namespace": namespace}})
+    };
+    let slice = |name, node| of("resource.k8s.io/v1", "ResourceSlice", "", name, node);
+    let request =
+        |name, node| of("certificates.k8s.io/v1", "PodCertificateRequest", "n", name, node);
+    let stored = Stored::new([
+        slice("mine", "a"),
+        slice("other", "b"),
+        request("r", "a"),
+        request("s", "b"),
+    ]);
+    check(
+        &stored,
+        &User::node("a"),
+        "create resource.k8s.io:resourceslices
+         update resource.k8s.io:resourceslices - mine
+         delete resource.k8s.io:resourceslices - other
+         get resource.k8s.io:resourceslices - gone
+         list resource.k8s.io:resourceslices
+         list resource.k8s.io:resourceslices - - spec.nodeName=a
+         deletecollection resource.k8s.io:resourceslices - - spec.driver=x,spec.nodeName=a
+         watch resource.k8s.io:resourceslices - - spec.nodeName!=a
+         list resource.k8s.io:resourceslices - - spec.nodeName=b
+         create certificates.k8s.io:podcertificaterequests n
+         get certificates.k8s.io:podcertificaterequests n r
+         get certificates.k8s.io:podcertificaterequests n s
+         get certificates.k8s.io:podcertificaterequests/status n r
+         list certificates.k8s.io:podcertificaterequests
+         watch certificates.k8s.io:podcertificaterequests - - spec.nodeName=a
+         delete certificates.k8s.io:podcertificaterequests n r
+         create storage.k8s.io:csinodes
+         update storage.k8s.io:csinodes - a
+         update storage.k8s.io:csinodes - b
+         list storage.k8s.io:csinodes
+         get storage.k8s.io:csinodes/status - a",
+        expect![[r#"
+            + create resource.k8s.io:resourceslices
+            + update resource.k8s.io:resourceslices - mine
+            - delete resource.k8s.io:resourceslices - other | no relationship found between node 'a' and this object
+            - get resource.k8s.io:resourceslices - gone | no relationship found between node 'a' and this object
+            - list resource.k8s.io:resourceslices | can only list/watch/deletecollection resourceslices with nodeName field selector
+            + list resource.k8s.io:resourceslices - - spec.nodeName=a
+            + deletecollection resource.k8s.io:resourceslices - - spec.driver=x,spec.nodeName=a
+            - watch resource.k8s.io:resourceslices - - spec.nodeName!=a | can only list/watch/deletecollection resourceslices with nodeName field selector
+            - list resource.k8s.io:resourceslices - - spec.nodeName=b | can only list/watch/deletecollection resourceslices with nodeName field selector
+            + create certificates.k8s.io:podcertificaterequests n
+            + get certificates.k8s.io:podcertificaterequests n r
+            - get certificates.k8s.io:podcertificaterequests n s | no relationship found between node 'a' and this object
+            - get certificates.k8s.io:podcertificaterequests/status n r | nodes may not access the status subresource of PodCertificateRequests
+            - list certificates.k8s.io:podcertificaterequests | can only list/watch podcertificaterequests with nodeName field selector
+            + watch certificates.k8s.io:podcertificaterequests - - spec.nodeName=a
+            - delete certificates.k8s.io:podcertificaterequests n r | nodes may not delete podcertificaterequests
+            + create storage.k8s.io:csinodes
+            + update storage.k8s.io:csinodes - a
+            - update storage.k8s.io:csinodes - b | can only access CSINode with the same name as the requesting node
+            - list storage.k8s.io:csinodes | can only get, create, update, patch, or delete a CSINode
+            - get storage.k8s.io:csinodes/status - a | CSINode status access requires CSIVolumeHealth feature
         "#]],
     );
 }

@@ -37,13 +37,13 @@ pub fn definition_kind() -> Kind {
         kind: "CustomResourceDefinition".into(),
         verbs: borrowed(words(facts(Some("status"))).unwrap_or_default()),
     };
-    let column = |name: &'static str, data_type: &'static str, format: &'static str| {
+    let column = |name: &'static str, data_type: &'static str, priority: i32| {
         windlass_apiserver_registry::Column {
             name: name.into(),
             data_type: data_type.into(),
-            format: format.into(),
+            format: if name == "Name" { "name".into() } else { "".into() },
             description: "".into(),
-            priority: 0,
+            priority,
         }
     };
     Kind {
@@ -58,7 +58,16 @@ pub fn definition_kind() -> Kind {
         verbs: borrowed(words(facts(None)).unwrap_or_default()),
         subresources: vec![status],
         selectable: Vec::new(),
-        columns: vec![column("Name", "string", "name"), column("Created At", "date", "")],
+        columns: vec![
+            column("Name", "string", 0),
+            column("Scope", "string", 0),
+            column("Versions", "string", 0),
+            column("Created At", "date", 0),
+            column("Group", "string", 1),
+            column("Kind", "string", 1),
+            column("ShortNames", "string", 1),
+            column("Established", "boolean", 1),
+        ],
         create_on_update: false,
         unconditional_update: false,
         returns_deleted: false,
@@ -84,6 +93,10 @@ impl Strategy for Definition {
             tree::default_text(names, "listKind", &format!("{kind}List"));
         }
         tree::default(spec, "conversion", json!({"strategy": "None"}));
+        if tree::list(&object["status"], "storedVersions").is_empty() {
+            let stored: Vec<Value> = stored_version(object).into_iter().collect();
+            tree::set(tree::child(object, "status"), "storedVersions", stored);
+        }
     }
 
     fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
@@ -154,7 +167,22 @@ impl Strategy for Definition {
     fn cells(&self, object: &Value, _now: Timestamp) -> Cells {
         let created = object["metadata"]["creationTimestamp"].as_str().and_then(parse_time);
         let created = created.map(format_time).unwrap_or_default();
-        vec![object["metadata"]["name"].clone(), created.into()]
+        let (spec, names) = (&object["spec"], &object["spec"]["names"]);
+        let short = tree::list(names, "shortNames").iter().filter_map(Value::as_str);
+        vec![
+            object["metadata"]["name"].clone(),
+            tree::text(spec, "scope").into(),
+            served_versions(spec).join(",").into(),
+            created.into(),
+            tree::text(spec, "group").into(),
+            tree::text(names, "kind").into(),
+            short.collect::<Vec<_>>().join(",").into(),
+            established(object).into(),
+        ]
+    }
+
+    fn owns_deletion(&self) -> bool {
+        true
     }
 
     /// A definition stays until its instances are gone.
@@ -175,6 +203,17 @@ impl Strategy for Definition {
             "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"});
         set_condition::set(tree::child(object, "status"), condition, at.unwrap_or_default());
     }
+}
+
+fn served_versions(spec: &Value) -> Vec<String> {
+    let served = tree::list(spec, "versions").iter().filter(|one| tree::flag(one, "served"));
+    let told = |version: &Value| {
+        let mark = if tree::flag(version, "storage") { "(storage)" } else { "" };
+        format!("{}{mark}", tree::text(version, "name"))
+    };
+    let mut all: Vec<String> = served.map(told).collect();
+    all.sort();
+    all
 }
 
 fn stored_version(object: &Value) -> Option<Value> {

@@ -3,6 +3,7 @@
 
 use super::{Flags, INERT, INERT_RETURNS, PLAIN, row};
 use crate::{
+    computed::Source,
     kind::{GroupVersion, Kind},
     strategies::{
         admissionregistration as admission, apiregistration, authorization, autoscaling,
@@ -34,8 +35,15 @@ pub(super) fn rows() -> Vec<Option<Kind>> {
     );
     let mut rows = vec![
         row("", "v1", "persistentvolumes", STATUS, INERT_RETURNS, &[], core::Volume),
-        row("", "v1", "bindings", NONE, PLAIN, &[], authorization::Review)
+        row("", "v1", "bindings", NONE, PLAIN, &[], authorization::Review(None))
             .map(|kind| Kind { virtual_only: true, ..kind }),
+        row("", "v1", "componentstatuses", NONE, PLAIN, &[], core::ComponentStatus).map(|kind| {
+            Kind {
+                virtual_only: true,
+                computed: Some(Source::Components(core::component_report)),
+                ..kind
+            }
+        }),
         autoscalers.map(|kind| Kind {
             served: vec![
                 GroupVersion::new(AUTOSCALING, "v2"),

@@ -63,6 +63,17 @@ pub fn driver_name(name: &str, path: Path<'_>, causes: &mut Causes) {
     causes.complaints(path, name, names::subdomain(&name.to_ascii_lowercase()));
 }
 
+/// The same in the words of upstream's newer rules, which new objects are held to.
+pub fn new_driver_name(name: &str, path: Path<'_>, causes: &mut Causes) {
+    if name.is_empty() {
+        return causes.required(path, "");
+    }
+    if name.chars().count() > MAX_DRIVER {
+        causes.too_many_characters(path, MAX_DRIVER);
+    }
+    causes.complaints(path, name, names::subdomain_in_any_case(name));
+}
+
 /// A reference to an object by names that can stand in a path.
 pub fn path_segments(of: &Value, keys: &[&str], path: Path<'_>, causes: &mut Causes) {
     for key in keys {

@@ -16,7 +16,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use serde_json::Value;
 use windlass_apiserver_registry::{
-    Allocator, Context, GroupVersion, Kind, Manager, Registry, record_manager,
+    Allocator, Causes, Context, GroupVersion, Kind, Manager, Registry, record_manager,
 };
 use windlass_apiserver_schema::{FieldValidation, Target, decode_value};
 use windlass_sdk_meta::{GroupVersionKind, Rng, Status, Timestamp, parse_time};
@@ -89,7 +89,7 @@ pub fn create(text: &str) -> Result<Value, Status> {
     record_manager(&kind, &mut object, None, by, now());
     kind.prepare_create(&mut object, &cx)?;
     kind.allocate(&mut object, None, &OneAddress)?;
-    kind.validate_create(&object)?;
+    kind.validate_create(kind.storage(), &object, Causes::default())?;
     object["metadata"]["uid"] = Value::from("u");
     Ok(object)
 }
@@ -111,7 +111,7 @@ pub fn update(sub: &str, old: &Value, change: impl FnOnce(&mut Value)) -> Result
     kind.default(&mut object);
     kind.prepare_update(sub, &mut object, old, &cx)?;
     kind.allocate(&mut object, Some(old), &OneAddress)?;
-    kind.validate_update(sub, &object, old)?;
+    kind.validate_update(kind.storage(), sub, &object, old, Causes::default())?;
     let by = Manager { name: "test", subresource: sub, applies: false };
     record_manager(&kind, &mut object, Some(old), by, cx.now);
     Ok(object)

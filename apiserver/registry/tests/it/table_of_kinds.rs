@@ -46,6 +46,7 @@ fn every_row_is_there() {
         v1 services Service svc [proxy,status] 7 namespaced
         v1 persistentvolumes PersistentVolume pv [status] 11 cluster
         v1 bindings Binding  [] 0 namespaced
+        v1 componentstatuses ComponentStatus cs [] 4 cluster
         autoscaling/v2,autoscaling/v1 horizontalpodautoscalers HorizontalPodAutoscaler hpa [status] 7 namespaced
         networking.k8s.io/v1 ipaddresses IPAddress ip [] 2 cluster
         networking.k8s.io/v1 servicecidrs ServiceCIDR  [status] 3 cluster

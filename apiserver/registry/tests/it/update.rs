@@ -109,9 +109,9 @@ fn system_metadata_is_the_systems() {
         &lease,
         |lease| lease["metadata"]["resourceVersion"] = "".into(),
         expect![[r#"
-        422 Lease.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: "": must be specified for an update
-          FieldValueInvalid metadata.resourceVersion
-    "#]],
+            422 leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update
+              FieldValueInvalid metadata.resourceVersion
+        "#]],
     );
 }
 

@@ -71,14 +71,14 @@ impl Renderer {
         if let Some(remaining) = meta.remaining {
             metadata["remainingItemCount"] = json!(remaining);
         }
-        match self.accepted.shape {
+        self.accepted.in_version(match self.accepted.shape {
             Shape::Object => json!({"kind": self.kind.list_kind,
                 "apiVersion": self.at.api_version(), "metadata": metadata}),
             Shape::Metadata => json!({"kind": "PartialObjectMetadataList",
                 "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
             Shape::Table => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1",
                 "metadata": metadata, "columnDefinitions": self.kind.column_definitions()}),
-        }
+        })
     }
 
     /// The pieces of a list in protobuf. Errors: why it has none.
@@ -106,11 +106,11 @@ impl Renderer {
     /// An object as an item of a list; in a Table, a row.
     fn item(&self, object: &Object) -> Value {
         let tree = self.tree(object, object.revision);
-        match self.accepted.shape {
+        self.accepted.item_in_version(match self.accepted.shape {
             Shape::Object => tree,
             Shape::Metadata => partial_metadata(&tree),
             Shape::Table => self.kind.row(&tree, self.include, self.clock.now()),
-        }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 use windlass_apiserver_access::Operation;
 use windlass_apiserver_registry::{
-    apply as apply_config, bind as bind_pod, json_patch, merge_patch,
+    apply_at as apply_config, bind as bind_pod, json_patch, merge_patch,
 };
 use windlass_apiserver_schema::{FieldValidation, strategic_merge};
 use windlass_sdk_meta::{GroupVersionKind, Reason, Status};
@@ -130,17 +130,10 @@ pub(super) async fn create(
     let mut source = Source::read(call, body, of, options.validation).await?;
     let manager = call.manager(&options.field_manager);
     let write = call.write(target, Operation::Create, "", &manager, options.dry_run);
-    let written = write.run(&mut |_| create_proposal(call, target, &mut source, None)).await?;
+    let written = write
+        .run(&mut |_| identified(call, target, &mut source, None).map(Proposal::Create))
+        .await?;
     Ok(answer(written, &renderer, source.warnings))
-}
-
-fn create_proposal(
-    call: &Call,
-    target: &Target,
-    source: &mut Source,
-    name: Option<&str>,
-) -> Result<Proposal, Status> {
-    identified(call, target, source, name).map(Proposal::Create)
 }
 
 /// Takes owners that are there twice out of an object, and returns what to tell its client.
@@ -206,7 +199,10 @@ pub(super) async fn update(
         .run(&mut |old| match old {
             None if upsert => {
                 call.may_create()?;
-                create_proposal(call, target, &mut source, Some(name))
+                // Nobody asks a PUT that creates which version it is of.
+                let mut tree = identified(call, target, &mut source, Some(name))?;
+                tree["metadata"].as_object_mut().map(|own| own.shift_remove("resourceVersion"));
+                Ok(Proposal::Create(tree))
             }
             // What the body says comes first.
             None => identified(call, target, &mut source, Some(name))
@@ -223,7 +219,7 @@ pub(super) async fn patch(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(&call.info.query, "PatchOptions")?;
-    let applies = content::media_type(&call.parts.headers) == APPLY_PATCH;
+    let applies = applies(call);
     options.check_apply(applies)?;
     if applies {
         return apply(call, target, body, &options).await;
@@ -245,6 +241,11 @@ pub(super) async fn patch(
     Ok(answer(written, &renderer, warnings))
 }
 
+/// A PATCH is a server-side apply.
+pub(super) fn applies(call: &Call) -> bool {
+    content::media_type(&call.parts.headers) == APPLY_PATCH
+}
+
 /// Server-side apply: the body is what its manager wants, and makes the object where there is none.
 async fn apply(
     call: &Call,
@@ -258,7 +259,6 @@ async fn apply(
     let (mut config, warnings) =
         body::read_config(&bytes, &Of::kind(kind, &target.at), options.validation)?;
     kind.identify(&mut config, &target.at, &target.namespace, Some(name))?;
-    kind.convert(&mut config, kind.storage());
     let manager = &options.field_manager;
     let mut write = call.write(target, Operation::Update, name, manager, options.dry_run);
     write.applies = true;
@@ -273,7 +273,7 @@ async fn apply(
                 }
                 call.may_create()?;
             }
-            let object = apply_config(kind, old, &config, by, force, now)?;
+            let object = apply_config(kind, &target.at, old, &config, by, force, now)?;
             let (object, _) = body::check(&object, kind, kind.storage(), FieldValidation::Ignore)?;
             Ok(if old.is_some() { Proposal::Update(object) } else { Proposal::Create(object) })
         })
@@ -352,6 +352,19 @@ async fn bind_with(
         })
         .await?;
     Ok(finish(success(call, StatusCode::CREATED, None), written, source.warnings))
+}
+
+/// Reads a new object of the target's kind, held to its request.
+pub(super) async fn read_identified(
+    call: &Call,
+    target: &Target,
+    body: Body,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let of = Of::kind(&target.kind, &target.at);
+    let mut source = Source::read(call, body, of, validation).await?;
+    let tree = identified(call, target, &mut source, None)?;
+    Ok((tree, source.warnings))
 }
 
 pub(super) async fn read_tree(

@@ -99,7 +99,9 @@ pub(super) async fn collection(
         done.extend(futures::future::try_join_all(deletions).await?);
     }
     let stages = done.iter().flatten().next().map(|written| written.stages.clone());
-    let objects = done.into_iter().flatten().map(|written| written.object.into()).collect();
+    // As they were found.
+    let found = page.objects.into_iter().zip(&done).filter(|(_, written)| written.is_some());
+    let objects = found.map(|(object, _)| object).collect();
     let mut response = renderer.list(objects, &ListMeta { revision, ..ListMeta::default() });
     response.extensions_mut().insert(stages.unwrap_or_default());
     content::add_warnings(&mut response, &warnings);
@@ -129,7 +131,9 @@ async fn delete_found(
 async fn read_options(call: &Call, body: Body) -> Result<DeleteOptions, Status> {
     let bytes = content::read_body(body).await?;
     if bytes.is_empty() {
-        return Ok(from_query(&call.info.query));
+        let options = from_query(&call.info.query);
+        options.check()?;
+        return Ok(options);
     }
     let body_type = content::body_type(&call.parts.headers)?;
     // They come in any group-version: in the objects' own, in v1, in this one.
@@ -142,6 +146,7 @@ async fn read_options(call: &Call, body: Body) -> Result<DeleteOptions, Status> 
     if options.dry_run.is_empty() {
         options.dry_run = from_query(&call.info.query).dry_run;
     }
+    options.check()?;
     Ok(options)
 }
 

@@ -5,8 +5,8 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use windlass_apiserver_access::{Attributes, Rule, User};
-use windlass_apiserver_registry::{Manager, record_manager};
-use windlass_sdk_meta::{Cause, GroupVersionKind, Status, format_time};
+use windlass_apiserver_registry::{Manager, Question, asked_selectors, record_manager, tree};
+use windlass_sdk_meta::{Status, format_time};
 
 use super::{Call, Target, change};
 use crate::{
@@ -24,39 +24,36 @@ pub(super) async fn create(
 ) -> Result<Response<Body>, Status> {
     let accepted = Accepted::negotiate(&call.parts, Offer::TREE)?;
     let options = WriteOptions::parse(&call.info.query, "CreateOptions")?;
-    let gvk = target.kind.gvk_in(&target.at);
     let (mut review, warnings) =
-        change::read_tree(call, body, gvk.clone(), options.validation).await?;
+        change::read_identified(call, target, body, options.validation).await?;
+    target.kind.forget_system_metadata(&mut review);
+    for key in ["uid", "creationTimestamp"] {
+        tree::remove(&mut review["metadata"], key);
+    }
     let manager = call.manager(&options.field_manager);
     let by = Manager { name: &manager, subresource: "", applies: false };
     record_manager(&target.kind, &mut review, None, by, call.server.clock().now());
-    let status = match &*target.kind.kind {
-        "SelfSubjectReview" => {
-            let now = format_time(call.server.clock().now());
-            review["metadata"]["creationTimestamp"] = now.into();
-            json!({"userInfo": user_info(&call.user)})
-        }
-        "SelfSubjectAccessReview" => {
-            refuse(&gvk, asked(&review["spec"]))?;
-            access(call, &review["spec"], &call.user)
-        }
-        "SubjectAccessReview" => {
-            let mut causes = asked(&review["spec"]);
-            let user = subject(&review["spec"], &mut causes);
-            refuse(&gvk, causes)?;
-            access(call, &review["spec"], &user)
-        }
-        "LocalSubjectAccessReview" => {
-            let mut causes = asked(&review["spec"]);
-            let user = subject(&review["spec"], &mut causes);
-            local(&review["spec"], &target.namespace, &mut causes);
-            refuse(&gvk, causes)?;
-            access(call, &review["spec"], &user)
-        }
-        "TokenReview" => token(call, &review["spec"]).await?,
-        "SelfSubjectRulesReview" => rules(call, &review["spec"]),
-        _ => return Err(Status::method_not_allowed()),
+    target.kind.validate_review(&review)?;
+    let spec = &review["spec"];
+    let status = match target.kind.strategy.question().ok_or_else(Status::method_not_allowed)? {
+        Question::Identity => json!({"userInfo": user_info(&call.user)}),
+        Question::Access { named: true, .. } => access(call, spec, &subject(spec)),
+        Question::Access { named: false, .. } => access(call, spec, &call.user),
+        Question::Token => token(call, spec).await?,
+        Question::Rules => rules(call, spec)?,
     };
+    match target.kind.strategy.question() {
+        Some(Question::Identity) => {
+            let now = format_time(call.server.clock().now());
+            review["metadata"] = json!({"creationTimestamp": now});
+        }
+        // The answer is a review of its own.
+        Some(Question::Rules) => {
+            review["metadata"] = json!({});
+            review["spec"] = json!({});
+        }
+        _ => {}
+    }
     review["status"] = status;
     let mut response = content::respond_tree(StatusCode::CREATED, &review, &accepted);
     content::add_warnings(&mut response, &warnings);
@@ -74,49 +71,14 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-fn subject(spec: &Value, causes: &mut Vec<Cause>) -> User {
+/// Whom a review asks about.
+fn subject(spec: &Value) -> User {
     let groups = spec["groups"].as_array().into_iter().flatten();
-    let user = User {
+    User {
         name: spec["user"].as_str().unwrap_or_default().to_owned(),
         uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
         groups: groups.filter_map(Value::as_str).map(str::to_owned).collect(),
         extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        let why = "\"\": at least one of user or group must be specified";
-        causes.push(invalid("spec.user", why));
-    }
-    user
-}
-
-/// It is asked about a resource or about a path.
-fn asked(spec: &Value) -> Vec<Cause> {
-    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if resource.is_object() != path.is_object() {
-        return Vec::new();
-    }
-    let text = |key: &str| path[key].as_str().unwrap_or_default();
-    let shown = match path {
-        Value::Null => Value::Null,
-        _ => json!({"Path": text("path"), "Verb": text("verb")}),
-    };
-    let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-    vec![invalid("spec", &format!("{shown}: {why}"))]
-}
-
-/// It is asked about the namespace of the request.
-fn local(spec: &Value, namespace: &str, causes: &mut Vec<Cause>) {
-    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    let of = resource["namespace"].as_str().unwrap_or_default();
-    if resource.is_object() && of != namespace {
-        let why = format!("{of:?}: must match metadata.namespace");
-        causes.push(invalid("spec.resourceAttributes.namespace", &why));
-    }
-    if path.is_object() {
-        let text = |key: &str| path[key].as_str().unwrap_or_default();
-        let shown = json!({"Path": text("path"), "Verb": text("verb")});
-        let why = format!("{shown}: disallowed on this kind of request");
-        causes.push(invalid("spec.nonResourceAttributes", &why));
     }
 }
 
@@ -125,6 +87,7 @@ fn access(call: &Call, spec: &Value, user: &User) -> Value {
     let is_resource = resource.is_object();
     let from = if is_resource { resource } else { path };
     let text = |key: &str| from[key].as_str().unwrap_or_default();
+    let selectors = asked_selectors(resource);
     let attributes = Attributes {
         user,
         verb: text("verb"),
@@ -135,7 +98,7 @@ fn access(call: &Call, spec: &Value, user: &User) -> Value {
         namespace: text("namespace"),
         name: text("name"),
         path: text("path"),
-        field_selector: "",
+        fields: &selectors.fields,
         is_resource,
     };
     let decision = call.server.authorizer().authorize(&attributes, &**call.server.cache());
@@ -145,6 +108,9 @@ fn access(call: &Call, spec: &Value, user: &User) -> Value {
     }
     if !decision.reason().is_empty() {
         status["reason"] = json!(decision.reason());
+    }
+    if !selectors.ignored.is_empty() {
+        status["evaluationError"] = json!(selectors.ignored.join("; "));
     }
     status
 }
@@ -176,10 +142,13 @@ async fn token(call: &Call, spec: &Value) -> Result<Value, Status> {
 }
 
 /// What the user may do in a namespace.
-fn rules(call: &Call, spec: &Value) -> Value {
+fn rules(call: &Call, spec: &Value) -> Result<Value, Status> {
     let namespace = spec["namespace"].as_str().unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
     let lookup = &**call.server.cache();
-    let (rules, complete) = call.server.authorizer().rules(&call.user, namespace, lookup);
+    let (rules, more) = call.server.authorizer().rules(&call.user, namespace, lookup);
     let (on_paths, on_resources): (Vec<Rule>, Vec<Rule>) =
         rules.into_iter().partition(|rule| rule.resources.is_empty());
     let resource = |rule: Rule| {
@@ -191,26 +160,11 @@ fn rules(call: &Call, spec: &Value) -> Value {
         shown
     };
     let path = |rule: Rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls});
-    json!({"resourceRules": on_resources.into_iter().map(resource).collect::<Vec<_>>(),
+    let mut status = json!({"resourceRules": on_resources.into_iter().map(resource).collect::<Vec<_>>(),
         "nonResourceRules": on_paths.into_iter().map(path).collect::<Vec<_>>(),
-        "incomplete": !complete})
-}
-
-fn invalid(field: &str, why: &str) -> Cause {
-    Cause {
-        reason: "FieldValueInvalid".into(),
-        message: format!("Invalid value: {why}"),
-        field: field.into(),
+        "incomplete": more.is_some()});
+    if let Some(more) = more {
+        status["evaluationError"] = json!(more);
     }
-}
-
-/// Upstream tells the group of a review, but not its kind.
-fn refuse(kind: &GroupVersionKind, causes: Vec<Cause>) -> Result<(), Status> {
-    match causes.is_empty() {
-        true => Ok(()),
-        false => {
-            let unnamed = GroupVersionKind::new(&kind.group, &kind.version, "");
-            Err(Status::invalid(&unnamed, "", causes))
-        }
-    }
+    Ok(status)
 }

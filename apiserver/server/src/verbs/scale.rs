@@ -4,18 +4,20 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
 use windlass_apiserver_access::Operation;
-use windlass_apiserver_registry::{partial_metadata, read_scale, scale_table, write_scale};
+use windlass_apiserver_registry::{
+    apply_scale, partial_metadata, read_scale, scale_table, write_applied_scale, write_scale,
+};
 use windlass_apiserver_schema::FieldValidation;
 use windlass_sdk_meta::{GroupVersionKind, Status};
 
 use super::{Call, Target, change, finish};
 use crate::{
-    body::WriteOptions,
+    body::{WriteOptions, check_as, read_config},
     content,
     negotiate::{Accepted, Offer, Shape},
     read,
     render::include_object,
-    write::Proposal,
+    write::{Apply, Proposal},
 };
 
 pub(super) async fn get(call: &Call, target: &Target) -> Result<Response<Body>, Status> {
@@ -30,13 +32,41 @@ pub(super) async fn get(call: &Call, target: &Target) -> Result<Response<Body>, 
         Shape::Metadata => partial_metadata(&scale),
         Shape::Table => scale_table(&scale, include, call.server.clock().now()),
     };
-    Ok(content::respond_tree(StatusCode::OK, &shaped, &accepted))
+    Ok(content::respond_tree(StatusCode::OK, &accepted.in_version(shaped), &accepted))
 }
 
 /// What the client wants the Scale to be.
 enum Wish {
     Whole(Value),
     Patch(change::Patch),
+    /// By server-side apply.
+    Config(Value),
+}
+
+impl Wish {
+    /// Reads the body of a PUT or PATCH. The second part holds warnings.
+    async fn read(
+        call: &Call,
+        target: &Target,
+        body: Body,
+        options: &WriteOptions,
+    ) -> Result<(Self, Vec<String>), Status> {
+        let validation = options.validation;
+        if call.info.verb != "patch" {
+            let (scale, warnings) = change::read_tree(call, body, scale_kind(), validation).await?;
+            return Ok((Self::Whole(scale), warnings));
+        }
+        let applies = change::applies(call);
+        options.check_apply(applies)?;
+        if applies {
+            let bytes = content::read_body(body).await?;
+            let (config, warnings) = read_config(&bytes, &scale_kind().into(), validation)?;
+            return Ok((Self::Config(config), warnings));
+        }
+        let custom = target.kind.is_custom();
+        let patch = change::Patch::read(call, body, custom, validation).await?;
+        Ok((Self::Patch(patch), Vec::new()))
+    }
 }
 
 /// PUT or PATCH of the Scale.
@@ -46,36 +76,33 @@ pub(super) async fn change(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let accepted = Accepted::negotiate(&call.parts, Offer::TREE)?;
-    let patching = call.info.verb == "patch";
-    let kind = if patching { "PatchOptions" } else { "UpdateOptions" };
+    let kind = if call.info.verb == "patch" { "PatchOptions" } else { "UpdateOptions" };
     let options = WriteOptions::parse(&call.info.query, kind)?;
-    let (wish, mut warnings) = match patching {
-        true => (
-            Wish::Patch(
-                change::Patch::read(call, body, target.kind.is_custom(), options.validation)
-                    .await?,
-            ),
-            vec![],
-        ),
-        false => {
-            let read = change::read_tree(call, body, scale_kind(), options.validation).await?;
-            (Wish::Whole(read.0), read.1)
-        }
-    };
+    let (wish, mut warnings) = Wish::read(call, target, body, &options).await?;
     let manager = call.manager(&options.field_manager);
     let name = call.info.name.as_str();
-    let write = call.write(target, Operation::Update, name, &manager, options.dry_run);
+    let mut write = call.write(target, Operation::Update, name, &manager, options.dry_run);
+    write.applies = matches!(wish, Wish::Config(_));
+    let (by, force) = (write.by(), options.force == Some(true));
+    let now = call.server.clock().now();
     let mut found = Vec::new();
     let written = write
         .run(&mut |old| {
             let old = old.ok_or_else(|| Status::not_found(&target.kind.group_resource(), name))?;
-            let (object, warned) = wanted(target, &wish, old, options.validation)?;
+            let (object, warned) = match &wish {
+                Wish::Whole(scale) => (scale.clone(), Vec::new()),
+                Wish::Patch(patch) => patched(target, patch, old, options.validation)?,
+                Wish::Config(config) => {
+                    let scale = apply_scale(&target.kind, old, config, by, force, now)?;
+                    check_as(&scale, &scale_kind().into(), FieldValidation::Ignore)?
+                }
+            };
             found = warned;
-            Ok(Proposal::Review {
-                kind: scale_kind(),
-                object,
-                apply: |kind, object, scale, _| write_scale(kind, object, scale),
-            })
+            let apply: Apply = match by.applies {
+                true => |kind, object, scale, _| write_applied_scale(kind, object, scale),
+                false => |kind, object, scale, _| write_scale(kind, object, scale),
+            };
+            Ok(Proposal::Review { kind: scale_kind(), object, apply })
         })
         .await?;
     warnings.extend(found);
@@ -85,20 +112,16 @@ pub(super) async fn change(
     Ok(finish(response, written, warnings))
 }
 
-fn wanted(
+/// What a patch makes of the Scale of a stored object.
+fn patched(
     target: &Target,
-    wish: &Wish,
+    patch: &change::Patch,
     old: &Value,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    match wish {
-        Wish::Whole(scale) => Ok((scale.clone(), Vec::new())),
-        Wish::Patch(patch) => {
-            let mut scale = read_scale(&target.kind, old)?;
-            patch.apply(&mut scale, &scale_kind())?;
-            crate::body::check_as(&scale, &scale_kind().into(), validation)
-        }
-    }
+    let mut scale = read_scale(&target.kind, old)?;
+    patch.apply(&mut scale, &scale_kind())?;
+    check_as(&scale, &scale_kind().into(), validation)
 }
 
 fn scale_kind() -> GroupVersionKind {

@@ -196,7 +196,7 @@ async fn the_life_of_a_kind() {
                 GET /apis/example.com/v1/widgets?limit=1
                     200 WidgetList [a] remaining=1 continues
                 PUT /apis/example.com/v1/namespaces/default/widgets/b {"apiVersion":"example.com/v1","kind
-                    422 Invalid: Widget.example.com "b" is invalid: [metadata.resourceVersion: Invalid value: "": must be specified for an update, spec: Invalid value: "object": no such key: frozen evaluating rule: frozen can't change]
+                    422 Invalid: widgets.example.com "b" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update
                 DELETE /apis/example.com/v1/namespaces/default/widgets/a
                     200 Success
             "#]],

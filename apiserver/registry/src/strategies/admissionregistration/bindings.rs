@@ -109,6 +109,6 @@ fn actions(spec: &Value, path: Path<'_>, causes: &mut Causes) {
         causes.invalid(path, &spec["validationActions"], why);
     }
     if all.is_empty() {
-        causes.required(path, "at least one validation action is required");
+        causes.required(path, "");
     }
 }

@@ -2,6 +2,7 @@
 //! their rules; nothing asks them yet, and expressions are stored as they are.
 
 mod bindings;
+mod expressions;
 mod matching;
 mod policies;
 mod webhooks;

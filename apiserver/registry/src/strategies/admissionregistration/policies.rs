@@ -3,13 +3,18 @@
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
-use super::matching::{
-    FAILURE_POLICIES, REINVOCATION, conditions, default_rules, default_selectors, expression,
-    resources,
+use super::{
+    expressions,
+    matching::{
+        FAILURE_POLICIES, REINVOCATION, conditions, default_rules, default_selectors, expression,
+        resources,
+    },
 };
 use crate::{
     cause::{Causes, Path},
-    conditions as states, names,
+    conditions as states,
+    expression::Expression,
+    names,
     strategies::common::{keep_metadata, one_of, required},
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
@@ -20,7 +25,7 @@ const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const PATCH_TYPES: [&str; 2] = ["ApplyConfiguration", "JSONPatch"];
 const MOST_ANNOTATIONS: usize = 20;
-const MOST_EXPRESSION_BYTES: usize = 5 * 1024;
+pub const MOST_EXPRESSION_BYTES: usize = 5 * 1024;
 const RESERVED: [&str; 21] = [
     "true",
     "false",
@@ -109,6 +114,14 @@ impl Strategy for Policy {
             required(warning, &["warning", "fieldRef"], all.index(at), causes);
         }
         states::validate(tree::list(status, "conditions"), path.child("conditions"), causes);
+    }
+
+    fn expressions(&self, object: &Value, old: Option<&Value>) -> Vec<Expression> {
+        // What was stored has been compiled.
+        match old.is_some_and(|old| tree::same(&object["spec"], &old["spec"])) {
+            true => Vec::new(),
+            false => expressions::of_policy(&object["spec"], self.mutating),
+        }
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

@@ -3,16 +3,20 @@
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
-use super::matching::{
-    FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION, conditions, default_rules, default_selectors,
-    rule,
+use super::{
+    expressions,
+    matching::{
+        FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION, conditions, default_rules,
+        default_selectors, rule,
+    },
 };
 use crate::{
     cause::{Causes, Path},
+    expression::Expression,
     names,
     strategies::{
         apps::workload::validate_selector,
-        common::{between, one_of, required},
+        common::{between, one_of},
     },
     strategy::{Separation, Strategy},
     table::{Cells, age, name},
@@ -65,6 +69,16 @@ impl Strategy for Webhooks {
                 causes.duplicate(item.child("name"), own);
             }
         }
+    }
+
+    fn expressions(&self, object: &Value, old: Option<&Value>) -> Vec<Expression> {
+        let (path, mut all) = (Path::Root.child("webhooks"), Vec::new());
+        if old.is_none_or(|old| !tree::same(&object["webhooks"], &old["webhooks"])) {
+            for (at, hook) in tree::list(object, "webhooks").iter().enumerate() {
+                expressions::of_conditions(hook, false, path.index(at), &mut all);
+            }
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
@@ -164,7 +178,12 @@ fn url(url: &str, path: Path<'_>, causes: &mut Causes) {
 }
 
 fn service(service: &Value, path: Path<'_>, causes: &mut Causes) {
-    required(service, &["name", "namespace"], path, causes);
+    // Upstream's messages take one for the other.
+    for (key, told) in [("name", "namespace"), ("namespace", "name")] {
+        if tree::text(service, key).is_empty() {
+            causes.required(path.child(told), "");
+        }
+    }
     let wrong = names::port_number(tree::number(service, "port").unwrap_or(0));
     if !wrong.is_empty() {
         let why = format!("port is not valid: {}", wrong.join(", "));

@@ -54,6 +54,10 @@ const OTHER_PRIORITY: i64 = 1000;
 pub struct ApiService;
 
 impl Strategy for ApiService {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn name_rule(&self) -> NameRule {
         NameRule::PathSegment
     }
@@ -80,11 +84,14 @@ impl Strategy for ApiService {
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let (spec, path) = (&object["spec"], Path::Root.child("spec"));
         let (group, version) = (tree::text(spec, "group"), tree::text(spec, "version"));
-        let (own, wanted) = (tree::text(&object["metadata"], "name"), service_name(group, version));
-        if own != wanted {
-            let why = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
-            let metadata = Path::Root.child("metadata");
-            causes.invalid_text(metadata.child("name"), own, why);
+        let wanted = service_name(group, version);
+        let metadata = Path::Root.child("metadata");
+        for key in ["generateName", "name"] {
+            let said = tree::text(&object["metadata"], key);
+            if !said.is_empty() && said != wanted {
+                let why = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
+                causes.invalid_text(metadata.child(key), said, why);
+            }
         }
         if group.is_empty() && version != "v1" {
             let why = "only v1 may have an empty group and it better be legacy kube";

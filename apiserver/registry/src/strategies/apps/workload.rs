@@ -110,32 +110,41 @@ pub fn validate_selector(selector: &Value, path: Path<'_>, causes: &mut Causes) 
     validate_labels(&selector["matchLabels"], path.child("matchLabels"), causes);
     let all = path.child("matchExpressions");
     for (at, expression) in tree::list(selector, "matchExpressions").iter().enumerate() {
-        let item = all.index(at);
-        let values = tree::list(expression, "values");
-        match tree::text(expression, "operator") {
-            "In" | "NotIn" if values.is_empty() => {
-                let why = "must be specified when `operator` is 'In' or 'NotIn'";
-                causes.required(item.child("values"), why);
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                causes.forbidden(item.child("values"), why);
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            operator => {
-                causes.invalid_text(
-                    item.child("operator"),
-                    operator,
-                    "not a valid selector operator",
-                );
-            }
+        validate_operator(expression, false, all.index(at), causes);
+        validate_labels_of(expression, all.index(at), causes);
+    }
+}
+
+/// An expression of a selector has values where its operator takes them; `any`: also operators that
+/// aren't known here.
+pub fn validate_operator(expression: &Value, any: bool, path: Path<'_>, causes: &mut Causes) {
+    let values = tree::list(expression, "values");
+    match tree::text(expression, "operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            let why = "must be specified when `operator` is 'In' or 'NotIn'";
+            causes.required(path.child("values"), why);
         }
-        let key = tree::text(expression, "key");
-        causes.complaints(item.child("key"), key, names::qualified(key));
-        let field = item.child("values");
-        for (at, value) in values.iter().filter_map(Value::as_str).enumerate() {
-            causes.complaints(field.index(at), value, names::label_value(value));
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            causes.forbidden(path.child("values"), why);
         }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        _ if any => {}
+        operator => {
+            let why = "not a valid selector operator";
+            causes.invalid_text(path.child("operator"), operator, why);
+        }
+    }
+}
+
+/// An expression of a selector speaks of a label and its values.
+pub fn validate_labels_of(expression: &Value, path: Path<'_>, causes: &mut Causes) {
+    let key = tree::text(expression, "key");
+    causes.complaints(path.child("key"), key, names::qualified(key));
+    let field = path.child("values");
+    let values = tree::list(expression, "values").iter().filter_map(Value::as_str);
+    for (at, value) in values.enumerate() {
+        causes.complaints(field.index(at), value, names::label_value(value));
     }
 }
 

@@ -71,7 +71,9 @@ fn named_after_signer(object: &Value, causes: &mut Causes) {
             )],
         }
     };
-    causes.complaints(metadata.child("name"), own, complaints);
+    if !own.is_empty() {
+        causes.complaints(metadata.child("name"), own, complaints);
+    }
     if !signer.is_empty() {
         signer_name(signer, spec.child("signerName"), causes);
     }

@@ -1,13 +1,15 @@
 //! Event: something happened to an object. One store, two faces: core/v1, which is stored, and
 //! events.k8s.io/v1, which calls the same fields by other names.
 
+mod strict;
+
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
     cause::{Causes, Path},
     kind::{GroupVersion, Selectable},
-    names,
+    names::{self, NameRule},
     strategy::Strategy,
     table::{Cells, name, since},
     tree,
@@ -40,11 +42,29 @@ impl Strategy for Event {
         Some(std::time::Duration::from_secs(3600))
     }
 
-    fn validate(&self, object: &Value, causes: &mut Causes) {
-        if tree::has(object, "eventTime") {
-            new_style(object, causes);
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    /// Old clients write core/v1 with few rules; who speaks events.k8s.io is held to all of them.
+    fn validate_at(
+        &self,
+        at: &GroupVersion,
+        new: &Value,
+        old: Option<&Value>,
+        causes: &mut Causes,
+    ) {
+        let is_strict = at.group == EVENTS_GROUP;
+        if tree::has(new, "eventTime") {
+            let reporter = if is_strict { "reportingController" } else { "reportingComponent" };
+            new_style(new, reporter, causes);
         } else {
-            about_same_namespace(object, causes);
+            about_same_namespace(new, causes);
+        }
+        match old {
+            None if is_strict => strict::validate(new, causes),
+            Some(old) if is_strict => strict::validate_update(new, old, causes),
+            _ => {}
         }
     }
 
@@ -128,7 +148,8 @@ fn mismatch(about: &str, causes: &mut Causes) {
     causes.invalid_text(path.child("namespace"), about, "does not match event.namespace");
 }
 
-fn new_style(object: &Value, causes: &mut Causes) {
+/// `reporter_field` is what the writer's version calls the reporting component.
+fn new_style(object: &Value, reporter_field: &str, causes: &mut Causes) {
     let own = tree::text(&object["metadata"], "namespace");
     let about = tree::text(&object["involvedObject"], "namespace");
     if about.is_empty() && own != "default" && own != "kube-system" {
@@ -136,10 +157,10 @@ fn new_style(object: &Value, causes: &mut Causes) {
     }
     let reporter = tree::text(object, "reportingComponent");
     if reporter.is_empty() {
-        causes.required(Path::Root.child("reportingComponent"), "");
+        causes.required(Path::Root.child(reporter_field), "");
     }
     let complaints = names::qualified(reporter);
-    causes.complaints(Path::Root.child("reportingComponent"), reporter, complaints);
+    causes.complaints(Path::Root.child(reporter_field), reporter, complaints);
     for key in ["reportingInstance", "action", "reason"] {
         let text = tree::text(object, key);
         if text.is_empty() {

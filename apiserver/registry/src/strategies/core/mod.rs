@@ -1,5 +1,6 @@
 //! The core group.
 
+mod component_status;
 mod config_map;
 mod endpoints;
 mod event;
@@ -21,6 +22,7 @@ mod volume;
 pub mod volume_claim;
 mod volume_sources;
 
+pub use component_status::{ComponentStatus, report as component_report};
 pub use config_map::ConfigMap;
 pub use endpoints::Endpoints;
 pub use event::{Event, selectable as event_selectable};

@@ -26,18 +26,21 @@ const SHOWN: usize = 3;
 pub struct EndpointSlice;
 
 impl Strategy for EndpointSlice {
-    /// A field of the version before this one, which no version writes any more.
-    fn default(&self, object: &mut Value) {
-        for endpoint in tree::list_mut(object, "endpoints") {
-            tree::remove(endpoint, "deprecatedTopology");
-        }
+    fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
+        drop_topology(object);
     }
 
     fn prepare_for_update(&self, _sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
-        if !tree::same(&new["metadata"]["labels"], &old["metadata"]["labels"]) {
+        // What is dropped counts as a change.
+        let differs = drop_topology(new);
+        if differs || !tree::same(&new["metadata"]["labels"], &old["metadata"]["labels"]) {
             let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
             tree::set(&mut new["metadata"], "generation", generation + 1);
         }
+    }
+
+    fn names_on_update(&self) -> bool {
+        true
     }
 
     fn separation(&self) -> Separation {
@@ -99,6 +102,14 @@ impl Strategy for EndpointSlice {
     }
 }
 
+/// Drops a field of the version before this one, which no version writes any more. True where there
+/// was one.
+fn drop_topology(object: &mut Value) -> bool {
+    let endpoints = tree::list_mut(object, "endpoints").iter_mut();
+    let dropped = endpoints.filter_map(|endpoint| tree::remove(endpoint, "deprecatedTopology"));
+    dropped.filter(|topology| !tree::is_empty(topology)).count() > 0
+}
+
 fn ports(object: &Value, causes: &mut Causes) {
     let path = Path::Root.child("ports");
     let ports = tree::list(object, "ports");
@@ -113,6 +124,9 @@ fn ports(object: &Value, causes: &mut Causes) {
         }
         if ports[..at].iter().any(|other| tree::text(other, "name") == name) {
             causes.duplicate(item.child("name"), &Value::from(name));
+        }
+        if let Some(protocol) = port["appProtocol"].as_str() {
+            causes.complaints(item.child("appProtocol"), protocol, names::qualified(protocol));
         }
         let protocol = tree::text(port, "protocol");
         if !PROTOCOLS.contains(&protocol) {
@@ -139,24 +153,30 @@ fn endpoints(object: &Value, kind: &str, causes: &mut Causes) {
         for (at, address) in addresses.iter().enumerate() {
             address_rules(address, kind, field, at, causes);
         }
-        let node = tree::text(endpoint, "nodeName");
-        if !node.is_empty() {
+        if let Some(node) = endpoint["nodeName"].as_str() {
             causes.complaints(item.child("nodeName"), node, names::subdomain(node));
         }
         hints(&endpoint["hints"], item.child("hints"), causes);
-        let hostname = tree::text(endpoint, "hostname");
-        if !hostname.is_empty() {
+        if let Some(hostname) = endpoint["hostname"].as_str() {
             causes.complaints(item.child("hostname"), hostname, names::label(hostname));
         }
     }
 }
 
-/// Nodes that an endpoint is meant for.
+/// Zones and nodes that an endpoint is meant for.
 fn hints(hints: &Value, path: Path<'_>, causes: &mut Causes) {
-    let all = path.child("forNodes");
-    for (at, node) in tree::list(hints, "forNodes").iter().enumerate() {
-        let (name, item) = (tree::text(node, "name"), all.index(at));
-        causes.complaints(item.child("name"), name, names::subdomain(name));
+    type Rule = fn(&str) -> Vec<String>;
+    for (key, rule) in
+        [("forZones", names::label_value as Rule), ("forNodes", names::subdomain as Rule)]
+    {
+        let (all, places) = (path.child(key), tree::list(hints, key));
+        for (at, place) in places.iter().enumerate() {
+            let (name, item) = (tree::text(place, "name"), all.index(at));
+            if places[..at].iter().any(|other| tree::text(other, "name") == name) {
+                causes.duplicate(item.child("name"), &name.into());
+            }
+            causes.complaints(item.child("name"), name, rule(name));
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! IPAddress: an address of the service range, and who has it.
 
-use std::net::IpAddr;
-
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
@@ -10,7 +8,7 @@ use crate::{
     names::{self, NameRule},
     strategies::common::path_segments,
     strategy::{Separation, Strategy},
-    table::{Cells, name},
+    table::{Cells, age, name},
     tree,
 };
 
@@ -18,9 +16,16 @@ use crate::{
 pub struct IpAddress;
 
 impl Strategy for IpAddress {
-    /// `validate` holds it to be an address.
     fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
+        NameRule::Address
+    }
+
+    fn names_on_update(&self) -> bool {
+        true
+    }
+
+    fn names_by_base(&self) -> bool {
+        true
     }
 
     fn separation(&self) -> Separation {
@@ -28,19 +33,6 @@ impl Strategy for IpAddress {
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
-        let own = tree::text(&object["metadata"], "name");
-        let metadata = Path::Root.child("metadata");
-        match own.parse::<IpAddr>() {
-            Err(_) => {
-                let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-                causes.invalid_text(metadata.child("name"), own, why);
-            }
-            Ok(address) if address.to_string() != own => {
-                let why = format!("must be in canonical form (\"{address}\")");
-                causes.invalid_text(metadata.child("name"), own, why);
-            }
-            Ok(_) => {}
-        }
         let spec = Path::Root.child("spec");
         let (parent, path) = (&object["spec"]["parentRef"], spec.child("parentRef"));
         if parent.is_null() {
@@ -56,17 +48,19 @@ impl Strategy for IpAddress {
     }
 
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
+        self.validate(new, causes);
         if !tree::same(&new["spec"]["parentRef"], &old["spec"]["parentRef"]) {
             let spec = Path::Root.child("spec");
             causes.invalid_null(spec.child("parentRef"), "field is immutable");
         }
     }
 
-    fn cells(&self, object: &Value, _now: Timestamp) -> Cells {
+    /// One more than there are columns, as upstream's.
+    fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         let parent = &object["spec"]["parentRef"];
         let text = |key: &str| tree::text(parent, key);
         let mut shown = match (text("resource"), text("group")) {
-            _ if parent.is_null() => return vec![name(object), "<none>".into()],
+            _ if parent.is_null() => return vec![name(object), "<none>".into(), age(object, now)],
             (resource, "") => resource.to_lowercase(),
             (resource, group) => format!("{resource}.{group}").to_lowercase(),
         };
@@ -76,6 +70,6 @@ impl Strategy for IpAddress {
                 shown.push_str(part);
             }
         }
-        vec![name(object), shown.into()]
+        vec![name(object), shown.into(), age(object, now)]
     }
 }

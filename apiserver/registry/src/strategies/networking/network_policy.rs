@@ -6,6 +6,7 @@ use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
+    addresses,
     cause::{Causes, Path},
     names,
     strategies::{
@@ -145,9 +146,8 @@ fn block_rules(block: &Value, known: &[&str], path: Path<'_>, causes: &mut Cause
 
 fn range_rules(text: &Value, known: &[&str], path: Path<'_>, causes: &mut Causes) {
     let shown = text.as_str().unwrap_or_default();
-    if range(shown).is_none() && !known.contains(&shown) {
-        let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-        causes.invalid(path, text, why);
+    if !known.contains(&shown) {
+        addresses::validate_range(text, path, causes);
     }
 }
 
@@ -161,6 +161,7 @@ fn ranges(spec: &Value) -> Vec<&str> {
             all.extend(except.filter_map(Value::as_str));
         }
     }
+    all.retain(|range| !range.is_empty());
     all
 }
 

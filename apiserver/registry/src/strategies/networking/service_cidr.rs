@@ -6,6 +6,7 @@ use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
+    addresses,
     cause::{Causes, Path},
     strategies::common::{joined, keep_metadata},
     strategy::{Context, Separation, Strategy},
@@ -39,10 +40,8 @@ impl Strategy for ServiceCidr {
             return causes.invalid(path, &object["spec"], "may only hold up to 2 values");
         }
         let texts = || ranges.iter().map(|range| range.as_str().unwrap_or_default());
-        for (at, text) in texts().enumerate() {
-            if let Some(why) = complaint(text) {
-                causes.invalid_text(path.index(at), text, why);
-            }
+        for (at, range) in ranges.iter().enumerate() {
+            addresses::validate_range(range, path.index(at), causes);
         }
         let families: Vec<bool> =
             texts().filter_map(parse).map(|(address, _)| address.is_ipv4()).collect();
@@ -85,22 +84,4 @@ fn parse(text: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = text.split_once('/')?;
     let (address, bits) = (address.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?);
     (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, bits))
-}
-
-fn complaint(text: &str) -> Option<String> {
-    let Some((address, bits)) = parse(text) else {
-        return Some("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned());
-    };
-    let base = match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            IpAddr::V4((u32::from(v4) & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-            IpAddr::V6((u128::from(v6) & mask).into())
-        }
-    };
-    (base != address)
-        .then(|| format!("must not have bits set beyond the prefix length (\"{base}/{bits}\")"))
 }

@@ -3,9 +3,10 @@
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
-use super::{claim_status, requests};
+use super::{claim_status, expressions, requests};
 use crate::{
     cause::{Causes, Path},
+    expression::Expression,
     metadata, semantic, shown,
     strategies::common::keep_metadata,
     strategy::{Context, Separation, Strategy},
@@ -48,6 +49,12 @@ impl Strategy for Claim {
         }
     }
 
+    fn expressions(&self, object: &Value, old: Option<&Value>) -> Vec<Expression> {
+        // The spec never changes.
+        let spec = Path::Root.child("spec");
+        old.map_or_else(|| expressions::of_claim(&object["spec"], spec), |_| Vec::new())
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         vec![name(object), state(object).into(), age(object, now)]
     }
@@ -86,6 +93,11 @@ impl Strategy for ClaimTemplate {
         if !semantic::same_named(&new["spec"], &old["spec"], SPEC) {
             causes.immutable(Path::Root.child("spec"), &shown::internal(&new["spec"], SPEC));
         }
+    }
+
+    fn expressions(&self, object: &Value, old: Option<&Value>) -> Vec<Expression> {
+        let (spec, root) = (&object["spec"]["spec"], Path::Root.child("spec"));
+        old.map_or_else(|| expressions::of_claim(spec, root.child("spec")), |_| Vec::new())
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

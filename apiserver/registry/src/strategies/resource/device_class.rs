@@ -3,12 +3,14 @@
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
-use super::{names::bounded, requests};
+use super::{expressions, names::bounded, requests};
 use crate::{
     cause::{Causes, Path},
+    expression::Expression,
     names,
     strategy::{Separation, Strategy},
     table::{Cells, age, name},
+    tree,
 };
 
 const MOST_CONFIGS: usize = 32;
@@ -42,6 +44,16 @@ impl Strategy for DeviceClass {
                 );
             }
         }
+    }
+
+    fn expressions(&self, object: &Value, old: Option<&Value>) -> Vec<Expression> {
+        let (spec, mut all) = (&object["spec"], Vec::new());
+        // What was stored has been compiled.
+        let same = |old: &Value| tree::same(&spec["selectors"], &old["spec"]["selectors"]);
+        if !old.is_some_and(same) {
+            expressions::of_selectors(spec, Path::Root.child("spec"), &mut all);
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

@@ -1,10 +1,11 @@
 //! resource.k8s.io/v1: devices that drivers offer (slices), what workloads ask of them (claims and
-//! templates), classes of them, and taints. Expressions of selectors are stored as they are.
+//! templates), classes of them, and taints.
 
 mod claim;
 mod claim_status;
 mod device;
 mod device_class;
+mod expressions;
 mod names;
 mod requests;
 mod slice;

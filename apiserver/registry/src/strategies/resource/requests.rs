@@ -13,7 +13,7 @@ use crate::{
 const MOST: usize = 32;
 const MOST_ALTERNATIVES: usize = 8;
 pub const MOST_PARAMETER_BYTES: usize = 10 * 1024;
-const MOST_EXPRESSION_BYTES: usize = 10 * 1024;
+pub const MOST_EXPRESSION_BYTES: usize = 10 * 1024;
 const MODES: [&str; 2] = ["All", "ExactCount"];
 const ONE_OF: &str = "exactly one of `exactly` or `firstAvailable` is required";
 

@@ -5,8 +5,9 @@ use windlass_sdk_meta::Timestamp;
 
 use crate::{
     cause::{Causes, Path},
+    semantic,
     strategies::common::{joined, one_of},
-    strategy::{Separation, Strategy},
+    strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
     tree,
 };
@@ -23,6 +24,14 @@ pub struct CsiDriver;
 impl Strategy for CsiDriver {
     fn separation(&self) -> Separation {
         Separation::None
+    }
+
+    /// A new one has no generation; changes are counted all the same.
+    fn prepare_for_update(&self, _sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
+        if !semantic::same_named(&new["spec"], &old["spec"], "storage.v1.CSIDriverSpec") {
+            let generation = tree::number(&old["metadata"], "generation").unwrap_or(0);
+            tree::set(&mut new["metadata"], "generation", generation + 1);
+        }
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {

@@ -21,6 +21,10 @@ const MOST_PARAMETER_BYTES: usize = 256 * 1024;
 pub struct StorageClass;
 
 impl Strategy for StorageClass {
+    fn names_on_update(&self) -> bool {
+        true
+    }
+
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let root = Path::Root;
         provisioner(object, "provisioner", root, causes);
@@ -49,7 +53,7 @@ impl Strategy for StorageClass {
             text("provisioner", "").into(),
             text("reclaimPolicy", "Delete").into(),
             text("volumeBindingMode", "Immediate").into(),
-            tree::flag(object, "allowVolumeExpansion").to_string().into(),
+            tree::flag(object, "allowVolumeExpansion").into(),
             age(object, now),
         ]
     }
@@ -66,7 +70,8 @@ pub fn provisioner(of: &Value, key: &str, path: Path<'_>, causes: &mut Causes) {
     match tree::text(of, key) {
         "" => causes.required(path.child(key), ""),
         name => {
-            causes.complaints(path.child(key), name, names::qualified(&name.to_ascii_lowercase()));
+            let name = name.to_ascii_lowercase();
+            causes.complaints(path.child(key), &name, names::qualified(&name));
         }
     }
 }
@@ -115,7 +120,8 @@ fn topologies(object: &Value, path: Path<'_>, causes: &mut Causes) {
                 causes.duplicate(here.child("key"), &expression["key"]);
             }
         }
-        if terms[..at].iter().any(|other| tree::same(other, term)) {
+        // One that asks for nothing is the same as those that upstream hasn't looked at yet.
+        if expressions.is_empty() || terms[..at].iter().any(|other| tree::same(other, term)) {
             causes.duplicate(all, &Value::from(""));
         }
     }

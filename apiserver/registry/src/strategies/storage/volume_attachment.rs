@@ -7,7 +7,7 @@ use crate::{
     cause::{Causes, Path},
     names, semantic,
     strategies::{
-        common::{driver_name, keep_metadata},
+        common::{driver_name, keep_metadata, new_driver_name},
         core::validate_volume_spec,
     },
     strategy::{Context, Separation, Strategy},
@@ -37,21 +37,16 @@ impl Strategy for VolumeAttachment {
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
-        let (spec, path) = (&object["spec"], Path::Root.child("spec"));
-        driver_name(tree::text(spec, "attacher"), path.child("attacher"), causes);
-        source(&spec["source"], path.child("source"), causes);
-        let node = tree::text(spec, "nodeName");
-        causes.complaints(path.child("nodeName"), node, names::subdomain(node));
-        status(&object["status"], Path::Root.child("status"), causes);
-        if let Some(volume) = spec["source"]["persistentVolumeName"].as_str() {
-            let source = path.child("source");
-            let field = source.child("persistentVolumeName");
-            causes.complaints(field, volume, names::subdomain(volume));
-        }
+        let (attacher, path) = (&object["spec"]["attacher"], Path::Root.child("spec"));
+        let attacher = attacher.as_str().unwrap_or_default();
+        new_driver_name(attacher, path.child("attacher"), causes);
+        rules(object, causes);
     }
 
     fn validate_update(&self, _sub: &str, new: &Value, old: &Value, causes: &mut Causes) {
-        self.validate(new, causes);
+        let (attacher, path) = (tree::text(&new["spec"], "attacher"), Path::Root.child("spec"));
+        driver_name(attacher, path.child("attacher"), causes);
+        rules(new, causes);
         if !semantic::same_named(&new["spec"], &old["spec"], "storage.v1.VolumeAttachmentSpec") {
             causes.invalid_null(Path::Root.child("spec"), "field is immutable");
         }
@@ -67,6 +62,20 @@ impl Strategy for VolumeAttachment {
             tree::flag(&object["status"], "attached").into(),
             age(object, now),
         ]
+    }
+}
+
+/// What doesn't depend on whether the object is new.
+fn rules(object: &Value, causes: &mut Causes) {
+    let (spec, path) = (&object["spec"], Path::Root.child("spec"));
+    source(&spec["source"], path.child("source"), causes);
+    let node = tree::text(spec, "nodeName");
+    causes.complaints(path.child("nodeName"), node, names::subdomain(node));
+    status(&object["status"], Path::Root.child("status"), causes);
+    if let Some(volume) = spec["source"]["persistentVolumeName"].as_str() {
+        let source = path.child("source");
+        let field = source.child("persistentVolumeName");
+        causes.complaints(field, volume, names::subdomain(volume));
     }
 }
 

@@ -454,7 +454,7 @@ fn addresses() {
     refused(
         "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: a}, spec: {cidrs: [10.0.0.1/8, 10.0.0.0/8]}}",
         expect![[r#"
-            422 ServiceCIDR.networking.k8s.io "a" is invalid: [spec.cidrs[0]: Invalid value: "10.0.0.1/8": must not have bits set beyond the prefix length ("10.0.0.0/8"), spec.cidrs: Invalid value: ["10.0.0.1/8","10.0.0.0/8"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64]
+            422 ServiceCIDR.networking.k8s.io "a" is invalid: [spec.cidrs[0]: Invalid value: "10.0.0.1/8": must not have bits set beyond the prefix length, spec.cidrs: Invalid value: ["10.0.0.1/8","10.0.0.0/8"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64]
               FieldValueInvalid spec.cidrs[0]
               FieldValueInvalid spec.cidrs
         "#]],
