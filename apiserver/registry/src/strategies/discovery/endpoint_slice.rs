@@ -39,6 +39,10 @@ impl Strategy for EndpointSlice {
         }
     }
 
+    fn names_on_update(&self) -> bool {
+        true
+    }
+
     fn separation(&self) -> Separation {
         Separation::Generation
     }
