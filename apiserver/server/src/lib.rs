@@ -9,6 +9,7 @@ mod bootstrap;
 mod cache;
 mod chain;
 mod charges;
+mod claims;
 mod components;
 mod computed;
 mod content;

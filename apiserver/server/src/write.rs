@@ -3,7 +3,7 @@
 //! validate, validating admission, managed fields, compare and commit. A conflict runs all of them
 //! again on what is stored then; whoever named a resourceVersion is refused there instead.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 use windlass_apiserver_access::{AdmissionRequest, Charge, Operation, User, charge};
@@ -17,7 +17,7 @@ use windlass_sdk_meta::{GroupResource, GroupVersionKind, Object, Reason, Status,
 use crate::{
     ApiServer,
     cache::{CLAIMS, ResourceCache, store_key},
-    charges,
+    charges, claims,
     content::BODY_BYTES,
     expressions, read,
     server::store_status,
@@ -524,7 +524,8 @@ impl Run<'_> {
             return Ok(self.done(object, tree, outcome));
         }
         let key = self.write.key(&object.name);
-        let mut txn = self.claims(&key, stored.map(|stored| &stored.tree), Some(&tree));
+        let mut txn =
+            claims::changed(self.write.kind, &key, stored.map(|stored| &stored.tree), Some(&tree));
         txn.compare.insert(0, Compare { key: key.clone(), mod_revision: before });
         charges::add(&self.charges, &mut txn);
         txn.ops.push(Op::Put { key, value: encoded.bytes().clone() });
@@ -549,7 +550,7 @@ impl Run<'_> {
             return Ok(self.done(object, tree, Outcome::Removed));
         }
         let key = self.write.key(&object.name);
-        let mut txn = self.claims(&key, Some(&stored.tree), None);
+        let mut txn = claims::changed(self.write.kind, &key, Some(&stored.tree), None);
         let mod_revision = stored.object.revision;
         txn.compare.insert(0, Compare { key: key.clone(), mod_revision });
         charges::add(&self.charges, &mut txn);
@@ -561,24 +562,6 @@ impl Run<'_> {
             }
             None => Ok(Attempt::Conflict),
         }
-    }
-
-    /// The names that are claimed or released along with a change of the object.
-    fn claims(&self, holder: &str, old: Option<&Value>, new: Option<&Value>) -> Txn {
-        let of = |tree: Option<&Value>| -> BTreeSet<String> {
-            tree.map(|tree| self.write.kind.strategy.claims(tree)).into_iter().flatten().collect()
-        };
-        let (before, now) = (of(old), of(new));
-        let mut txn = Txn::default();
-        for claim in before.difference(&now) {
-            txn.ops.push(Op::Delete { key: format!("{CLAIMS}{claim}").into() });
-        }
-        for claim in now.difference(&before) {
-            let key: Arc<str> = format!("{CLAIMS}{claim}").into();
-            txn.compare.push(Compare { key: key.clone(), mod_revision: 0 });
-            txn.ops.push(Op::Put { key, value: holder.as_bytes().into() });
-        }
-        txn
     }
 
     /// The revision of the commit; None where a comparison failed, once the cache knows why.

@@ -8,6 +8,7 @@ mod kinds;
 mod managed;
 mod ownership;
 mod print;
+mod resize;
 mod table_of_kinds;
 mod update;
 mod validate;
