@@ -39,10 +39,6 @@ impl Strategy for EndpointSlice {
         }
     }
 
-    fn names_on_update(&self) -> bool {
-        true
-    }
-
     fn separation(&self) -> Separation {
         Separation::Generation
     }

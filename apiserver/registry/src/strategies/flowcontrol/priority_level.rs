@@ -23,10 +23,6 @@ const HASH_BITS: f64 = 60.0;
 pub struct PriorityLevel;
 
 impl Strategy for PriorityLevel {
-    fn names_on_update(&self) -> bool {
-        true
-    }
-
     fn separation(&self) -> Separation {
         Separation::StatusAndGeneration
     }

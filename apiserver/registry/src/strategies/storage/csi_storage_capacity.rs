@@ -16,10 +16,6 @@ use crate::{
 pub struct CsiStorageCapacity;
 
 impl Strategy for CsiStorageCapacity {
-    fn names_on_update(&self) -> bool {
-        true
-    }
-
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let root = Path::Root;
         validate_selector(&object["nodeTopology"], root.child("nodeTopology"), causes);

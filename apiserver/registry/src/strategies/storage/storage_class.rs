@@ -21,10 +21,6 @@ const MOST_PARAMETER_BYTES: usize = 256 * 1024;
 pub struct StorageClass;
 
 impl Strategy for StorageClass {
-    fn names_on_update(&self) -> bool {
-        true
-    }
-
     fn validate(&self, object: &Value, causes: &mut Causes) {
         let root = Path::Root;
         provisioner(object, "provisioner", root, causes);
