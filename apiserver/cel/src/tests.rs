@@ -191,8 +191,8 @@ fn mistakes() {
              | self.name.nope()
              | ..........^
             self.replicas >: ERROR: <input>:1:16: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
-            | self.replicas >
-            | ...............^
+             | self.replicas >
+             | ...............^
             self.replicas.all(x, true): ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)
             self.items[5].size == 1: Failed("index out of bounds: 5")
             self.labels['z'] == '': Failed("no such key: z")
