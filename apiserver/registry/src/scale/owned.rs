@@ -35,6 +35,7 @@ static SCALE: LazyLock<Kind> = LazyLock::new(|| Kind {
     columns: Vec::new(),
     create_on_update: false,
     unconditional_update: true,
+    judges_base_on_update: false,
     returns_deleted: false,
     virtual_only: true,
     inert: false,

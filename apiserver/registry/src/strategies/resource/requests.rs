@@ -7,7 +7,9 @@ use super::names::{
 };
 use crate::{
     cause::{Causes, Path},
-    names, shown, tree,
+    names, shown,
+    strategies::common::new_driver_name,
+    tree,
 };
 
 const MOST: usize = 32;
