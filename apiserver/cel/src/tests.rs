@@ -187,9 +187,9 @@ fn mistakes() {
             self.items.all(i, i.nope): ERROR: <input>:1:20: undefined field 'nope'
              | self.items.all(i, i.nope)
              | ...................^
-            self.name.nope(): ERROR: <input>:1:11: undeclared reference to 'nope' (in container '')
+            self.name.nope(): ERROR: <input>:1:15: undeclared reference to 'nope' (in container '')
              | self.name.nope()
-             | ..........^
+             | ..............^
             self.replicas >: ERROR: <input>:1:16: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
              | self.replicas >
              | ...............^

@@ -64,7 +64,7 @@ impl Strategy for VersionMigration {
             causes.invalid_text(path.child(key), version, why);
         }
         let all = tree::list(status, "conditions");
-        conditions::validate_unique(all, path.child("conditions"), causes);
+        conditions::validate(all, path.child("conditions"), causes);
         if !tree::text(before, key).is_empty() && before[key] != status[key] {
             causes.immutable(path.child(key), &status[key]);
         }
