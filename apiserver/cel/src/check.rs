@@ -166,7 +166,7 @@ impl Checker<'_> {
         if types.contains(&name) {
             return Type::TypeOf;
         }
-        self.error(name, format!("undeclared reference to '{name}' (in container '')"));
+        self.undeclared(name, "");
         Type::Dyn
     }
 
@@ -182,42 +182,33 @@ impl Checker<'_> {
     fn structure(&mut self, name: &Arc<str>, fields: &[(Arc<str>, Node, bool)]) -> Type {
         let known = **name == *JSON_PATCH || **name == *OBJECT || name.starts_with("Object.");
         if !self.makes_patches || !known {
-            self.error(name, format!("undeclared reference to '{name}' (in container '')"));
+            self.undeclared(name, "{");
             return Type::Dyn;
         }
         for (field, value, optional) in fields {
             let value = self.visit(value);
             let value = if *optional { self.unwrapped(value) } else { value };
-            let wanted = self.made_field(name, field);
-            if !self.unify(&wanted, &value) {
-                let (wanted, given) = (self.settled(&wanted), self.settled(&value));
+            let wanted = made_field(name, field);
+            if !wanted.as_ref().is_some_and(|wanted| self.unify(wanted, &value)) {
+                let wanted = wanted.map_or_else(String::new, |of| self.settled(&of).to_string());
+                let given = self.settled(&value);
                 let why = format!(
                     "expected type of field '{field}' is '{wanted}' but provided type is '{given}'"
                 );
-                self.error(field, why);
+                self.error(&format!("{field}:"), why);
             }
         }
         Type::Made(name.clone())
-    }
-
-    /// Fields of objects may be anything, those of operations of a patch are known.
-    fn made_field(&mut self, of: &str, field: &str) -> Type {
-        match field {
-            _ if of != JSON_PATCH => Type::Dyn,
-            "op" | "path" | "from" => Type::String,
-            "value" => Type::Dyn,
-            _ => {
-                self.error(field, format!("undefined field '{field}'"));
-                Type::Dyn
-            }
-        }
     }
 
     fn select(&mut self, of: &Type, field: &str) -> Type {
         match self.settled(of) {
             Type::Dyn | Type::Var(_) => Type::Dyn,
             Type::Map(_, value) => (*value).clone(),
-            Type::Made(name) => self.made_field(&name, field),
+            Type::Made(name) => made_field(&name, field).unwrap_or_else(|| {
+                self.error(&format!(".{field}"), format!("undefined field '{field}'"));
+                Type::Dyn
+            }),
             Type::Optional(inner) => {
                 let found = self.select(&inner, field);
                 Type::Optional(Arc::new(found))
@@ -284,9 +275,12 @@ impl Checker<'_> {
     fn call(&mut self, id: usize, function: &str, target: Option<Type>, args: Vec<Type>) -> Type {
         let all = functions::overloads(function);
         let member = target.is_some();
-        let of_patches = function.starts_with("jsonpatch.") && !self.makes_patches;
-        if of_patches || !all.iter().any(|overload| overload.member == member) {
-            self.error(function, format!("undeclared reference to '{function}' (in container '')"));
+        let of_patches = function.strip_prefix("jsonpatch.").filter(|_| !self.makes_patches);
+        if of_patches.is_some() || !all.iter().any(|overload| overload.member == member) {
+            if of_patches.is_some() {
+                self.undeclared("jsonpatch", "");
+            }
+            self.undeclared(of_patches.unwrap_or(function), "(");
             return Type::Dyn;
         }
         let given: Vec<Type> = target.into_iter().chain(args).collect();
@@ -421,10 +415,19 @@ impl Checker<'_> {
         let needle = match function {
             "_?_:_" => "?".to_owned(),
             "_[_]" => "[".to_owned(),
-            other => other.trim_matches('_').replace("@in", "in"),
+            other if other.contains(['_', '@', '!', '-']) => {
+                other.trim_matches('_').replace("@in", "in")
+            }
+            named => format!("{named}("),
         };
         let why = format!("found no matching overload for '{function}' applied to '{applied}'");
         self.at(&needle, &why)
+    }
+
+    /// `mark`: what follows the name where it is called or made.
+    fn undeclared(&mut self, name: &str, mark: &str) {
+        let why = format!("undeclared reference to '{name}' (in container '')");
+        self.error(&format!("{name}{mark}"), why);
     }
 
     fn error(&mut self, needle: &str, why: String) {
@@ -434,9 +437,13 @@ impl Checker<'_> {
         }
     }
 
-    /// The parser keeps no places: the first time that the text stands in the source is shown.
+    /// The parser keeps no places: the first time that the text stands in the source is shown. What
+    /// ends in a mark, as calls and structs do, is shown at the mark.
     fn at(&self, needle: &str, why: &str) -> String {
-        let offset = self.source.find(needle).unwrap_or(0);
+        let offset = self.source.find(needle).map_or(0, |at| {
+            let marked = needle.len() > 1 && needle.ends_with(['(', '{', ':']);
+            if marked { at + needle.len() - 1 } else { at }
+        });
         let before = &self.source[..offset];
         let line = before.matches('\n').count();
         let start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -444,6 +451,16 @@ impl Checker<'_> {
         let text = self.source.lines().nth(line).unwrap_or_default();
         let dots = ".".repeat(column);
         format!("ERROR: <input>:{}:{}: {why}\n | {text}\n | {dots}^", line + 1, column + 1)
+    }
+}
+
+/// Fields of objects may be anything, those of operations of a patch are known.
+fn made_field(of: &str, field: &str) -> Option<Type> {
+    match field {
+        _ if of != JSON_PATCH => Some(Type::Dyn),
+        "op" | "path" | "from" => Some(Type::String),
+        "value" => Some(Type::Dyn),
+        _ => None,
     }
 }
 

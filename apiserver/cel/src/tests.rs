@@ -187,12 +187,12 @@ fn mistakes() {
             self.items.all(i, i.nope): ERROR: <input>:1:20: undefined field 'nope'
              | self.items.all(i, i.nope)
              | ...................^
-            self.name.nope(): ERROR: <input>:1:11: undeclared reference to 'nope' (in container '')
+            self.name.nope(): ERROR: <input>:1:15: undeclared reference to 'nope' (in container '')
              | self.name.nope()
-             | ..........^
+             | ..............^
             self.replicas >: ERROR: <input>:1:16: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
-            | self.replicas >
-            | ...............^
+             | self.replicas >
+             | ...............^
             self.replicas.all(x, true): ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)
             self.items[5].size == 1: Failed("index out of bounds: 5")
             self.labels['z'] == '': Failed("no such key: z")

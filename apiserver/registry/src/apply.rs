@@ -160,6 +160,7 @@ fn named_by(kind: &Kind, config: &Value, by: Manager<'_>) -> FieldSet {
     let has_status = matches!(separation, Separation::Status | Separation::StatusAndGeneration);
     named.children.retain(|key, _| match (key.as_str(), by.subresource) {
         ("f:status", "") => !has_status,
+        ("f:spec", _) if kind.strategy.spec_stays() => false,
         ("f:apiVersion" | "f:kind" | "f:metadata" | "f:status", _) => true,
         (_, sub) => sub != "status",
     });

@@ -14,27 +14,11 @@ const MAX_MESSAGE: usize = 32 * 1024;
 
 /// Rules of a list of conditions.
 pub fn validate(all: &[Value], path: Path<'_>, causes: &mut Causes) {
-    validate_with(all, path, causes, |item, kind, causes| {
-        causes.duplicate(item.child("type"), kind);
-    });
-}
-
-/// As `validate`, where it is a condition as a whole that is there twice.
-pub fn validate_unique(all: &[Value], path: Path<'_>, causes: &mut Causes) {
-    validate_with(all, path, causes, |item, kind, causes| causes.duplicate(item, kind));
-}
-
-fn validate_with(
-    all: &[Value],
-    path: Path<'_>,
-    causes: &mut Causes,
-    twice: impl Fn(Path<'_>, &Value, &mut Causes),
-) {
     for (at, condition) in all.iter().enumerate() {
         let item = path.index(at);
         let kind = tree::text(condition, "type");
         if all[..at].iter().any(|other| tree::text(other, "type") == kind) {
-            twice(item, &condition["type"], causes);
+            causes.duplicate(item, &condition["type"]);
         }
         match kind {
             "" => causes.required(item.child("type"), "is required"),

@@ -163,6 +163,7 @@ impl Delta {
             match key {
                 "apiVersion" | "kind" => {}
                 "status" if resets_status => {}
+                "spec" if kind.strategy.spec_stays() => {}
                 _ if sub == "status" && !["metadata", "status"].contains(&key) => {}
                 "metadata" => {
                     let mut inner = Self::default();

@@ -50,12 +50,15 @@ const UPSERT: Flags = Flags { create_on_update: true, ..PLAIN };
 const RETURNS: Flags = Flags { returns_deleted: true, ..PLAIN };
 
 /// Kinds whose update upstream judges as a whole, names included.
-const JUDGE_BASE_ON_UPDATE: [&str; 14] = [
+const JUDGE_BASE_ON_UPDATE: [&str; 19] = [
     "configmaps",
     "csistoragecapacities",
     "endpointslices",
     "ipaddresses",
     "limitranges",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "mutatingwebhookconfigurations",
     "namespaces",
     "persistentvolumeclaims",
     "pods",
@@ -65,6 +68,8 @@ const JUDGE_BASE_ON_UPDATE: [&str; 14] = [
     "serviceaccounts",
     "storageclasses",
     "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "validatingwebhookconfigurations",
 ];
 
 /// All kinds that are compiled in.

@@ -41,6 +41,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Updates leave `spec` as it was created, so that nobody owns it.
+    fn spec_stays(&self) -> bool {
+        false
+    }
+
     /// A base is the whole name: nothing is appended to it.
     fn names_by_base(&self) -> bool {
         false

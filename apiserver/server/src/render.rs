@@ -81,14 +81,12 @@ impl Renderer {
 
     /// An object on its own, in the shape that the client asked for.
     fn shaped(&self, object: &Object, revision: u64, headers: bool) -> Value {
-        let tree = self.tree(object, revision);
         let shaped = match self.accepted.shape {
-            Shape::Object => tree,
-            Shape::Metadata => partial_metadata(&tree),
+            Shape::Object => self.tree(object, revision),
+            Shape::Metadata => partial_metadata(&self.tree(object, revision)),
             Shape::Table => {
                 let metadata = json!({"resourceVersion": revision.to_string()});
-                let row = self.kind.row(&tree, self.include, self.clock.now());
-                self.kind.table(vec![row], metadata, headers)
+                self.kind.table(vec![self.row(object, revision)], metadata, headers)
             }
         };
         self.accepted.in_version(shaped)
@@ -147,14 +145,29 @@ impl Renderer {
         }
     }
 
+    /// A row of a Table. Cells are made of the stored form, which has all that any version tells.
+    fn row(&self, object: &Object, revision: u64) -> Value {
+        let stored = self.stored_tree(object, revision);
+        let mut row = self.kind.row(&stored, self.include, self.clock.now());
+        if self.include == IncludeObject::Object {
+            self.kind.convert(&mut row["object"], &self.at);
+        }
+        row
+    }
+
     fn tree(&self, object: &Object, revision: u64) -> Value {
+        let mut tree = self.stored_tree(object, revision);
+        self.kind.convert(&mut tree, &self.at);
+        tree
+    }
+
+    fn stored_tree(&self, object: &Object, revision: u64) -> Value {
         let mut tree = self.kind.tree_of(object);
         if revision == 0 {
             tree["metadata"].as_object_mut().map(|metadata| metadata.remove("resourceVersion"));
         } else if revision != object.revision {
             tree["metadata"]["resourceVersion"] = Value::String(revision.to_string());
         }
-        self.kind.convert(&mut tree, &self.at);
         tree
     }
 

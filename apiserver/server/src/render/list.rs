@@ -105,11 +105,11 @@ impl Renderer {
 
     /// An object as an item of a list; in a Table, a row.
     fn item(&self, object: &Object) -> Value {
-        let tree = self.tree(object, object.revision);
+        let revision = object.revision;
         self.accepted.item_in_version(match self.accepted.shape {
-            Shape::Object => tree,
-            Shape::Metadata => partial_metadata(&tree),
-            Shape::Table => self.kind.row(&tree, self.include, self.clock.now()),
+            Shape::Object => self.tree(object, revision),
+            Shape::Metadata => partial_metadata(&self.tree(object, revision)),
+            Shape::Table => self.row(object, revision),
         })
     }
 }

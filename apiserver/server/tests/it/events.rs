@@ -1,6 +1,8 @@
 //! Events: one store, two groups, of which the newer one is the stricter.
 
+use axum::body::Body;
 use expect_test::expect;
+use http::{Request, header};
 use serde_json::{Value, json};
 
 use crate::Cluster;
@@ -84,6 +86,7 @@ async fn what_an_event_tells_stays() {
         change(NEW, series(1)),
         change(NEW, series(2)),
         change(NEW, json!({"series": {"lastObservedTime": null}})),
+        change(NEW, json!({"related": {}})),
         change(OLD, json!({"message": "other", "series": {"count": 1}})),
     ] {
         out += &format!("{}\n", cluster.run(&step).await.summary());
@@ -98,8 +101,29 @@ async fn what_an_event_tells_stays() {
         422 Invalid: Event "a" is invalid: series.count: Invalid value: "": should be at least 2
         200 Event a
         422 Invalid: Event "a" is invalid: series.lastObservedTime: Required value
+        422 Invalid: Event "a" is invalid: related: Invalid value: {"Kind":"","Namespace":"","Name":"","UID":"","APIVersion":"","ResourceVersion":"","FieldPath":""}: field is immutable
         200 Event a
         "tester" "events.k8s.io/v1" {"f:action":{},"f:eventTime":{},"f:reason":{},"f:regarding":{},"f:reportingController":{},"f:reportingInstance":{},"f:series":{".":{},"f:lastObservedTime":{}},"f:type":{}}
         "tester" "v1" {"f:message":{},"f:series":{"f:count":{}}}
     "#]].assert_eq(&out);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_the_same_in_both_groups() {
+    let cluster = Cluster::new().await;
+    cluster.run(&format!("POST {NEW} {}", event("a", |_| {}))).await;
+    let mut shown = Vec::new();
+    for group in [NEW, OLD] {
+        let request = Request::builder()
+            .uri(format!("{group}?includeObject=Object"))
+            .header(header::ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io");
+        let table = cluster.read(request.body(Body::empty()).expect("a request")).await.json();
+        shown.push(table["rows"][0].clone());
+    }
+    assert_eq!(shown[0]["cells"], shown[1]["cells"]);
+    assert_eq!((&shown[0]["cells"][3], &shown[0]["cells"][6]), (&json!("pod/p"), &json!("hello")));
+    assert_eq!(
+        (&shown[0]["object"]["note"], &shown[1]["object"]["message"]),
+        (&json!("hello"), &json!("hello"))
+    );
 }

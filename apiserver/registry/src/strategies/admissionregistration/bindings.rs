@@ -4,7 +4,7 @@
 use serde_json::Value;
 use windlass_sdk_meta::Timestamp;
 
-use super::matching::{default_rules, default_selectors, resources};
+use super::matching::{default_rules, default_selectors, mutating_operations, resources};
 use crate::{
     cause::{Causes, Path},
     names,
@@ -51,8 +51,10 @@ impl Strategy for PolicyBinding {
         }
         resources(&spec["matchResources"], path.child("matchResources"), causes);
         if !self.mutating {
-            actions(spec, path.child("validationActions"), causes);
+            return actions(spec, path.child("validationActions"), causes);
         }
+        let (of, path) = (&spec["matchResources"], path.child("matchResources"));
+        mutating_operations(tree::list(of, "resourceRules"), path.child("resourceRules"), causes);
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

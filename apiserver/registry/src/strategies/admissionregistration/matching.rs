@@ -10,6 +10,7 @@ use crate::{
 };
 
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
+const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
 pub const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
 pub const MATCH_POLICIES: [&str; 2] = ["Equivalent", "Exact"];
@@ -57,6 +58,15 @@ fn named_rule(rule: &Value, path: Path<'_>, causes: &mut Causes) {
         }
     }
     self::rule(rule, path, causes);
+}
+
+/// What is deleted can't be changed: operations of the rules that pick what a policy mutates.
+pub fn mutating_operations(rules: &[Value], path: Path<'_>, causes: &mut Causes) {
+    for operation in rules.iter().flat_map(|rule| tree::list(rule, "operations")) {
+        if !operation.as_str().is_some_and(|one| MUTATING_OPERATIONS.contains(&one)) {
+            causes.not_supported(path.child("operations"), operation, &MUTATING_OPERATIONS);
+        }
+    }
 }
 
 /// Rules of operations, groups, versions, resources and scope.

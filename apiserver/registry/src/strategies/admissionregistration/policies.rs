@@ -7,7 +7,7 @@ use super::{
     expressions,
     matching::{
         FAILURE_POLICIES, REINVOCATION, conditions, default_rules, default_selectors, expression,
-        resources,
+        mutating_operations, resources,
     },
 };
 use crate::{
@@ -22,7 +22,6 @@ use crate::{
 };
 
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
-const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const PATCH_TYPES: [&str; 2] = ["ApplyConfiguration", "JSONPatch"];
 const MOST_ANNOTATIONS: usize = 20;
 pub const MOST_EXPRESSION_BYTES: usize = 5 * 1024;
@@ -146,12 +145,8 @@ impl Policy {
         if rules.is_empty() {
             causes.required(field, "");
         }
-        let operations = rules.iter().flat_map(|rule| tree::list(rule, "operations"));
-        for operation in operations.filter(|_| self.mutating) {
-            if !operation.as_str().is_some_and(|one| MUTATING_OPERATIONS.contains(&one)) {
-                let field = field.child("operations");
-                causes.not_supported(field, operation, &MUTATING_OPERATIONS);
-            }
+        if self.mutating {
+            mutating_operations(rules, field, causes);
         }
     }
 }

@@ -60,6 +60,10 @@ impl Strategy for SigningRequest {
         Separation::Status
     }
 
+    fn spec_stays(&self) -> bool {
+        true
+    }
+
     fn prepare_for_update(&self, sub: &str, new: &mut Value, old: &Value, cx: &Context<'_>) {
         tree::keep(new, old, "spec");
         match sub {

@@ -61,7 +61,7 @@ impl Strategy for DisruptionBudget {
         if sub == "status" {
             let (status, path) = (&new["status"], Path::Root.child("status"));
             let all = tree::list(status, "conditions");
-            conditions::validate_unique(all, path.child("conditions"), causes);
+            conditions::validate(all, path.child("conditions"), causes);
             return not_negative(status, path, &COUNTS, causes);
         }
         self.validate(new, causes);

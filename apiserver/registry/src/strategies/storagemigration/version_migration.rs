@@ -1,6 +1,6 @@
 //! StorageVersionMigration: all objects of a resource shall be written anew in their stored form.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use windlass_sdk_meta::Timestamp;
 
 use crate::{
@@ -49,14 +49,22 @@ impl Strategy for VersionMigration {
         if sub != "status" {
             self.validate(new, causes);
             if !tree::same(&new["spec"], &old["spec"]) {
-                causes.immutable(Path::Root.child("spec"), &new["spec"]);
+                // Upstream shows the Go value, whose field has no JSON name.
+                let shown = json!({"Resource": new["spec"]["resource"]});
+                causes.immutable(Path::Root.child("spec"), &shown);
             }
             return;
         }
         let path = Path::Root.child("status");
         let (status, before) = (&new["status"], &old["status"]);
-        conditions::validate(tree::list(status, "conditions"), path.child("conditions"), causes);
         let key = "resourceVersion";
+        let version = tree::text(status, key);
+        if !version.is_empty() && !is_version(version) {
+            let why = format!("resource version is not well formed: {version}");
+            causes.invalid_text(path.child(key), version, why);
+        }
+        let all = tree::list(status, "conditions");
+        conditions::validate(all, path.child("conditions"), causes);
         if !tree::text(before, key).is_empty() && before[key] != status[key] {
             causes.immutable(path.child(key), &status[key]);
         }
@@ -91,6 +99,10 @@ impl Strategy for VersionMigration {
         let state = reached.map_or("Unknown", |one| tree::text(one, "type"));
         vec![name(object), resource.into(), state.into()]
     }
+}
+
+fn is_version(text: &str) -> bool {
+    !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is(object: &Value, sort: &str) -> bool {

@@ -21,6 +21,8 @@ fn signing_requests() {
     let good = signing("signerName: kubernetes.io/kube-apiserver-client, usages: [client auth]");
     let one = stored(&good);
     assert_eq!(one["status"], json!({}));
+    // What nobody can change has no owner.
+    assert_eq!(one["metadata"]["managedFields"], json!(null));
     let bad = signing("signerName: nodomain/a, usages: [x, x], expirationSeconds: 5");
     refused(
         &bad.replace(REQUEST.trim(), "aGVsbG8="),

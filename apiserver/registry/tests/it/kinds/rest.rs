@@ -1,7 +1,7 @@
 //! Kinds of flow control, admission registration, devices, and API registration.
 
 use expect_test::expect;
-use serde_json::json;
+use serde_json::{Value, json};
 use windlass_apiserver_registry::{GroupVersion, flow_control_objects, local_services};
 
 use super::{changed, created, printed, refused};
@@ -248,6 +248,27 @@ fn policies() {
     );
     refused(
         &policy(
+            "MutatingAdmissionPolicyBinding",
+            "policyName: a, matchResources: {resourceRules: [{apiGroups: [a], apiVersions: [v1], resources: [b], operations: [UPDATE, DELETE]}]}",
+        ),
+        expect![[r#"
+            422 MutatingAdmissionPolicyBinding.admissionregistration.k8s.io "a" is invalid: spec.matchResources.resourceRules.operations: Unsupported value: "DELETE": supported values: "*", "CONNECT", "CREATE", "UPDATE"
+              FieldValueNotSupported spec.matchResources.resourceRules.operations
+        "#]],
+    );
+    let binding = stored(&policy("MutatingAdmissionPolicyBinding", "policyName: a"));
+    changed(
+        "",
+        &binding,
+        |one| one["metadata"]["generateName"] = json!("-a"),
+        &[],
+        expect![[r#"
+            422 MutatingAdmissionPolicyBinding.admissionregistration.k8s.io "a" is invalid: metadata.generateName: Invalid value: "-a": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+              FieldValueInvalid metadata.generateName
+        "#]],
+    );
+    refused(
+        &policy(
             "ValidatingAdmissionPolicyBinding",
             "policyName: '', paramRef: {name: a, selector: {}}, validationActions: [Deny, Warn, Deny]",
         ),
@@ -489,4 +510,35 @@ fn addresses() {
               FieldValueInvalid spec.resource.group
         "#]],
     );
+    let migration = stored(
+        "{apiVersion: storagemigration.k8s.io/v1, kind: StorageVersionMigration, metadata: {name: a}, spec: {resource: {group: b.c, resource: d}}}",
+    );
+    changed(
+        "",
+        &migration,
+        |one| one["spec"]["resource"]["resource"] = json!("e"),
+        &[],
+        expect![[r#"
+            422 StorageVersionMigration.storagemigration.k8s.io "a" is invalid: spec: Invalid value: {"Resource":{"group":"b.c","resource":"e"}}: field is immutable
+              FieldValueInvalid spec
+        "#]],
+    );
+    for (version, expected) in [
+        (
+            "17",
+            expect![[r#"
+            status.resourceVersion: "17"
+        "#]],
+        ),
+        (
+            "017",
+            expect![[r#"
+            422 StorageVersionMigration.storagemigration.k8s.io "a" is invalid: status.resourceVersion: Invalid value: "017": resource version is not well formed: 017
+              FieldValueInvalid status.resourceVersion
+        "#]],
+        ),
+    ] {
+        let change = |one: &mut Value| one["status"]["resourceVersion"] = json!(version);
+        changed("status", &migration, change, &["status.resourceVersion"], expected);
+    }
 }

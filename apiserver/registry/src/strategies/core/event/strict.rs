@@ -60,7 +60,8 @@ pub(super) fn validate_update(new: &Value, old: &Value, causes: &mut Causes) {
         series(new, causes);
     }
     for key in IMMUTABLE {
-        if !tree::same(&new[key], &old[key]) {
+        let appears = key == "related" && tree::has(new, key) != tree::has(old, key);
+        if appears || !tree::same(&new[key], &old[key]) {
             // Inside of upstream the component has its newer name.
             let name = if key == "reportingComponent" { "reportingController" } else { key };
             immutable(new, key, name, causes);
