@@ -585,7 +585,9 @@ fn names_are_judged_again_where_upstream_judges_the_whole() {
         &map,
         based,
         expect![[r#"
-    "#]],
+            422 ConfigMap "a" is invalid: metadata.generateName: Invalid value: "-a": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+              FieldValueInvalid metadata.generateName
+        "#]],
     );
     let secret = stored("{apiVersion: v1, kind: Secret, metadata: {name: a}}");
     assert!(update("", &secret, based).is_ok());

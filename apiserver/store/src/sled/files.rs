@@ -17,9 +17,16 @@ const NEED_FREE_MIB: u64 = 64;
 /// A claimed folder.
 #[derive(Debug)]
 pub(super) struct Folder {
-    /// Held until dropped: the lock ends with the descriptor, however the process ends.
-    _lock: File,
+    /// Held until dropped; where the process is killed the lock ends with the descriptor.
+    lock: File,
     tip: Tip,
+}
+
+impl Drop for Folder {
+    /// A child that is being forked has the descriptor, too, for a moment.
+    fn drop(&mut self) {
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 /// A small file beside the database with the newest durable revision. It is written after each
@@ -44,7 +51,7 @@ impl Folder {
             let why = format!("the file is gone; revision {} was in it", tip.acknowledged);
             return Err(damaged(folder, why));
         }
-        Ok(Self { _lock: lock, tip })
+        Ok(Self { lock, tip })
     }
 
     pub fn tip(&self) -> &Tip {
