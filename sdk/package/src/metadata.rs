@@ -126,12 +126,12 @@ fn read(wasm: &mut impl Read, size: u64) -> Result<Vec<u8>, PackageError> {
 fn title(section: &str, content: &[u8]) -> Option<String> {
     let reader = BinaryReader::new(content, 0);
     let name = if section == "name" {
-        NameSectionReader::new(reader).into_iter().flatten().find_map(|name| match name {
+        NameSectionReader::new(reader).flatten().find_map(|name| match name {
             Name::Module { name, .. } => Some(name.to_owned()),
             _ => None,
         })
     } else {
-        ComponentNameSectionReader::new(reader).into_iter().flatten().find_map(|name| match name {
+        ComponentNameSectionReader::new(reader).flatten().find_map(|name| match name {
             ComponentName::Component { name, .. } => Some(name.to_owned()),
             _ => None,
         })

@@ -41,9 +41,8 @@ fn too_much(pod: &Value, allocatable: &Value) -> Vec<String> {
     let mut asked = quota::pod_total(&pod["spec"], "requests");
     quota::add(&mut asked, &quota::amounts(&pod["spec"]["overhead"]));
     let has = quota::amounts(allocatable);
-    let units: [(&str, fn(&Quantity) -> i64); 2] =
-        [("cpu", Quantity::millis), ("memory", Quantity::units)];
-    let shown = units.into_iter().filter_map(|(name, units)| {
+    let shown = ["cpu", "memory"].into_iter().filter_map(|name| {
+        let units = |of: &Quantity| if name == "cpu" { of.millis() } else { of.units() };
         let asked = asked.get(name)?;
         let most = has.get(name).copied().unwrap_or(Quantity::ZERO);
         (*asked > most)
