@@ -365,7 +365,7 @@ impl Running {
                 self.show.notice(&format!("trapped ({count} times)"), &message);
             }
             Some(RuntimeEvent::Notice { reason, message, .. }) => {
-                self.show.notice(&reason, &message);
+                self.show.notice(reason, &message);
             }
             Some(_) => {}
             None => self.events = runtime.events(),

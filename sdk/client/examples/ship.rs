@@ -43,8 +43,9 @@ async fn main() -> Done<()> {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
         let (manager, name) = (PatchParams::apply(MANAGER), object.name_any());
         let mut live = api.patch(&name, &manager, &Patch::Apply(&object)).await?;
-        while kind.kind == "Deployment" {
+        loop {
             match deployment_progress(&serde_json::to_value(&live)?, &[], &image) {
+                _ if kind.kind != "Deployment" => break,
                 Progress::Done => break,
                 Progress::Failed(why) => return Err(why.into()),
                 Progress::Waiting(_) => tokio::time::sleep(Duration::from_millis(50)).await,
