@@ -180,6 +180,9 @@ pub(crate) struct Agent {
 #[derive(Default)]
 pub(crate) struct Entries {
     pub by_uid: BTreeMap<String, Entry>,
+    /// Results of runtime calls and the like that were written down, of all pods together: what a
+    /// runtime was asked before one of them says nothing about it.
+    updates: u64,
     /// Records from before a restart whose pods haven't been seen yet.
     records: BTreeMap<String, Record>,
 }
@@ -201,6 +204,8 @@ pub(crate) struct Entry {
     /// Open for the pod, by container.
     pub host_ports: BTreeMap<String, Vec<Published>>,
     record: Option<Record>,
+    /// `Entries::updates` when this one was updated last.
+    updated: u64,
     /// (container, reason) -> what was said last.
     said: BTreeMap<(String, &'static str), (u32, String)>,
 }
@@ -291,6 +296,7 @@ impl Agent {
             host_ports: BTreeMap::new(),
             resuming: false,
             record,
+            updated: 0,
             said: BTreeMap::new(),
         };
         entries.by_uid.insert(uid, entry);
@@ -419,24 +425,39 @@ impl Agent {
 
     /// Runs `change` on a pod's state, then has the pod looked at. Nothing where it is forgotten.
     pub fn update<T>(&self, uid: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let done = self.entries.lock().by_uid.get_mut(uid).map(change);
+        let mut entries = self.entries.lock();
+        entries.updates += 1;
+        let updates = entries.updates;
+        let entry = entries.by_uid.get_mut(uid);
+        let done = entry.map(|entry| {
+            entry.updated = updates;
+            change(entry)
+        });
+        drop(entries);
         self.queue.add(uid.to_owned());
         done
     }
 
-    /// Asks the runtime about one pod.
+    /// Asks the runtimes about one pod, again where it was updated meanwhile.
     pub async fn observe(&self, uid: &str) {
-        match self.runtimes.observe(uid).await {
-            Ok(listing) => {
-                let now = self.clock.now();
-                let mut entries = self.entries.lock();
-                let entry = entries.by_uid.get_mut(uid);
-                if entry.is_some_and(|entry| self.take_in(uid, entry, listing.seen(uid), now)) {
-                    self.queue.add(uid.to_owned());
-                    self.log_watch.container_changed();
-                }
+        loop {
+            let asked = self.entries.lock().updates;
+            let listing = match self.runtimes.observe(uid).await {
+                Ok(listing) => listing,
+                Err(error) => return tracing::warn!(uid, %error, "runtime can't be asked"),
+            };
+            let mut entries = self.entries.lock();
+            let Some(entry) = entries.by_uid.get_mut(uid) else { return };
+            if entry.updated <= asked {
+                return self.see(uid, entry, &listing);
             }
-            Err(error) => tracing::warn!(uid, %error, "runtime can't be asked"),
+        }
+    }
+
+    fn see(&self, uid: &str, entry: &mut Entry, listing: &Listing) {
+        if self.take_in(uid, entry, listing.seen(uid), self.clock.now()) {
+            self.queue.add(uid.to_owned());
+            self.log_watch.container_changed();
         }
     }
 
@@ -556,20 +577,20 @@ impl Agent {
     }
 
     async fn observe_all(self: &Arc<Self>) {
+        let asked = self.entries.lock().updates;
         let Ok(listing) = self.list().await else { return };
         self.remove_left_over(&listing).await;
-        let now = self.clock.now();
-        {
-            let mut entries = self.entries.lock();
-            for (uid, entry) in &mut entries.by_uid {
-                // A sandbox that is being made or removed isn't judged by an older list.
-                let settled =
-                    matches!(entry.state.sandbox, SandboxState::Ready | SandboxState::Absent);
-                if settled && self.take_in(uid, entry, listing.seen(uid), now) {
-                    self.queue.add(uid.clone());
-                    self.log_watch.container_changed();
-                }
+        let mut outdated = Vec::new();
+        for (uid, entry) in &mut self.entries.lock().by_uid {
+            match entry.state.sandbox {
+                // Who makes or removes it asks when that is done.
+                SandboxState::Making | SandboxState::Removing => {}
+                _ if entry.updated > asked => outdated.push(uid.clone()),
+                _ => self.see(uid, entry, &listing),
             }
+        }
+        for uid in outdated {
+            self.observe(&uid).await;
         }
         self.resume(&listing);
     }

@@ -43,9 +43,23 @@ pub struct State {
     pub memory: BTreeMap<String, u64>,
     /// What they may hold together, and what is to be left of it.
     pub budget: Option<(u64, u64)>,
+    pub start_takes: Duration,
+    /// From when a list is true to when it is given out.
+    pub list_takes: Duration,
 }
 
 impl State {
+    fn list(&self) -> (Vec<ObservedSandbox>, Duration) {
+        let observed = self.sandboxes.values().map(|(sandbox, containers)| ObservedSandbox {
+            pod_uid: sandbox.uid.clone(),
+            name: sandbox.name.clone(),
+            namespace: sandbox.namespace.clone(),
+            address: sandbox.address,
+            containers: containers.values().cloned().collect(),
+        });
+        (observed.collect(), self.list_takes)
+    }
+
     fn stats(&self) -> Vec<SandboxStats> {
         let of = |(sandbox, containers): &(Arc<Sandbox>, BTreeMap<String, ObservedContainer>)| {
             let running = containers.values().filter_map(|of| match of.state {
@@ -81,7 +95,8 @@ impl State {
 
 impl FakeRuntime {
     pub fn new() -> Self {
-        let state = State { probe_code: 200, ..State::default() };
+        let start_takes = Duration::from_millis(1);
+        let state = State { probe_code: 200, start_takes, ..State::default() };
         let memory_changed = Arc::default();
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -146,7 +161,8 @@ impl Runtime for FakeRuntime {
     }
 
     async fn start_container(&self, spec: ContainerSpec) -> Result<Started, RuntimeError> {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        let takes = self.state.lock().expect("lock").start_takes;
+        tokio::time::sleep(takes).await;
         if spec.image.reference == "broken" {
             return Err(RuntimeError::new("CreateContainerError", "no such import"));
         }
@@ -178,15 +194,9 @@ impl Runtime for FakeRuntime {
     }
 
     async fn list(&self) -> Result<Vec<ObservedSandbox>, RuntimeError> {
-        let state = self.state.lock().expect("lock");
-        let observed = state.sandboxes.values().map(|(sandbox, containers)| ObservedSandbox {
-            pod_uid: sandbox.uid.clone(),
-            name: sandbox.name.clone(),
-            namespace: sandbox.namespace.clone(),
-            address: sandbox.address,
-            containers: containers.values().cloned().collect(),
-        });
-        Ok(observed.collect())
+        let (observed, takes) = self.state.lock().expect("lock").list();
+        tokio::time::sleep(takes).await;
+        Ok(observed)
     }
 
     fn events(&self) -> BoxStream<'static, RuntimeEvent> {
