@@ -184,7 +184,10 @@ impl Role {
 fn rule(text: &str) -> Value {
     let words = |text: &str| -> Vec<String> {
         let word = |word: &str| if word == "core" { String::new() } else { word.to_owned() };
-        text.split_whitespace().map(word).collect()
+        let mut words: Vec<String> = text.split_whitespace().map(word).collect();
+        // As upstream stores them.
+        words.sort_unstable();
+        words
     };
     let parts: Vec<Vec<String>> = text.split(';').map(words).collect();
     match parts.as_slice() {

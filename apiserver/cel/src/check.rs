@@ -1,6 +1,8 @@
 //! Types of expressions: what each part yields, which overloads its calls may come to, and what is
 //! wrong with it, in cel-go's words.
 
+mod literals;
+
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use crate::{
@@ -20,6 +22,8 @@ const MAX_ERRORS: usize = 20;
 #[derive(Clone, Debug)]
 pub enum Type {
     Dyn,
+    /// A message of any type: dynamic, under another name.
+    Any,
     Null,
     Bool,
     Int,
@@ -36,7 +40,7 @@ pub enum Type {
     Opaque(&'static str),
     /// A part of an object that an expression makes: `Object`, `Object.spec`, `JSONPatch`.
     Made(Arc<str>),
-    TypeOf,
+    TypeOf(Arc<Type>),
     /// Not known yet; a position among the substitutions.
     Var(usize),
 }
@@ -61,6 +65,9 @@ pub fn check(root: &Node, scope: &Scope, source: &str) -> Result<Checked, String
         errors: Vec::new(),
     };
     checker.visit(root);
+    if checker.errors.is_empty() {
+        checker.literals(root, false);
+    }
     if !checker.errors.is_empty() {
         return Err(checker.errors.join("\n"));
     }
@@ -79,6 +86,7 @@ pub fn of_decl(decl: &Arc<Decl>) -> Type {
         Form::Timestamp | Form::Date => Type::Timestamp,
         Form::Duration => Type::Duration,
         Form::IntOrString | Form::Dyn => Type::Dyn,
+        Form::Any => Type::Any,
         Form::Opaque(name) => Type::Opaque(name),
         Form::List(inner, _) => Type::List(Arc::new(of_decl(inner))),
         Form::Map(inner) => Type::Map(Arc::new(Type::String), Arc::new(of_decl(inner))),
@@ -117,8 +125,11 @@ impl Checker<'_> {
             }
             Expr::Call { function, target, args } => {
                 let target = target.as_deref().map(|target| self.visit(target));
-                let args: Vec<Type> = args.iter().map(|arg| self.visit(arg)).collect();
-                self.call(node.id, function, target, args)
+                let types: Vec<Type> = args.iter().map(|arg| self.visit(arg)).collect();
+                match &**function {
+                    "_&&_" | "_||_" if self.not_bool(args, &types) => Type::Bool,
+                    _ => self.call(node.id, function, target, types),
+                }
             }
             Expr::List(items) => {
                 let element = self.fresh();
@@ -151,20 +162,8 @@ impl Checker<'_> {
         if let Some((_, ty)) = known {
             return ty.clone();
         }
-        let types = [
-            "bool",
-            "int",
-            "uint",
-            "double",
-            "string",
-            "bytes",
-            "list",
-            "map",
-            "null_type",
-            "type",
-        ];
-        if types.contains(&name) {
-            return Type::TypeOf;
+        if let Some(named) = type_named(name) {
+            return Type::TypeOf(Arc::new(named));
         }
         self.undeclared(name, "");
         Type::Dyn
@@ -203,7 +202,7 @@ impl Checker<'_> {
 
     fn select(&mut self, of: &Type, field: &str) -> Type {
         match self.settled(of) {
-            Type::Dyn | Type::Var(_) => Type::Dyn,
+            Type::Dyn | Type::Any | Type::Var(_) => Type::Dyn,
             Type::Map(_, value) => (*value).clone(),
             Type::Made(name) => made_field(&name, field).unwrap_or_else(|| {
                 self.error(&format!(".{field}"), format!("undefined field '{field}'"));
@@ -246,7 +245,7 @@ impl Checker<'_> {
             Type::List(item) if it.second.is_some() => (Type::Int, (*item).clone()),
             Type::List(item) => ((*item).clone(), Type::Dyn),
             Type::Map(key, value) => ((*key).clone(), (*value).clone()),
-            Type::Dyn | Type::Var(_) => (Type::Dyn, Type::Dyn),
+            Type::Dyn | Type::Any | Type::Var(_) => (Type::Dyn, Type::Dyn),
             other => {
                 let why = format!(
                     "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
@@ -332,7 +331,7 @@ impl Checker<'_> {
                 self.substitutions[*at] = Some(other.clone());
                 true
             }
-            (Type::Dyn, _) | (_, Type::Dyn) => true,
+            (Type::Dyn | Type::Any, _) | (_, Type::Dyn | Type::Any) => true,
             (Type::List(x), Type::List(y)) | (Type::Optional(x), Type::Optional(y)) => {
                 self.unify(x, y)
             }
@@ -396,6 +395,7 @@ impl Checker<'_> {
                 Type::Map(Arc::new(self.settled(&key)), Arc::new(self.settled(&value)))
             }
             Type::Optional(inner) => Type::Optional(Arc::new(self.settled(&inner))),
+            Type::TypeOf(inner) => Type::TypeOf(Arc::new(self.settled(&inner))),
             other => other,
         }
     }
@@ -454,6 +454,24 @@ impl Checker<'_> {
     }
 }
 
+/// A type's name stands for the type.
+fn type_named(name: &str) -> Option<Type> {
+    let any = || Arc::new(Type::Dyn);
+    Some(match name {
+        "bool" => Type::Bool,
+        "int" => Type::Int,
+        "uint" => Type::Uint,
+        "double" => Type::Double,
+        "string" => Type::String,
+        "bytes" => Type::Bytes,
+        "list" => Type::List(any()),
+        "map" => Type::Map(any(), any()),
+        "null_type" => Type::Null,
+        "type" => Type::TypeOf(any()),
+        _ => return None,
+    })
+}
+
 /// Fields of objects may be anything, those of operations of a patch are known.
 fn made_field(of: &str, field: &str) -> Option<Type> {
     match field {
@@ -487,6 +505,8 @@ impl Type {
             Type::List(inner) => format!("list({})", inner.declared()),
             Type::Map(key, value) => format!("map({}, {})", key.declared(), value.declared()),
             Type::Optional(inner) => format!("optional_type({})", inner.declared()),
+            Type::TypeOf(inner) => format!("type({})", inner.declared()),
+            Type::Any => "google.protobuf.Any".to_owned(),
             other => other.to_string(),
         }
     }
@@ -526,7 +546,8 @@ impl fmt::Display for Type {
             Type::Object(decl) => f.write_str(decl.name),
             Type::Opaque(name) => f.write_str(name),
             Type::Made(name) => f.write_str(name),
-            Type::TypeOf => f.write_str("type"),
+            Type::TypeOf(inner) => write!(f, "type({inner})"),
+            Type::Any => f.write_str("any"),
         }
     }
 }

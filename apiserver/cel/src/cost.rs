@@ -523,7 +523,9 @@ impl Coster<'_> {
                 ("@items" | "@values", _) => at.element()?.clone(),
                 ("@keys", Form::Map(_)) => Decl::new(Form::String, at.key_elements, 2),
                 // An attribute of a device: all are alike, whatever their names.
-                (_, Form::Map(inner)) if matches!(inner.form, Form::Dyn) => inner.clone(),
+                (_, Form::Map(inner)) if matches!(inner.form, Form::Dyn | Form::Any) => {
+                    inner.clone()
+                }
                 (field, Form::Object(fields)) => fields.get(field)?.decl.clone(),
                 _ => return None,
             };

@@ -60,6 +60,8 @@ pub enum Form {
     IntOrString,
     /// Whatever it is is known when it is there.
     Dyn,
+    /// A message of any type.
+    Any,
     /// Something that only functions know.
     Opaque(&'static str),
     List(Arc<Decl>, ListKind),

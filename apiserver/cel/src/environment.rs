@@ -59,7 +59,7 @@ pub fn admission(sees: Admission<'_>) -> Scope {
 pub fn device() -> Scope {
     let sized = |form, most| Decl::new(form, most, 0);
     let map = |key, inner| Decl::map(key, inner, ENTRIES);
-    let attributes = map(DOMAIN, map(NAME, sized(Form::Dyn, VALUE)));
+    let attributes = map(DOMAIN, map(NAME, sized(Form::Any, VALUE)));
     let capacity = map(DOMAIN, map(NAME, sized(Form::Opaque("kubernetes.Quantity"), 0)));
     let device = object(
         "kubernetes.DRADevice",

@@ -27,6 +27,8 @@ pub enum Template {
     List(Box<Template>),
     Map(Box<Template>, Box<Template>),
     Optional(Box<Template>),
+    /// The type of `A`.
+    TypeOf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +43,6 @@ pub enum Simple {
     Bytes,
     Timestamp,
     Duration,
-    TypeOf,
     Opaque(&'static str),
 }
 
@@ -395,6 +396,7 @@ fn template(text: &'static str) -> Option<Template> {
     Some(match text {
         "A" => Template::Param(0),
         "B" => Template::Param(1),
+        "type" => Template::TypeOf,
         other => Template::Plain(simple(other).unwrap_or(Simple::Opaque(other))),
     })
 }
@@ -411,7 +413,6 @@ fn simple(text: &str) -> Option<Simple> {
         "bytes" => Simple::Bytes,
         "timestamp" => Simple::Timestamp,
         "duration" => Simple::Duration,
-        "type" => Simple::TypeOf,
         _ => return None,
     })
 }
@@ -427,6 +428,7 @@ impl Template {
                 Type::Map(Arc::new(key.with(vars)), Arc::new(value.with(vars)))
             }
             Template::Optional(inner) => Type::Optional(Arc::new(inner.with(vars))),
+            Template::TypeOf => Type::TypeOf(Arc::new(vars[0].clone())),
         }
     }
 }
@@ -444,7 +446,6 @@ impl Simple {
             Simple::Bytes => Type::Bytes,
             Simple::Timestamp => Type::Timestamp,
             Simple::Duration => Type::Duration,
-            Simple::TypeOf => Type::TypeOf,
             Simple::Opaque(name) => Type::Opaque(name),
         }
     }

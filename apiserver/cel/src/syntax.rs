@@ -91,7 +91,9 @@ fn parse_here(source: &str, binds: bool) -> Result<Node, String> {
     let parsed = Parser::new()
         .enable_optional_syntax(true)
         .parse(source)
-        .map_err(|errors| errors.to_string().replace("\n| ", "\n | "))?;
+        .map_err(|errors| errors.to_string().replace("\n| ", "\n | "))
+        // Before the first column, where there is none.
+        .map_err(|why| if source.is_empty() { why.replacen(":1:1:", ":1:0:", 1) } else { why })?;
     let mut reader = Reader { next: 0, depth: 0, binds };
     let mut root = reader.read(parsed)?;
     renumber(&mut root, &mut 0);
@@ -130,7 +132,8 @@ fn each<'n>(node: &'n Node, visit: &mut dyn FnMut(&'n Node)) {
     children(node, &mut |child| each(child, visit));
 }
 
-fn children<'n>(node: &'n Node, visit: &mut dyn FnMut(&'n Node)) {
+/// The parts that an expression is made of.
+pub fn children<'n>(node: &'n Node, visit: &mut dyn FnMut(&'n Node)) {
     match &node.expr {
         Expr::Literal(_) | Expr::Ident(_) => {}
         Expr::Select { of, .. } => visit(of),

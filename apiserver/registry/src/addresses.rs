@@ -51,10 +51,14 @@ pub fn validate_range(range: &Value, path: Path<'_>, causes: &mut Causes) {
 
 /// What to say of an address that is fine but oddly written.
 pub fn warning(text: &str, path: Path<'_>) -> Option<String> {
-    let address = text.parse::<IpAddr>().ok()?;
+    let address = sloppy(text)?.to_canonical();
     let usual = address.to_string();
-    (usual != text).then(|| {
-        format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})")
+    let is_odd = text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
+    (usual != text).then(|| match is_odd && address.is_ipv6() {
+        true => format!(
+            "{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})"
+        ),
+        false => format!("{path}: non-standard IP address {text:?} is invalid: use {usual:?}"),
     })
 }
 
@@ -142,6 +146,11 @@ mod tests {
         );
         assert_eq!(warning("10.0.0.1", Path::Root), None);
         assert!(warning("FD00::1", Path::Root.child("ip")).is_some());
+        for (odd, usual) in [("010.0.0.1", "10.0.0.1"), ("::ffff:1.2.3.4", "1.2.3.4")] {
+            let expected =
+                format!("ip: non-standard IP address {odd:?} is invalid: use {usual:?}");
+            assert_eq!(warning(odd, Path::Root.child("ip")), Some(expected));
+        }
     }
 
     #[test]

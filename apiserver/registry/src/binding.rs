@@ -75,8 +75,8 @@ fn refusal(pod: &Value, name: &str) -> Option<String> {
 }
 
 fn set_scheduled(status: &mut Value, now: &str) {
-    let mut condition =
-        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
+    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
+            "lastTransitionTime": now});
     let conditions = tree::object(status)
         .entry("conditions")
         .and_modify(|found| {

@@ -130,15 +130,18 @@ impl Kind {
         let metadata = &old["metadata"];
         let (uid, version) = (tree::text(metadata, "uid"), tree::text(metadata, "resourceVersion"));
         let plainly = self.strategy.owns_deletion();
+        // The two of upstream's storages that do so say it in different cases.
+        let failed = if self.storage().group.is_empty() { "Precondition" } else { "precondition" };
+        let told = |what: &str, wanted: &str, own: &str| {
+            format!(
+                "{failed} failed: {what} in precondition: {wanted}, {what} in object meta: {own}"
+            )
+        };
         let why = match (&wanted.uid, &wanted.resource_version) {
-            (Some(wanted), _) if wanted != uid && plainly => {
-                format!(
-                    "precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
-                )
+            (Some(wanted), _) if wanted != uid && plainly => told("UID", wanted, uid),
+            (_, Some(wanted)) if wanted != version && plainly => {
+                told("ResourceVersion", wanted, version)
             }
-            (_, Some(wanted)) if wanted != version && plainly => format!(
-                "precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
-            ),
             (Some(wanted), _) if wanted != uid => format!(
                 "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
             ),

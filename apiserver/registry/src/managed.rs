@@ -184,14 +184,16 @@ fn take(
     if set.is_empty() {
         return;
     }
-    let time = match &own {
-        Some(entry) if set == before => entry["time"].clone(),
-        _ => Value::from(now),
-    };
     let mut entry = json!({
-        "manager": by.name, "operation": "Update", "apiVersion": api_version_of(kind), "time": time,
+        "manager": by.name, "operation": "Update", "apiVersion": api_version_of(kind), "time": now,
         "fieldsType": "FieldsV1", "fieldsV1": set.to_json(),
     });
+    match &own {
+        Some(own) if set == before => tree::keep(&mut entry, own, "time"),
+        // As upstream, which looks for the time of a Scale's writer where that isn't yet.
+        _ if by.subresource == "scale" => drop(tree::remove(&mut entry, "time")),
+        _ => {}
+    }
     if !by.subresource.is_empty() {
         tree::set(&mut entry, "subresource", by.subresource);
     }

@@ -170,9 +170,13 @@ fn finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
 /// of, and their definitions have one of upstream's that it doesn't count among them.
 fn standard_finalizers(kind: &Kind, metadata: &Value, path: Path<'_>, causes: &mut Causes) {
     let free = kind.strategy.takes_any_finalizer();
-    if free || kind.is_custom() || kind.storage().group == "apiextensions.k8s.io" {
-        return;
+    if !free && !kind.is_custom() && kind.storage().group != "apiextensions.k8s.io" {
+        known_finalizers(metadata, path, causes);
     }
+}
+
+/// Finalizers are known or of a domain. `path` is the metadata's.
+pub fn known_finalizers(metadata: &Value, path: Path<'_>, causes: &mut Causes) {
     let path = path.child("finalizers");
     let all = tree::list(metadata, "finalizers").iter().filter_map(Value::as_str);
     for (at, finalizer) in all.enumerate() {

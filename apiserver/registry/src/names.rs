@@ -19,6 +19,8 @@ const LABEL_VALUE_HELP: &str = "a valid label must be an empty string or consist
 pub enum NameRule {
     /// Up to 253 characters of lower-case labels joined by dots.
     Subdomain,
+    /// The same, counted in bytes; of `generateName` nothing is asked.
+    GeneratedSubdomain,
     /// One lower-case label of up to 63 characters.
     Label,
     /// Anything that can stand in a path (RBAC).
@@ -41,6 +43,8 @@ impl NameRule {
         };
         match self {
             Self::Subdomain => subdomain(&masked),
+            Self::GeneratedSubdomain if prefix => Vec::new(),
+            Self::GeneratedSubdomain => subdomain_in_bytes(name),
             Self::Label => label(&masked),
             Self::PathSegment => path_segment(&masked),
             Self::Address => address(name).into_iter().collect(),
@@ -60,7 +64,16 @@ fn address(text: &str) -> Option<String> {
 
 /// RFC 1123 label.
 pub fn label(text: &str) -> Vec<String> {
-    let mut found = too_long(text, 63, "characters");
+    label_in(text, "characters")
+}
+
+/// As `label`, in the words of upstream's generated rules.
+pub fn label_in_bytes(text: &str) -> Vec<String> {
+    label_in(text, "bytes")
+}
+
+fn label_in(text: &str, unit: &str) -> Vec<String> {
+    let mut found = too_long(text, 63, unit);
     if !is_label(text) {
         // A text that is fine but for its dots gets the shorter words upstream has for that.
         if is_subdomain(text) {
@@ -85,6 +98,11 @@ pub fn label_1035(text: &str) -> Vec<String> {
 /// RFC 1123 subdomain.
 pub fn subdomain(text: &str) -> Vec<String> {
     subdomain_in(text, "characters")
+}
+
+/// As `subdomain`, in the words of upstream's generated rules.
+pub fn subdomain_in_bytes(text: &str) -> Vec<String> {
+    subdomain_in(text, "bytes")
 }
 
 /// Upstream counts the same length in characters or in bytes, depending on who asks.

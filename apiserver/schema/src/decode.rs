@@ -530,6 +530,8 @@ impl Walk {
                 let at = match error {
                     base64::DecodeError::InvalidByte(at, _) => at,
                     base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                    // Go tells where the last four characters begin that aren't four.
+                    _ if !plain.contains('=') => plain.len() / 4 * 4,
                     _ => plain.len(),
                 };
                 self.error.get_or_insert(format!("illegal base64 data at input byte {at}"));

@@ -183,6 +183,12 @@ fn wrong_types() {
     );
     check_as(
         ("", "v1", "Secret"),
+        r#"{"data":{"a":"YWJjZG"}}"#,
+        FieldValidation::Strict,
+        expect![[]],
+    );
+    check_as(
+        ("", "v1", "Secret"),
         r#"{"data":{"a":"%%%"}}"#,
         FieldValidation::Strict,
         expect![[

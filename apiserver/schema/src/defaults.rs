@@ -27,7 +27,9 @@ fn fill(fields: &mut Map<String, Value>, ty: &Type) {
         }
         match (fields.get_mut(field.json), &field.shape) {
             (Some(Value::Object(inner)), Shape::Struct(id)) => fill(inner, id.get()),
-            (Some(Value::Object(amounts)), Shape::Map(inner)) if **inner == Shape::Quantity => {
+            (Some(Value::Object(amounts)), Shape::Map(inner))
+                if **inner == Shape::Quantity && ty.name.starts_with(CORE) =>
+            {
                 amounts.values_mut().for_each(round_up);
             }
             (Some(Value::Array(items)), Shape::List(inner)) => {
@@ -67,7 +69,9 @@ fn drop_inside(value: &mut Value, shape: &Shape) {
     }
 }
 
-/// Amounts of resources are kept in thousandths.
+/// Where amounts of resources are kept in thousandths.
+const CORE: &str = "io.k8s.api.core.";
+
 fn round_up(amount: &mut Value) {
     let finer = amount.as_str().filter(|text| text.ends_with(['u', 'n']));
     if let Some(Ok(parsed)) = finer.map(str::parse::<Quantity>) {

@@ -223,7 +223,7 @@ pub(crate) fn check_as(
             message: format!("Invalid value: {short:?}: {cause}"),
             field: "patch".into(),
         });
-        let name = tree["metadata"]["name"].as_str().unwrap_or_default();
-        Status::invalid(&of.gvk, name, causes)
+        // As upstream, which knows here of the patch only.
+        Status::invalid(&GroupVersionKind::new("", "", ""), "", causes)
     })
 }

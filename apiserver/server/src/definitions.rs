@@ -266,6 +266,7 @@ pub(crate) fn own_write<'a>(
         manager: MANAGER,
         applies: false,
         at: None,
+        told: None,
     }
 }
 

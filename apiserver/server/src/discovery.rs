@@ -202,8 +202,13 @@ fn resource_list(registry: &Rows, group: &str, version: &str) -> Option<Value> {
             list.push(entry);
         }
     }
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
-        "resources": list}))
+    let mut document = json!({"kind": "APIResourceList", "apiVersion": "v1",
+        "groupVersion": group_version, "resources": list});
+    // The oldest document is from before there were versions of it.
+    if group_version == "v1" {
+        document.as_object_mut()?.shift_remove("apiVersion");
+    }
+    Some(document)
 }
 
 /// Stands for the form in which a kind is stored: who migrates stored objects watches it change.

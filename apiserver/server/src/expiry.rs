@@ -73,6 +73,7 @@ async fn remove(server: &ApiServer, kind: &Arc<Kind>, object: &Object, cutoff: u
         manager: "",
         applies: false,
         at: None,
+        told: None,
     };
     let gone = || windlass_sdk_meta::Status::not_found(&kind.group_resource(), &object.name);
     let outcome = write

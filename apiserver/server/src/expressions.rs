@@ -65,7 +65,7 @@ fn misfit(found: &Type, wanted: Yields) -> Option<String> {
             return (!fits).then_some(why);
         }
         Yields::Choice => {
-            let fits = matches!(found, Type::Bool | Type::Dyn);
+            let fits = matches!(found, Type::Bool | Type::Any);
             let why = format!("must evaluate to bool or the unknown type, not {declared}");
             return (!fits).then_some(why);
         }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use windlass_apiserver_access::{AdmissionRequest, Charge, Operation, User, charge};
 use windlass_apiserver_registry::{
@@ -68,6 +69,8 @@ pub(crate) struct Write<'a> {
     pub applies: bool,
     /// The version that the writer speaks; None: the stored one.
     pub at: Option<&'a GroupVersion>,
+    /// Takes the warnings where the write is refused after all that it was warned of.
+    pub told: Option<&'a Mutex<Vec<String>>>,
 }
 
 /// What a write wants, given what is stored.
@@ -391,8 +394,11 @@ impl Run<'_> {
     ) -> Result<(), Status> {
         let (server, resource) = (self.write.server, self.write.kind.group_resource());
         let request = self.admission(kind, &resource, object, old);
-        let warnings = server.admission().validate(&request, &**server.cache()).await?;
-        self.warnings.extend(warnings);
+        let admitted = server.admission().validate(&request, &**server.cache()).await;
+        if let (Err(_), Some(told)) = (&admitted, self.write.told) {
+            told.lock().append(&mut self.warnings);
+        }
+        self.warnings.extend(admitted?);
         self.ran(Stage::ValidatingAdmission);
         Ok(())
     }

@@ -24,6 +24,9 @@ static TOKEN_VOLUME: LazyLock<Regex> = LazyLock::new(|| regex(r"kube-api-access-
 static AGE: LazyLock<Regex> = LazyLock::new(|| regex(r"^\d{1,3}s$"));
 static ADDRESS_LEFT: LazyLock<Regex> = LazyLock::new(|| regex(r"resourceVersion: \d+"));
 static IN_RECORD: LazyLock<Regex> = LazyLock::new(|| regex(r"in record \(\d+\)"));
+static IN_META: LazyLock<Regex> = LazyLock::new(|| regex(r"ResourceVersion in object meta: \d+"));
+/// A generated name in a text; the corpus has one base.
+static GENERATED: LazyLock<Regex> = LazyLock::new(|| regex(r"\bgen-[a-z0-9]{5}\b"));
 /// Behind a refused change, upstream prints a diff of Go structs whose form changes from build to
 /// build, and ours the members that differ: only that there is such a text is compared.
 static REFUSED_CHANGE: LazyLock<Regex> = LazyLock::new(|| {
@@ -57,6 +60,8 @@ pub fn text(text: &str, now: Timestamp) -> String {
     let text = ADDRESS.replace_all(&text, "SERVICE-IP");
     let text = ADDRESS_LEFT.replace_all(&text, "resourceVersion: RV");
     let text = IN_RECORD.replace_all(&text, "in record (RV)");
+    let text = IN_META.replace_all(&text, "ResourceVersion in object meta: RV");
+    let text = GENERATED.replace_all(&text, "gen-XXXXX");
     let text = REFUSED_CHANGE.replace(&text, "$1\nDIFF");
     TOKEN_VOLUME.replace_all(&text, "kube-api-access-XXXXX").into_owned()
 }

@@ -51,13 +51,14 @@ pub(super) fn validate(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> R
     }
     let class = class_of(request, lookup)?;
     let own = request.object.as_deref().map_or(&Value::Null, |pod| &pod["spec"]["overhead"]);
-    let fixed = class.as_ref().map_or(&Value::Null, |(_, class)| &class["overhead"]["podFixed"]);
+    let overhead = class.as_ref().map_or(&Value::Null, |(_, class)| &class["overhead"]);
     let none = |value: &Value| value.as_object().is_none_or(|members| members.is_empty());
-    if own == fixed || (none(own) && none(fixed)) {
-        return Ok(());
-    }
-    let why = match none(fixed) {
+    let fixed = &overhead["podFixed"];
+    let why = match overhead.is_null() {
+        // An overhead of nothing is one, too.
+        true if own.is_null() => return Ok(()),
         true => "Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        false if own == fixed || (none(own) && none(fixed)) => return Ok(()),
         false => "Pod's Overhead doesn't match RuntimeClass's defined Overhead",
     };
     Err(request.forbidden(format!("pod rejected: {why}")))

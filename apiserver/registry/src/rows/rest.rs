@@ -183,7 +183,15 @@ fn admission_rows() -> Vec<Option<Kind>> {
 fn device_rows() -> Vec<Option<Kind>> {
     vec![
         row(RESOURCE, "v1", "deviceclasses", NONE, INERT_RETURNS, &[], resource::DeviceClass),
-        row(RESOURCE, "v1", "devicetaintrules", STATUS, INERT, &[], resource::TaintRule),
+        row(
+            RESOURCE,
+            "v1",
+            "devicetaintrules",
+            STATUS,
+            INERT_CONDITIONAL,
+            &[],
+            resource::TaintRule,
+        ),
         row(RESOURCE, "v1", "resourceclaims", STATUS, INERT_RETURNS, &[], resource::Claim),
         row(
             RESOURCE,

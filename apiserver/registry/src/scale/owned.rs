@@ -66,7 +66,8 @@ pub fn apply_config(
     let metadata = &object["metadata"];
     let (namespace, name) = (tree::text(metadata, "namespace"), tree::text(metadata, "name"));
     let mut config = config.clone();
-    SCALE.identify(&mut config, SCALE.storage(), namespace, Some(name))?;
+    SCALE.identify(&mut config, SCALE.storage(), namespace, None)?;
+    tree::default_text(tree::child(&mut config, "metadata"), "name", name);
     let mut scale = read(kind, object)?;
     let replicas = replicas_of(kind)?;
     let entries = tree::list(metadata, "managedFields").iter();
@@ -77,7 +78,9 @@ pub fn apply_config(
         entry
     });
     tree::set(&mut scale["metadata"], "managedFields", entries.collect::<Vec<_>>());
-    apply(&SCALE, Some(&scale), &config, by, force, now)
+    let mut scale = apply(&SCALE, Some(&scale), &config, by, force, now)?;
+    SCALE.identify(&mut scale, SCALE.storage(), namespace, Some(name))?;
+    Ok(scale)
 }
 
 /// As [`write`], for a Scale that an apply made: its owners become those of the object's replicas.
@@ -98,13 +101,15 @@ pub fn write_owned(kind: &Kind, object: &mut Value, scale: &Value) -> Result<(),
                 continue;
             }
         } else if let (true, Some(at)) = (owns(&entry, &replicas), still) {
-            tree::keep(&mut entry, &owners.remove(at), "time");
+            owners.remove(at);
         }
         entries.push(entry);
     }
     entries.extend(owners.into_iter().map(|mut owner| {
         tree::set(&mut owner, "apiVersion", api_version.clone());
         tree::set(&mut owner, "fieldsV1", replicas.to_json());
+        // As upstream, which looks for the time where the owner is not yet.
+        tree::remove(&mut owner, "time");
         owner
     }));
     entries.sort_by(order);

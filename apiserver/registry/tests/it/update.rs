@@ -401,6 +401,7 @@ fn binding_gives_a_node_once() {
           conditions:
           - type: PodScheduled
             status: 'True'
+            lastProbeTime: null
             lastTransitionTime: 2026-11-23T17:00:00Z
     "#]]
     .assert_eq(&text(&json!([pod["spec"]["nodeName"], pod["status"]])));

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use windlass_apiserver_access::{Operation, User};
 use windlass_apiserver_registry::{GroupVersion, Kind, manager_name};
-use windlass_sdk_meta::Status;
+use windlass_sdk_meta::{GroupResource, Status};
 
 use crate::{
     ApiServer, chain, computed, content,
@@ -52,10 +52,13 @@ pub(crate) struct Target {
 pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Status> {
     let RequestInfo { group, version, resource, .. } = &call.info;
     let kind = call.server.registry().resource(group, version, resource);
-    let warning = kind.and_then(|kind| kind.warning.clone());
+    let warning = kind.as_ref().and_then(|kind| kind.warning.clone());
+    let stored = kind.map(|kind| kind.group_resource());
+    let asked = GroupResource::new(group, resource);
     let (accepted, of_body) = (Accepted::of_status(&call.parts), call.warnings.clone());
-    let mut response = match answer_to(call, body).await {
-        Err(status) if status.code < 500 && !of_body.lock().is_empty() => {
+    let answer = answer_to(call, body).await;
+    let mut response = match answer.map_err(|status| as_asked(status, stored, &asked)) {
+        Err(status) if status.code < 500 && (warning.is_some() || !of_body.lock().is_empty()) => {
             let mut response = content::respond_status(&status, &accepted);
             content::add_warnings(&mut response, &of_body.lock());
             response
@@ -66,6 +69,18 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
         content::add_warnings(&mut response, &[warning.into_owned()]);
     }
     Ok(response)
+}
+
+/// A kind that two groups serve is called by the one that was asked, also where it is refused.
+fn as_asked(mut status: Status, stored: Option<GroupResource>, asked: &GroupResource) -> Status {
+    let Some(stored) = stored.filter(|stored| stored.group != asked.group) else { return status };
+    status.message = status.message.replacen(&format!("{stored} \""), &format!("{asked} \""), 1);
+    if let Some(details) = &mut status.details
+        && (&details.kind, &details.group) == (&stored.resource, &stored.group)
+    {
+        details.group.clone_from(&asked.group);
+    }
+    status
 }
 
 async fn answer_to(call: Call, body: Body) -> Result<Response<Body>, Status> {
@@ -196,6 +211,7 @@ impl Call {
             manager,
             applies: false,
             at: Some(&target.at),
+            told: Some(&self.warnings),
         }
     }
 }

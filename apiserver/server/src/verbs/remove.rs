@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use windlass_apiserver_access::Operation;
 use windlass_apiserver_registry::{DeleteOptions, Preconditions};
 use windlass_apiserver_schema::FieldValidation;
-use windlass_sdk_meta::{GroupVersionKind, Reason, Status};
+use windlass_sdk_meta::{GroupResource, GroupVersionKind, Reason, Status};
 
 use super::{Call, Target, finish, success};
 use crate::{
@@ -53,7 +53,7 @@ fn warn(call: &Call, target: &Target, options: &DeleteOptions) -> Vec<String> {
 }
 
 fn details(target: &Target, written: &Written) -> Value {
-    let resource = target.kind.group_resource();
+    let resource = GroupResource::new(&target.at.group, &target.kind.plural);
     let mut details = json!({"name": &*written.object.name});
     if !resource.group.is_empty() {
         details["group"] = json!(resource.group);

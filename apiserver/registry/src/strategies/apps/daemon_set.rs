@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use super::workload;
 use crate::{
     cause::{Causes, Path},
+    semantic,
     strategies::core::pod,
     strategy::{Context, Separation, Strategy},
     table::{Cells, age, name},
@@ -56,7 +57,8 @@ impl Strategy for DaemonSet {
 
     fn prepare_for_update(&self, sub: &str, new: &mut Value, old: &Value, _cx: &Context<'_>) {
         if sub.is_empty() {
-            let changed = !tree::same(&new["spec"]["template"], &old["spec"]["template"]);
+            let (spec, before) = (&new["spec"], &old["spec"]);
+            let changed = !semantic::same_in(spec, before, "apps.v1.DaemonSetSpec", "template");
             set_template_generation(new, template_generation(old) + i64::from(changed));
         }
     }

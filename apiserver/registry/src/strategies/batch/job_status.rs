@@ -8,6 +8,7 @@ use windlass_sdk_meta::{Timestamp, parse_time};
 use super::indexes;
 use crate::{
     cause::{Causes, Path},
+    semantic,
     strategies::apps::workload::not_negative,
     tree,
 };
@@ -61,7 +62,7 @@ impl Update<'_> {
     }
 
     fn changed(&self, key: &str) -> bool {
-        !tree::same(&self.new["status"][key], &self.old["status"][key])
+        !semantic::same_in(&self.new["status"], &self.old["status"], "batch.v1.JobStatus", key)
     }
 
     /// Whether the job ended or began again.
@@ -134,7 +135,8 @@ impl Update<'_> {
             causes.invalid(path.child(key), uncounted, "must be empty for finished job");
         }
         let unready = self.number("ready") > self.number("active");
-        if (self.changed("ready") || self.changed("active")) && unready {
+        let told = tree::has(self.status(), "ready");
+        if (self.changed("ready") || self.changed("active")) && told && unready {
             let why = "cannot set more ready pods than active";
             causes.invalid(path.child("ready"), &self.status()["ready"], why);
         }

@@ -1,7 +1,7 @@
 //! certificates.k8s.io/v1.
 
 mod cluster_trust_bundle;
-mod pem;
+pub mod pem;
 mod pod_certificate_request;
 mod signing_request;
 

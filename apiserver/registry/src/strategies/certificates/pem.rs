@@ -10,6 +10,7 @@ use x509_parser::{
 
 pub const CERTIFICATE: &str = "CERTIFICATE";
 const REQUEST: &str = "CERTIFICATE REQUEST";
+const KEY: &str = "PRIVATE KEY";
 
 /// The bytes of a field that JSON writes in base64.
 pub fn bytes(of: &Value, key: &str) -> Vec<u8> {
@@ -38,6 +39,41 @@ pub fn check_request(text: &[u8]) -> Result<(), String> {
     }
 }
 
+/// Whether a certificate and a private key are there, in the words of Go's TLS. Whether they belong
+/// together isn't looked at.
+pub fn check_pair(certificate: &[u8], key: &[u8]) -> Result<(), String> {
+    let certificate = blocks(certificate);
+    let Some(leaf) = certificate.iter().find(|block| block.label == CERTIFICATE) else {
+        return Err(match labels(&certificate).as_slice() {
+            [] => "tls: failed to find any PEM data in certificate input".to_owned(),
+            [one] if one.ends_with(KEY) => "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched".to_owned(),
+            all => format!("tls: failed to find {CERTIFICATE:?} PEM block in certificate input after skipping PEM blocks of the following types: [{}]", all.join(" ")),
+        });
+    };
+    let key = blocks(key);
+    if !key.iter().any(|block| block.label == KEY || block.label.ends_with(&format!(" {KEY}"))) {
+        return Err(match labels(&key).as_slice() {
+            [] => "tls: failed to find any PEM data in key input".to_owned(),
+            [CERTIFICATE] => {
+                "tls: found a certificate rather than a key in the PEM for the private key"
+                    .to_owned()
+            }
+            all => format!(
+                "tls: failed to find PEM block with type ending in {KEY:?} in key input after skipping PEM blocks of the following types: [{}]",
+                all.join(" ")
+            ),
+        });
+    }
+    match X509Certificate::from_der(&leaf.contents) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("x509: malformed certificate: {error}")),
+    }
+}
+
+fn labels(blocks: &[Pem]) -> Vec<&str> {
+    blocks.iter().map(|block| block.label.as_str()).collect()
+}
+
 /// Whether a text is nothing but certificates, one at least; what is wrong otherwise.
 pub fn check_certificates(text: &[u8]) -> Result<(), String> {
     if text.is_empty() {
@@ -62,4 +98,37 @@ pub fn check_certificates(text: &[u8]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn pairs() {
+        let block = |label: &str| {
+            format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n").into_bytes()
+        };
+        let (certificate, key) = (block(CERTIFICATE), block("EC PRIVATE KEY"));
+        let cases = [
+            (Vec::new(), key.clone()),
+            (key.clone(), certificate.clone()),
+            (block(REQUEST), key),
+            (certificate.clone(), Vec::new()),
+            (certificate.clone(), certificate.clone()),
+            (certificate, block(REQUEST)),
+        ];
+        let told = cases.map(|(certificate, key)| check_pair(&certificate, &key).err());
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        expect![[r#"
+            tls: failed to find any PEM data in certificate input
+            tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched
+            tls: failed to find "CERTIFICATE" PEM block in certificate input after skipping PEM blocks of the following types: [CERTIFICATE REQUEST]
+            tls: failed to find any PEM data in key input
+            tls: found a certificate rather than a key in the PEM for the private key
+            tls: failed to find PEM block with type ending in "PRIVATE KEY" in key input after skipping PEM blocks of the following types: [CERTIFICATE REQUEST]"#]]
+        .assert_eq(&told.join("\n"));
+    }
 }

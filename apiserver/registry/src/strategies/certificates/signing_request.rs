@@ -193,7 +193,7 @@ fn stamp(new: &mut Value, old: &Value, now: Timestamp) {
 fn rules(object: &Value, old: Option<&Value>, causes: &mut Causes) {
     let (spec, path) = (&object["spec"], Path::Root.child("spec"));
     if let Err(why) = pem::check_request(&pem::bytes(spec, "request")) {
-        causes.invalid(path.child("request"), &spec["request"], why);
+        causes.invalid_or_null(path.child("request"), &spec["request"], &why);
     }
     let (usages, field) = (tree::list(spec, "usages"), path.child("usages"));
     if usages.is_empty() {

@@ -83,7 +83,10 @@ impl Strategy for Namespace {
 
     fn prepare_for_deletion(&self, object: &mut Value) {
         tree::set(tree::child(object, "status"), "phase", "Terminating");
-        tree::remove(tree::child(object, "metadata"), "deletionGracePeriodSeconds");
+    }
+
+    fn owns_deletion(&self) -> bool {
+        true
     }
 }
 

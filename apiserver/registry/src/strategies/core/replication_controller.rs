@@ -6,6 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use super::pod;
 use crate::{
     cause::{Causes, Path},
+    names::NameRule,
     strategies::apps::workload,
     strategy::{Context, ScalePaths, Separation, Strategy},
     table::{Cells, age, name},
@@ -34,6 +35,10 @@ impl Strategy for ReplicationController {
                 tree::set(of, key, labels.clone());
             }
         }
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::GeneratedSubdomain
     }
 
     fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {

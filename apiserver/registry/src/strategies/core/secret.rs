@@ -8,7 +8,7 @@ use super::config_map::{MAX_DATA_BYTES, frozen};
 use crate::{
     cause::{Causes, Path},
     names,
-    strategies::common::bytes_of_base64,
+    strategies::{certificates::pem, common::bytes_of_base64},
     strategy::Strategy,
     table::{Cells, age, name},
     tree,
@@ -46,6 +46,14 @@ impl Strategy for Secret {
         }
         frozen(new, old, &["data"], causes);
         self.validate(new, causes);
+    }
+
+    fn warnings(&self, _sub: &str, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        if tree::text(new, "type") != "kubernetes.io/tls" {
+            return Vec::new();
+        }
+        let part = |key: &str| pem::bytes(&new["data"], key);
+        pem::check_pair(&part("tls.crt"), &part("tls.key")).err().into_iter().collect()
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

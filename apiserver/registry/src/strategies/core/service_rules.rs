@@ -110,6 +110,8 @@ pub fn warnings(object: &Value) -> Vec<String> {
     ] {
         all.extend(said.then(|| text.to_owned()));
     }
+    let balancer = tree::text(spec, "loadBalancerIP");
+    all.extend(addresses::warning(balancer, path.child("loadBalancerIP")));
     let ranges = path.child("loadBalancerSourceRanges");
     for (at, range) in tree::list(spec, "loadBalancerSourceRanges").iter().enumerate() {
         let range = range.as_str().unwrap_or_default();

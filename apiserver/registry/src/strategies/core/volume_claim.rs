@@ -18,6 +18,7 @@ use crate::{
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const ACCESS_MODES: [&str; 4] =
     ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const SOURCES: [&str; 2] = ["dataSource", "dataSourceRef"];
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
 const RESIZE_STATES: [&str; 5] = [
     "ControllerResizeInProgress",
@@ -58,7 +59,13 @@ impl Strategy for VolumeClaim {
         if sub == "status" {
             return status_rules(&new["status"], causes);
         }
-        self.validate(new, causes);
+        let path = Path::Root.child("spec");
+        spec_rules(&new["spec"], path, causes);
+        let grouped = |key: &&str| tree::has(&old["spec"][*key], "apiGroup");
+        // A source of a group is not judged again.
+        if !SOURCES.iter().any(grouped) {
+            source_groups(&new["spec"], path, causes);
+        }
         kept(new, old, causes);
     }
 
@@ -107,8 +114,13 @@ pub fn default_claim(claim: &mut Value) {
     tree::default(tree::child(claim, "spec"), "volumeMode", "Filesystem");
 }
 
-/// Rules of a claim's specification.
+/// Rules of a new claim's specification.
 pub fn validate_spec(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+    spec_rules(spec, path, causes);
+    source_groups(spec, path, causes);
+}
+
+fn spec_rules(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     if tree::list(spec, "accessModes").is_empty() {
         causes.required(path.child("accessModes"), "at least 1 access mode is required");
     }
@@ -128,7 +140,7 @@ pub fn validate_spec(spec: &Value, path: Path<'_>, causes: &mut Causes) {
     }
     class_name(spec, "storageClassName", path, causes);
     volume_mode(spec, path, causes);
-    for key in ["dataSource", "dataSourceRef"] {
+    for key in SOURCES {
         if tree::has(spec, key) {
             data_source(&spec[key], path.child(key), causes);
         }
@@ -202,11 +214,19 @@ fn data_source(source: &Value, path: Path<'_>, causes: &mut Causes) {
         }
     }
     let (group, kind) = (tree::text(source, "apiGroup"), tree::text(source, "kind"));
-    if !group.is_empty() {
-        causes.complaints(path.child("apiGroup"), group, names::subdomain(group));
-    } else if kind != "PersistentVolumeClaim" {
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
         let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
         causes.invalid_text(path, kind, why);
+    }
+}
+
+/// The API groups of a claim's sources are domains.
+fn source_groups(spec: &Value, path: Path<'_>, causes: &mut Causes) {
+    for key in SOURCES {
+        let group = tree::text(&spec[key], "apiGroup");
+        if !group.is_empty() {
+            causes.complaints(path.child(key).child("apiGroup"), group, names::subdomain(group));
+        }
     }
 }
 
@@ -321,18 +341,17 @@ fn attributes_kept(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes
 
 fn status_rules(status: &Value, causes: &mut Causes) {
     let path = Path::Root.child("status");
-    let amounts = |key: &str, causes: &mut Causes| {
-        let field = path.child(key);
-        for (resource, amount) in tree::entries(status, key) {
-            let parsed = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
-            let units = parsed.map_or(0, |amount| amount.units());
-            if units < 0 {
-                let why = "must be a valid resource quantity";
-                causes.invalid(field.key(resource), &units.into(), why);
-            }
+    let amount = |amount: &Value, field: Path<'_>, causes: &mut Causes| {
+        let parsed = amount.as_str().and_then(|text| text.parse::<Quantity>().ok());
+        let units = parsed.map_or(0, |amount| amount.units());
+        if units < 0 {
+            causes.invalid(field, &units.into(), "must be a valid resource quantity");
         }
     };
-    amounts("capacity", causes);
+    let field = path.child("capacity");
+    for (resource, has) in tree::entries(status, "capacity") {
+        amount(has, field.key(resource), causes);
+    }
     let field = path.child("allocatedResourceStatuses");
     for (resource, state) in tree::entries(status, "allocatedResourceStatuses") {
         resource_key(resource, field, causes);
@@ -343,18 +362,23 @@ fn status_rules(status: &Value, causes: &mut Causes) {
         }
     }
     let field = path.child("allocatedResources");
-    for (resource, _) in tree::entries(status, "allocatedResources") {
-        resource_key(resource, field, causes);
+    for (resource, has) in tree::entries(status, "allocatedResources") {
+        if resource_key(resource, field, causes) {
+            amount(has, field.key(resource), causes);
+        }
     }
-    amounts("allocatedResources", causes);
 }
 
-/// Of the resources that Kubernetes itself knows, a claim has only storage.
-fn resource_key(resource: &str, path: Path<'_>, causes: &mut Causes) {
+/// Of the resources that Kubernetes itself knows, a claim has only storage. False where it has not
+/// this one.
+fn resource_key(resource: &str, path: Path<'_>, causes: &mut Causes) -> bool {
     let complaints = names::qualified(resource);
     let native = !resource.contains('/') || resource.contains("kubernetes.io/");
     if complaints.is_empty() && native && resource != "storage" {
         causes.not_supported(path, &resource.into(), &["storage"]);
+        return false;
     }
+    let fits = complaints.is_empty();
     causes.complaints(path, resource, complaints);
+    fits
 }

@@ -6,7 +6,7 @@ use windlass_sdk_meta::Timestamp;
 use crate::{
     cause::{Causes, Path},
     metadata::validate_labels,
-    names,
+    names, shown,
     strategies::core::pod::{validate_resources, validate_tolerations},
     strategy::Strategy,
     table::{Cells, age, name},
@@ -25,7 +25,11 @@ impl Strategy for RuntimeClass {
         let handler = tree::text(object, "handler");
         match handler {
             "" => causes.required(Path::Root.child("handler"), ""),
-            _ => causes.complaints(Path::Root.child("handler"), handler, names::label(handler)),
+            _ => causes.complaints(
+                Path::Root.child("handler"),
+                handler,
+                names::label_in_bytes(handler),
+            ),
         }
         // Upstream takes it for limits, in what it says too.
         let overhead = json!({"limits": object["overhead"]["podFixed"]});
@@ -34,7 +38,16 @@ impl Strategy for RuntimeClass {
         let selector = path.child("nodeSelector");
         validate_labels(&scheduling["nodeSelector"], selector, causes);
         let tolerations = tree::list(scheduling, "tolerations");
-        validate_tolerations(tolerations, path.child("tolerations"), causes);
+        let all = path.child("tolerations");
+        validate_tolerations(tolerations, all, causes);
+        let mut seen = Vec::new();
+        for (at, one) in tolerations.iter().enumerate() {
+            let key = ["key", "operator", "value", "effect"].map(|part| tree::text(one, part));
+            if seen.contains(&key) {
+                causes.duplicate(all.index(at), &shown::internal(one, "core.v1.Toleration"));
+            }
+            seen.push(key);
+        }
     }
 
     fn validate_update(&self, _: &str, new: &Value, old: &Value, causes: &mut Causes) {

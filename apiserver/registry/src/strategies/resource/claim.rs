@@ -97,7 +97,10 @@ impl Strategy for ClaimTemplate {
 
     fn expressions(&self, object: &Value, old: Option<&Value>) -> Vec<Expression> {
         let (spec, root) = (&object["spec"]["spec"], Path::Root.child("spec"));
-        old.map_or_else(|| expressions::of_claim(spec, root.child("spec")), |_| Vec::new())
+        match old {
+            Some(old) if old["spec"] == object["spec"] => Vec::new(),
+            _ => expressions::of_claim(spec, root.child("spec")),
+        }
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    names::{binding_conditions, bounded, label, pool_name, raw, toleration, uid, unique},
+    names::{binding_conditions, bounded, is_uid, label, pool_name, raw, toleration, unique},
     requests::{self, reference},
 };
 use crate::{
@@ -127,7 +127,10 @@ fn identity(of: &Value, path: Path<'_>, causes: &mut Causes) {
     pool_name(tree::text(of, "pool"), path.child("pool"), causes);
     label(tree::text(of, "device"), path.child("device"), causes);
     if let Some(share) = of["shareID"].as_str() {
-        uid(share, path.child("shareID"), causes);
+        if !is_uid(share) {
+            let why = "must be a lowercase UUID in 8-4-4-4-12 format";
+            causes.invalid_text(path.child("shareID"), share, why);
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub fn validate(device: &Value, per_device: bool, path: Path<'_>, causes: &mut C
 pub fn named_counters(of: &Value, key: &str, path: Path<'_>, causes: &mut Causes) {
     match tree::text(of, key) {
         "" => causes.required(path.child(key), ""),
-        name => label(name, path.child(key), causes),
+        name => causes.complaints(path.child(key), name, names::label_in_bytes(name)),
     }
     let (counters, field) = (tree::entries(of, "counters"), path.child("counters"));
     let names: Vec<&String> = counters.map(|(name, _)| name).collect();

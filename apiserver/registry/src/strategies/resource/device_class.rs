@@ -33,17 +33,7 @@ impl Strategy for DeviceClass {
             }
         }
         if let Some(resource) = spec["extendedResourceName"].as_str() {
-            let field = path.child("extendedResourceName");
-            causes.complaints(field, resource, names::qualified(resource));
-            let native = !resource.contains('/') || resource.contains("kubernetes.io/");
-            let fits = names::qualified(&format!("requests.{resource}")).is_empty();
-            if native || resource.starts_with("requests.") || !fits {
-                causes.invalid_text(
-                    field,
-                    resource,
-                    "a name must be a domain-prefixed path, such as 'example.com/my-prop'",
-                );
-            }
+            extended_resource(resource, path.child("extendedResourceName"), causes);
         }
     }
 
@@ -60,4 +50,19 @@ impl Strategy for DeviceClass {
     fn cells(&self, object: &Value, now: Timestamp) -> Cells {
         vec![name(object), age(object, now)]
     }
+}
+
+/// The name under which containers may ask for a device.
+fn extended_resource(resource: &str, path: Path<'_>, causes: &mut Causes) {
+    if !resource.contains('/') {
+        let why = "a name must be a domain-prefixed path, such as 'example.com/my-prop'";
+        causes.invalid_text(path, resource, why);
+    } else if resource.contains("kubernetes.io/") {
+        causes.invalid_text(path, resource, "must not have \"kubernetes.io/\" domain");
+    }
+    if resource.starts_with("requests.") {
+        causes.invalid_text(path, resource, "must not have \"requests.\" prefix");
+    }
+    // Quotas count what is asked of it under this name.
+    causes.complaints(path, resource, names::qualified(&format!("requests.{resource}")));
 }

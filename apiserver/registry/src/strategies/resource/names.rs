@@ -102,17 +102,13 @@ fn identifier(id: &str, path: Path<'_>, causes: &mut Causes) {
 }
 
 /// A uid as Kubernetes writes them.
-pub fn uid(uid: &str, path: Path<'_>, causes: &mut Causes) {
+pub fn is_uid(uid: &str) -> bool {
     let hyphens = [8, 13, 18, 23];
-    let fits = uid.len() == 36
+    uid.len() == 36
         && uid.bytes().enumerate().all(|(at, byte)| match hyphens.contains(&at) {
             true => byte == b'-',
             false => byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase(),
-        });
-    if !fits {
-        let why = "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters";
-        causes.invalid_text(path, uid, why);
-    }
+        })
 }
 
 /// `parameters` and the like: an object of a driver's own.

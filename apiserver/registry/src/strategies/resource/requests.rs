@@ -111,7 +111,11 @@ fn alternatives_rules(request: &Value, named: bool, path: Path<'_>, causes: &mut
 fn wanted_class(of: &Value, path: Path<'_>, causes: &mut Causes) {
     match tree::text(of, "deviceClassName") {
         "" => causes.required(path.child("deviceClassName"), ""),
-        class => causes.complaints(path.child("deviceClassName"), class, names::subdomain(class)),
+        class => causes.complaints(
+            path.child("deviceClassName"),
+            class,
+            names::subdomain_in_bytes(class),
+        ),
     }
 }
 

@@ -6,6 +6,7 @@ use windlass_sdk_meta::parse_time;
 
 use crate::{
     cause::{Causes, Path},
+    metadata::known_finalizers,
     names::NameRule,
     shown, tree,
 };
@@ -38,6 +39,7 @@ pub(super) fn validate(object: &Value, causes: &mut Causes) {
             causes.complaints(path.child(key), name, complaints);
         }
     }
+    known_finalizers(metadata, path, causes);
     series(object, causes);
     if !tree::has(object, "eventTime") {
         causes.required(Path::Root.child("eventTime"), "");
@@ -56,6 +58,7 @@ pub(super) fn validate(object: &Value, causes: &mut Causes) {
 }
 
 pub(super) fn validate_update(new: &Value, old: &Value, causes: &mut Causes) {
+    known_finalizers(&new["metadata"], Path::Root.child("metadata"), causes);
     if !tree::same(&new["series"], &old["series"]) {
         series(new, causes);
     }

@@ -107,9 +107,10 @@ fn tolerations(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
 
 /// They may only be taken away.
 fn gates(new: &Value, old: &Value, path: Path<'_>, causes: &mut Causes) {
-    let before = tree::list(old, "schedulingGates");
-    for (at, gate) in tree::list(new, "schedulingGates").iter().enumerate() {
-        if !before.contains(gate) {
+    let (gates, before) = (tree::list(new, "schedulingGates"), tree::list(old, "schedulingGates"));
+    for (at, gate) in gates.iter().enumerate() {
+        // One that is there twice is told at its last place.
+        if !before.contains(gate) && !gates[at + 1..].contains(gate) {
             let name = tree::text(gate, "name");
             let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
             causes.forbidden(path.index(at).child("name"), why);
