@@ -200,6 +200,18 @@ fn mistakes() {
              | self.replicas >
              | ...............^
             self.replicas.all(x, true): ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)
+            : ERROR: <input>:1:0: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
+            true && 1: ERROR: <input>:1:9: expected type 'bool' but found 'int'
+             | true && 1
+             | ........^
+            [1, 'a'].size() == 2: ERROR: <input>:1:5: expected type 'int' but found 'string'
+             | [1, 'a'].size() == 2
+             | ....^
+            '%s %d'.format(['a', 1]) == 'a 1': true (at most 12)
+            self.name.matches('['): ERROR: <input>:1:19: invalid matches argument
+             | self.name.matches('[')
+             | ..................^
+            type(self.replicas): TypeOf("int") (at most 3)
             self.items[5].size == 1: Failed("index out of bounds: 5")
             self.labels['z'] == '': Failed("no such key: z")
             1 / (self.replicas - 3) == 1: Failed("division by zero")

@@ -147,8 +147,7 @@ mod tests {
         assert_eq!(warning("10.0.0.1", Path::Root), None);
         assert!(warning("FD00::1", Path::Root.child("ip")).is_some());
         for (odd, usual) in [("010.0.0.1", "10.0.0.1"), ("::ffff:1.2.3.4", "1.2.3.4")] {
-            let expected =
-                format!("ip: non-standard IP address {odd:?} is invalid: use {usual:?}");
+            let expected = format!("ip: non-standard IP address {odd:?} is invalid: use {usual:?}");
             assert_eq!(warning(odd, Path::Root.child("ip")), Some(expected));
         }
     }

@@ -58,7 +58,7 @@ pub fn table(scale: &Value, include: IncludeObject, now: Timestamp) -> Value {
     let column = |name: &'static str, data_type: &'static str, description: &'static str| Column {
         name: name.into(),
         data_type: data_type.into(),
-        format: if name == "Name" { "name".into() } else { "".into() },
+        format: "".into(),
         description: description.into(),
         priority: 0,
     };

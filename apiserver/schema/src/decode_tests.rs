@@ -185,7 +185,9 @@ fn wrong_types() {
         ("", "v1", "Secret"),
         r#"{"data":{"a":"YWJjZG"}}"#,
         FieldValidation::Strict,
-        expect![[]],
+        expect![[
+            r#"400: Secret in version "v1" cannot be handled as a Secret: illegal base64 data at input byte 4"#
+        ]],
     );
     check_as(
         ("", "v1", "Secret"),

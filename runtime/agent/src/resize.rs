@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use windlass_sdk_meta::{Quantity, quota};
 use windlass_sdk_types::{
     Kind, Pod,
@@ -108,6 +108,17 @@ fn as_given(mut spec: Value, state: &PodState) -> Value {
     spec
 }
 
+/// Of the specification, what tells what the pod asks for: there may be ten thousand to look at.
+fn what_it_asks(pod: &Pod) -> Value {
+    let Some(spec) = &pod.spec else { return Value::Null };
+    let of = |containers: &[Container]| -> Vec<Value> {
+        let of = |one: &Container| json!({"restartPolicy": one.restart_policy, "resources": one.resources});
+        containers.iter().map(of).collect()
+    };
+    json!({"containers": of(&spec.containers), "resources": spec.resources,
+        "initContainers": of(spec.init_containers.as_deref().unwrap_or_default())})
+}
+
 impl Resizing {
     pub fn of(pod: &Pod, state: &PodState, node: &NodeView) -> Self {
         let mut this = Self::default();
@@ -138,8 +149,7 @@ impl Agent {
         for other in self.pods.list().iter().filter(|other| other.uid() != pod.uid()) {
             let phase = other.status.as_ref().and_then(|status| status.phase.as_deref());
             if !matches!(phase, Some("Succeeded" | "Failed")) {
-                let spec = serde_json::to_value(&other.spec).unwrap_or_default();
-                quota::add(&mut sum, &quota::pod_total(&spec, "requests"));
+                quota::add(&mut sum, &quota::pod_total(&what_it_asks(other), "requests"));
             }
         }
         sum

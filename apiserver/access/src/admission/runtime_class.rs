@@ -55,8 +55,7 @@ pub(super) fn validate(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> R
     let none = |value: &Value| value.as_object().is_none_or(|members| members.is_empty());
     let fixed = &overhead["podFixed"];
     let why = match overhead.is_null() {
-        // An overhead of nothing is one, too.
-        true if own.is_null() => return Ok(()),
+        true if none(own) => return Ok(()),
         true => "Pod Overhead set without corresponding RuntimeClass defined Overhead",
         false if own == fixed || (none(own) && none(fixed)) => return Ok(()),
         false => "Pod's Overhead doesn't match RuntimeClass's defined Overhead",

@@ -129,13 +129,16 @@ impl Strategy for Definition {
     }
 
     fn validate(&self, object: &Value, causes: &mut Causes) {
-        let (spec, name) = (&object["spec"], tree::text(&object["metadata"], "name"));
+        let spec = &object["spec"];
         let wanted =
             format!("{}.{}", tree::text(&spec["names"], "plural"), tree::text(spec, "group"));
-        if !name.is_empty() && name != wanted {
-            let metadata = Path::Root.child("metadata");
-            let why = "must be spec.names.plural+\".\"+spec.group";
-            causes.invalid_text(metadata.child("name"), name, why);
+        for key in ["generateName", "name"] {
+            let name = tree::text(&object["metadata"], key);
+            if !name.is_empty() && name != wanted {
+                let metadata = Path::Root.child("metadata");
+                let why = "must be spec.names.plural+\".\"+spec.group";
+                causes.invalid_text(metadata.child(key), name, why);
+            }
         }
         spec::validate(spec, None, causes);
         spec::validate_status(object, causes);

@@ -76,7 +76,9 @@ fn request(request: &Value, path: Path<'_>, causes: &mut Causes) {
             causes.invalid_null(path, &format!("{ONE_OF}, but multiple fields are set"));
             alternatives_rules(request, false, path, causes);
         }
-        (true, false) => wanted(&request["exactly"], path.child("exactly"), causes),
+        (true, false) => {
+            wanted(&request["exactly"], names::subdomain, path.child("exactly"), causes);
+        }
         (false, true) => alternatives_rules(request, true, path, causes),
     }
 }
@@ -94,9 +96,9 @@ fn alternatives_rules(request: &Value, named: bool, path: Path<'_>, causes: &mut
             label(tree::text(one, "name"), item.child("name"), causes);
         }
         if named {
-            wanted(one, item, causes);
+            wanted(one, names::subdomain_in_bytes, item, causes);
         } else {
-            wanted_class(one, item, causes);
+            wanted_class(one, names::subdomain_in_bytes, item, causes);
             allocation_mode(one, item, causes);
             let all = item.child("tolerations");
             for (at, one) in tree::list(one, "tolerations").iter().enumerate() {
@@ -108,14 +110,13 @@ fn alternatives_rules(request: &Value, named: bool, path: Path<'_>, causes: &mut
     unique(alternatives, |one| &one["name"], shown, all, causes);
 }
 
-fn wanted_class(of: &Value, path: Path<'_>, causes: &mut Causes) {
+/// What is wrong with a class's name: of alternatives in the words of upstream's generated rules.
+type Words = fn(&str) -> Vec<String>;
+
+fn wanted_class(of: &Value, words: Words, path: Path<'_>, causes: &mut Causes) {
     match tree::text(of, "deviceClassName") {
         "" => causes.required(path.child("deviceClassName"), ""),
-        class => causes.complaints(
-            path.child("deviceClassName"),
-            class,
-            names::subdomain_in_bytes(class),
-        ),
+        class => causes.complaints(path.child("deviceClassName"), class, words(class)),
     }
 }
 
@@ -125,8 +126,8 @@ fn allocation_mode(of: &Value, path: Path<'_>, causes: &mut Causes) {
     }
 }
 
-fn wanted(of: &Value, path: Path<'_>, causes: &mut Causes) {
-    wanted_class(of, path, causes);
+fn wanted(of: &Value, words: Words, path: Path<'_>, causes: &mut Causes) {
+    wanted_class(of, words, path, causes);
     selectors(of, path, causes);
     let (count, field) = (tree::number(of, "count").unwrap_or(0), path.child("count"));
     match tree::text(of, "allocationMode") {
