@@ -126,11 +126,9 @@ fn identity(of: &Value, path: Path<'_>, causes: &mut Causes) {
     driver_name(tree::text(of, "driver"), path.child("driver"), causes);
     pool_name(tree::text(of, "pool"), path.child("pool"), causes);
     label(tree::text(of, "device"), path.child("device"), causes);
-    if let Some(share) = of["shareID"].as_str() {
-        if !is_uid(share) {
-            let why = "must be a lowercase UUID in 8-4-4-4-12 format";
-            causes.invalid_text(path.child("shareID"), share, why);
-        }
+    if let Some(share) = of["shareID"].as_str().filter(|share| !is_uid(share)) {
+        let why = "must be a lowercase UUID in 8-4-4-4-12 format";
+        causes.invalid_text(path.child("shareID"), share, why);
     }
 }
 
