@@ -169,7 +169,7 @@ impl Side {
 }
 
 /// A request whose answer is read to its end and has to be a success.
-trait Ask {
+pub(crate) trait Ask {
     async fn ask(
         &self,
         method: Method,

@@ -5,6 +5,7 @@
 mod api;
 mod client;
 mod containers;
+mod crowd;
 mod etcd;
 mod pods;
 mod redirect;
@@ -41,6 +42,8 @@ enum Name {
     Etcd,
     /// Creates, gets, lists, patches, applies and watches beside upstream's API server with etcd
     Api,
+    /// A thousand watchers while objects change a hundred and a thousand times a second
+    Crowd,
     /// A container's pod against `docker run`
     Containers,
     /// Requests/s against `wasmtime serve`, restarts, cold starts, calls between pods, density
@@ -77,6 +80,7 @@ fn main() -> anyhow::Result<()> {
                 etcd::measure(&mut report)?;
             }
             Name::Api => api::measure(&mut report)?,
+            Name::Crowd => crowd::measure(&mut report)?,
             Name::Etcd => etcd::measure(&mut report)?,
             Name::Containers => containers::measure(&mut report)?,
             Name::Wasm => wasm::measure(&mut report)?,
