@@ -216,16 +216,18 @@ impl ClusterImage {
         archive: &mut tar::Builder<std::fs::File>,
         meter: &Meter,
     ) -> anyhow::Result<()> {
+        let broken = || format!("{} can't be pulled: {} broke off", self.reference, part.digest);
         let path = self.path(&format!("blobs/{}", part.digest));
         let request = Request::get(path).body(connect::nothing())?;
-        let response = cluster.clone().oneshot(request).await.map_err(anyhow::Error::from_boxed)?;
+        let response = cluster.clone().oneshot(request).await;
+        let response = response.map_err(anyhow::Error::from_boxed).with_context(broken)?;
         if !response.status().is_success() {
             bail!("{} lacks {}: {}", self.reference, part.digest, response.status());
         }
         let (mut file, mut body) = (tempfile::tempfile()?, response.into_body());
         let mut size_bytes = 0;
         while let Some(frame) = body.frame().await {
-            let Ok(piece) = frame?.into_data() else { continue };
+            let Ok(piece) = frame.with_context(broken)?.into_data() else { continue };
             size_bytes += piece.len() as u64;
             if size_bytes > part.size {
                 break;

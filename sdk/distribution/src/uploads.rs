@@ -102,8 +102,14 @@ impl Uploads {
         })
     }
 
-    fn close(&self, id: &str) {
-        self.open.lock().remove(id);
+    /// False: it was closed before.
+    fn close(&self, id: &str) -> bool {
+        self.open.lock().remove(id).is_some()
+    }
+
+    /// Drops those to a namespace.
+    pub fn clear(&self, namespace: &str) {
+        self.open.lock().retain(|_, upload| upload.repository.namespace() != namespace);
     }
 }
 
@@ -147,8 +153,10 @@ async fn mount(
     if registry.access.may(&parts.extensions, Action::Pull, &from) != Verdict::Yes {
         return Ok(None);
     }
+    let entered = registry.enter(parts, Action::Create, at).await?;
     let (to, of) = (at.clone(), digest.clone());
     let mounted = registry.blocking(move |registry| {
+        let _entered = entered;
         let there = registry.has_blob(&from, &of) && registry.storage.content(&of).is_some();
         if there {
             registry.storage.renew(&of)?;
@@ -228,8 +236,7 @@ async fn write(
         match (taken, then) {
             (Ok(()), Then::GoOn) => progress(StatusCode::ACCEPTED, &at, &id, session.size_bytes),
             (Ok(()), Then::Keep(digest) | Then::KeepAll(digest)) => {
-                registry.uploads.close(&id);
-                keep(&registry, &at, session, digest).await
+                keep(&registry, &at, &id, session, digest).await
             }
             (Err(Broken::Off(refused)), Then::GoOn | Then::Keep(_)) => Err(refused),
             (Err(Broken::Off(refused) | Broken::Wrong(refused)), _) => {
@@ -245,9 +252,15 @@ async fn write(
 async fn keep(
     registry: &Arc<Registry>,
     at: &Repository,
+    id: &str,
     mut session: OwnedMutexGuard<Session>,
     digest: String,
 ) -> Result<Response, Refused> {
+    let entered = registry.gate.clone().read_owned().await;
+    // Its namespace may have been cleared while it came, or its client have cancelled it.
+    if !registry.uploads.close(id) {
+        return Err(over());
+    }
     let found = session.hasher.clone().finish();
     if found != digest {
         let why = format!("what was uploaded has the digest {found}, not {digest}");
@@ -256,6 +269,7 @@ async fn keep(
     let Some(file) = session.file.take() else { return Err(over()) };
     let (to, of) = (at.clone(), digest.clone());
     let kept = registry.blocking(move |registry| {
+        let _entered = entered;
         registry.storage.keep(&of, file)?;
         registry.link(&to, &of)
     });
