@@ -15,8 +15,8 @@ use windlass_runtime_image::{
     Attached, CLUSTER_REGISTRY, Meter, Package, Packing, Pushed, Reference,
 };
 use windlass_sdk_package::{
-    DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, INDEX_MEDIA_TYPE,
-    MANIFEST_MEDIA_TYPE, digest, pick, signature_tag,
+    DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, Hasher,
+    INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, digest, pick, signature_tag,
 };
 
 use crate::{
@@ -146,7 +146,7 @@ impl ClusterImage {
         ask(cluster, request).await.map(drop)
     }
 
-    /// Gets the image as an archive of an OCI layout, of which nothing was checked yet.
+    /// Gets the image as an archive of an OCI layout, of which the content was compared with its digests.
     pub async fn fetch(
         &self,
         cluster: &Connection,
@@ -225,18 +225,23 @@ impl ClusterImage {
             bail!("{} lacks {}: {}", self.reference, part.digest, response.status());
         }
         let (mut file, mut body) = (tempfile::tempfile()?, response.into_body());
-        let mut size_bytes = 0;
+        let (mut size_bytes, mut hasher) = (0, Hasher::default());
         while let Some(frame) = body.frame().await {
             let Ok(piece) = frame.with_context(broken)?.into_data() else { continue };
             size_bytes += piece.len() as u64;
             if size_bytes > part.size {
                 break;
             }
+            hasher.add(&piece);
             file.write_all(&piece)?;
             meter.done(piece.len() as u64);
         }
         if size_bytes != part.size {
             bail!("{} is not the {} bytes that {} says", part.digest, part.size, self.reference);
+        }
+        let found = hasher.finish();
+        if found != part.digest {
+            bail!("{} of {} came damaged: it has the digest {found}", part.digest, self.reference);
         }
         file.rewind()?;
         let mut header = tar::Header::new_ustar();

@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::{Body, BodyDataStream, Bytes},
+    response::Response,
+};
 use futures::StreamExt;
 use http::{
     HeaderMap, HeaderName, StatusCode,
@@ -293,17 +296,30 @@ impl Session {
         most_bytes: u64,
         announced: Option<u64>,
     ) -> Result<(), Broken> {
+        let mut pieces = body.into_data_stream();
+        let taken = self.add_all(&mut pieces, most_bytes, announced).await;
+        if let Err(Broken::Wrong(_)) = &taken {
+            drain(&mut pieces, most_bytes.saturating_sub(self.size_bytes)).await;
+        }
+        taken
+    }
+
+    async fn add_all(
+        &mut self,
+        pieces: &mut BodyDataStream,
+        most_bytes: u64,
+        announced: Option<u64>,
+    ) -> Result<(), Broken> {
         let failed = |error| Broken::Wrong(StorageError::io("an upload", error).into());
         let Some(file) = &self.file else { return Err(Broken::Wrong(over())) };
         let file = file.as_file().try_clone().map_err(failed)?;
         let mut file = BufWriter::with_capacity(PIECE_BYTES, tokio::fs::File::from_std(file));
-        let (mut pieces, before) = (body.into_data_stream(), self.size_bytes);
+        let before = self.size_bytes;
         let broke_off = loop {
-            let piece = match tokio::time::timeout(SILENCE, pieces.next()).await {
-                Ok(Some(Ok(piece))) => piece,
+            let piece = match next(pieces).await {
+                Ok(Some(piece)) => piece,
                 Ok(None) => break None,
-                Ok(Some(Err(error))) => break Some(error.to_string()),
-                Err(_) => break Some(format!("nothing came for {} s", SILENCE.as_secs())),
+                Err(why) => break Some(why),
             };
             let size_bytes = self.size_bytes + piece.len() as u64;
             if size_bytes > most_bytes {
@@ -328,6 +344,27 @@ impl Session {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The next bytes of a body; None at its end.
+async fn next(pieces: &mut BodyDataStream) -> Result<Option<Bytes>, String> {
+    match tokio::time::timeout(SILENCE, pieces.next()).await {
+        Ok(Some(Ok(piece))) => Ok(Some(piece)),
+        Ok(None) => Ok(None),
+        Ok(Some(Err(error))) => Err(error.to_string()),
+        Err(_) => Err(format!("nothing came for {} s", SILENCE.as_secs())),
+    }
+}
+
+/// Takes what a client still sends, and leaves it: many read no answer before they have sent all, and
+/// see a broken connection instead of why.
+async fn drain(pieces: &mut BodyDataStream, mut most_bytes: u64) {
+    while let Ok(Some(piece)) = next(pieces).await {
+        most_bytes = match most_bytes.checked_sub(piece.len() as u64) {
+            Some(left) => left,
+            None => return,
+        };
     }
 }
 
