@@ -16,7 +16,7 @@ use windlass_runtime_image::{
 };
 use windlass_sdk_package::{
     DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, Hasher,
-    INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, digest, pick, signature_tag,
+    INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, Manifest, digest, pick, signature_tag,
 };
 
 use crate::{
@@ -47,6 +47,15 @@ impl ClusterImage {
             return Err(UsageError(why).into());
         }
         Ok(Some(Self { reference, repository }))
+    }
+
+    pub fn name(&self) -> String {
+        self.reference.to_string()
+    }
+
+    /// The repository as images of pods name it.
+    pub fn repository(&self) -> &str {
+        &self.reference.name
     }
 
     /// Pushes wasm: content first and its name last. `with_bom`: its bill of materials follows, as an
@@ -124,6 +133,48 @@ impl ClusterImage {
             Err(refused) => return Err(anyhow::Error::from(refused).context(failed())),
         }
         Ok(found)
+    }
+
+    /// The tags of its repository, as many as the registry tells at a time; none where nothing was
+    /// pushed to it.
+    pub async fn tags(&self, cluster: &Connection) -> Result<Vec<String>, Refused> {
+        let request = Request::get(self.path("tags/list")).body(connect::nothing());
+        match ask(cluster, request.map_err(anyhow::Error::from)?).await {
+            Ok(listed) => {
+                let listed: Value = serde_json::from_slice(&listed).map_err(anyhow::Error::from)?;
+                let tags = listed["tags"].as_array().into_iter().flatten();
+                Ok(tags.filter_map(|tag| tag.as_str().map(str::to_owned)).collect())
+            }
+            Err(refused) if refused.is_not_found() => Ok(Vec::new()),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// The digest that a tag of its repository leads to, and that of the only layer there.
+    pub async fn layer(
+        &self,
+        cluster: &Connection,
+        tag: &str,
+    ) -> anyhow::Result<(String, Option<String>)> {
+        let manifest = self.document(cluster, tag).await?;
+        let layer = match Document::read(&manifest) {
+            Ok(Document::Manifest(Manifest { layers, .. })) if layers.len() == 1 => {
+                layers.into_iter().next().map(|layer| layer.digest)
+            }
+            // It is no build of ours.
+            _ => None,
+        };
+        Ok((digest(&manifest), layer))
+    }
+
+    /// Takes a tag of its repository away, or a digest with all tags that lead to it.
+    pub async fn remove(&self, cluster: &Connection, name: &str) -> Result<(), Refused> {
+        let request = Request::delete(self.path(&format!("manifests/{name}")));
+        let request = request.body(connect::nothing()).map_err(anyhow::Error::from)?;
+        match ask(cluster, request).await {
+            Err(refused) if !refused.is_not_found() => Err(refused),
+            _ => Ok(()),
+        }
     }
 
     async fn push_blob(
