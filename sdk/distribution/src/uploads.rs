@@ -299,6 +299,8 @@ impl Session {
         let mut pieces = body.into_data_stream();
         let taken = self.add_all(&mut pieces, most_bytes, announced).await;
         if let Err(Broken::Wrong(_)) = &taken {
+            // Its room is free at once, however long the client goes on.
+            self.file = None;
             drain(&mut pieces, most_bytes.saturating_sub(self.size_bytes)).await;
         }
         taken
