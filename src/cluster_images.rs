@@ -6,7 +6,10 @@ use std::io::{Seek, Write};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Request, StatusCode, header::CONTENT_TYPE};
+use http::{
+    Request, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -189,8 +192,18 @@ impl ClusterImage {
             Err(refused) if refused.is_not_found() => {}
             known => return known.map(drop),
         }
-        let path = self.path(&format!("blobs/uploads/?digest={digest}"));
-        let request = Request::post(path)
+        // Asked before anything is sent: a client that sends sees a broken connection, and not why it
+        // is refused.
+        let request = Request::post(self.path("blobs/uploads/")).body(connect::nothing());
+        let request = request.map_err(anyhow::Error::from)?;
+        let begun = cluster.clone().oneshot(request).await.map_err(anyhow::Error::from_boxed)?;
+        let place = begun.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let path = place.map(|place| format!("{place}?digest={digest}"));
+        let status = begun.status();
+        let body = begun.into_body().collect().await.map_err(anyhow::Error::from)?.to_bytes();
+        answer(status, body)?;
+        let path = path.context("the registry says no place to upload to")?;
+        let request = Request::put(path)
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(whole(bytes.clone()))
             .map_err(anyhow::Error::from)?;
@@ -328,6 +341,10 @@ fn whole(bytes: Bytes) -> Body {
 /// The body of an answer; a refusal in the registry's words.
 async fn ask(cluster: &Connection, request: Request<Body>) -> Result<Bytes, Refused> {
     let (status, body) = connect::ask_raw(cluster, request).await?;
+    answer(status, body)
+}
+
+fn answer(status: StatusCode, body: Bytes) -> Result<Bytes, Refused> {
     if status.is_success() {
         return Ok(body);
     }

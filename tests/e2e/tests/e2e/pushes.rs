@@ -255,7 +255,10 @@ fn a_layer_that_is_not_what_its_digest_says_is_refused() -> anyhow::Result<()> {
         refused(&kubectl, tag, &layer);
         ensure!(!on_the_node(shared(), &name)?, "what is damaged has no name");
 
-        // The same where the disk of the cluster's own registry has lost it.
+        // The same where the disk of the cluster's own registry has lost it. Another file: with this
+        // one here whole, the pod would have it after all.
+        let file = large(folder.path(), seed + 100)?;
+        let (from, layer) = (file.display().to_string(), digest(&fs::read(&file)?)?);
         let name = format!("{}:{tag}", own.name);
         own.works(&["push", &name, &from])?;
         let blobs = shared().data_dir().join("node/images/blobs/sha256");
