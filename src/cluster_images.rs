@@ -6,7 +6,10 @@ use std::io::{Seek, Write};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Request, StatusCode, header::CONTENT_TYPE};
+use http::{
+    Request, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -15,8 +18,8 @@ use windlass_runtime_image::{
     Attached, CLUSTER_REGISTRY, Meter, Package, Packing, Pushed, Reference,
 };
 use windlass_sdk_package::{
-    DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, INDEX_MEDIA_TYPE,
-    MANIFEST_MEDIA_TYPE, digest, pick, signature_tag,
+    DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, Descriptor, Document, Hasher,
+    INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, Manifest, digest, pick, signature_tag,
 };
 
 use crate::{
@@ -47,6 +50,15 @@ impl ClusterImage {
             return Err(UsageError(why).into());
         }
         Ok(Some(Self { reference, repository }))
+    }
+
+    pub fn name(&self) -> String {
+        self.reference.to_string()
+    }
+
+    /// The repository as images of pods name it.
+    pub fn repository(&self) -> &str {
+        &self.reference.name
     }
 
     /// Pushes wasm: content first and its name last. `with_bom`: its bill of materials follows, as an
@@ -126,6 +138,48 @@ impl ClusterImage {
         Ok(found)
     }
 
+    /// The tags of its repository, as many as the registry tells at a time; none where nothing was
+    /// pushed to it.
+    pub async fn tags(&self, cluster: &Connection) -> Result<Vec<String>, Refused> {
+        let request = Request::get(self.path("tags/list")).body(connect::nothing());
+        match ask(cluster, request.map_err(anyhow::Error::from)?).await {
+            Ok(listed) => {
+                let listed: Value = serde_json::from_slice(&listed).map_err(anyhow::Error::from)?;
+                let tags = listed["tags"].as_array().into_iter().flatten();
+                Ok(tags.filter_map(|tag| tag.as_str().map(str::to_owned)).collect())
+            }
+            Err(refused) if refused.is_not_found() => Ok(Vec::new()),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// The digest that a tag of its repository leads to, and that of the only layer there.
+    pub async fn layer(
+        &self,
+        cluster: &Connection,
+        tag: &str,
+    ) -> anyhow::Result<(String, Option<String>)> {
+        let manifest = self.document(cluster, tag).await?;
+        let layer = match Document::read(&manifest) {
+            Ok(Document::Manifest(Manifest { layers, .. })) if layers.len() == 1 => {
+                layers.into_iter().next().map(|layer| layer.digest)
+            }
+            // It is no build of ours.
+            _ => None,
+        };
+        Ok((digest(&manifest), layer))
+    }
+
+    /// Takes a tag of its repository away, or a digest with all tags that lead to it.
+    pub async fn remove(&self, cluster: &Connection, name: &str) -> Result<(), Refused> {
+        let request = Request::delete(self.path(&format!("manifests/{name}")));
+        let request = request.body(connect::nothing()).map_err(anyhow::Error::from)?;
+        match ask(cluster, request).await {
+            Err(refused) if !refused.is_not_found() => Err(refused),
+            _ => Ok(()),
+        }
+    }
+
     async fn push_blob(
         &self,
         cluster: &Connection,
@@ -138,15 +192,25 @@ impl ClusterImage {
             Err(refused) if refused.is_not_found() => {}
             known => return known.map(drop),
         }
-        let path = self.path(&format!("blobs/uploads/?digest={digest}"));
-        let request = Request::post(path)
+        // Asked before anything is sent: a client that sends sees a broken connection, and not why it
+        // is refused.
+        let request = Request::post(self.path("blobs/uploads/")).body(connect::nothing());
+        let request = request.map_err(anyhow::Error::from)?;
+        let begun = cluster.clone().oneshot(request).await.map_err(anyhow::Error::from_boxed)?;
+        let place = begun.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let path = place.map(|place| format!("{place}?digest={digest}"));
+        let status = begun.status();
+        let body = begun.into_body().collect().await.map_err(anyhow::Error::from)?.to_bytes();
+        answer(status, body)?;
+        let path = path.context("the registry says no place to upload to")?;
+        let request = Request::put(path)
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(whole(bytes.clone()))
             .map_err(anyhow::Error::from)?;
         ask(cluster, request).await.map(drop)
     }
 
-    /// Gets the image as an archive of an OCI layout, of which nothing was checked yet.
+    /// Gets the image as an archive of an OCI layout, of which the content was compared with its digests.
     pub async fn fetch(
         &self,
         cluster: &Connection,
@@ -216,25 +280,32 @@ impl ClusterImage {
         archive: &mut tar::Builder<std::fs::File>,
         meter: &Meter,
     ) -> anyhow::Result<()> {
+        let broken = || format!("{} can't be pulled: {} broke off", self.reference, part.digest);
         let path = self.path(&format!("blobs/{}", part.digest));
         let request = Request::get(path).body(connect::nothing())?;
-        let response = cluster.clone().oneshot(request).await.map_err(anyhow::Error::from_boxed)?;
+        let response = cluster.clone().oneshot(request).await;
+        let response = response.map_err(anyhow::Error::from_boxed).with_context(broken)?;
         if !response.status().is_success() {
             bail!("{} lacks {}: {}", self.reference, part.digest, response.status());
         }
         let (mut file, mut body) = (tempfile::tempfile()?, response.into_body());
-        let mut size_bytes = 0;
+        let (mut size_bytes, mut hasher) = (0, Hasher::default());
         while let Some(frame) = body.frame().await {
-            let Ok(piece) = frame?.into_data() else { continue };
+            let Ok(piece) = frame.with_context(broken)?.into_data() else { continue };
             size_bytes += piece.len() as u64;
             if size_bytes > part.size {
                 break;
             }
+            hasher.add(&piece);
             file.write_all(&piece)?;
             meter.done(piece.len() as u64);
         }
         if size_bytes != part.size {
             bail!("{} is not the {} bytes that {} says", part.digest, part.size, self.reference);
+        }
+        let found = hasher.finish();
+        if found != part.digest {
+            bail!("{} of {} came damaged: it has the digest {found}", part.digest, self.reference);
         }
         file.rewind()?;
         let mut header = tar::Header::new_ustar();
@@ -270,6 +341,10 @@ fn whole(bytes: Bytes) -> Body {
 /// The body of an answer; a refusal in the registry's words.
 async fn ask(cluster: &Connection, request: Request<Body>) -> Result<Bytes, Refused> {
     let (status, body) = connect::ask_raw(cluster, request).await?;
+    answer(status, body)
+}
+
+fn answer(status: StatusCode, body: Bytes) -> Result<Bytes, Refused> {
     if status.is_success() {
         return Ok(body);
     }

@@ -22,6 +22,7 @@ use crate::{
     cluster_images::ClusterImage,
     connect::{self, Body, Connection, Refused},
     project::{self, begin, built, told},
+    prune::prune,
 };
 
 /// How often the cluster is asked how far it is.
@@ -56,7 +57,11 @@ pub fn run(args: &DeployArgs) -> anyhow::Result<()> {
         if args.dry_run {
             return Ok(());
         }
-        deploy.push(&built).await?;
+        let image = ClusterImage::of(&built.tagged(&deploy.place.namespace, &project.manifest))?;
+        let image = image.context("the image has no name of the cluster's")?;
+        // What is pushed from here on is another deployment's to keep or remove.
+        let before = image.tags(&deploy.cluster).await.unwrap_or_default();
+        deploy.push(&built, &image).await?;
         for object in &objects {
             // A pod's run can't be changed: the one before makes way.
             if kind(object) == "Pod" {
@@ -71,6 +76,10 @@ pub fn run(args: &DeployArgs) -> anyhow::Result<()> {
                 None
             }
         };
+        let pruned = prune(&deploy.cluster, &deploy.place.namespace, &image, before).await;
+        if let Err(why) = pruned {
+            eprintln!("builds of before stay in the registry: {why:#}");
+        }
         if args.json {
             let mut said = project::machine_readable(&project, &built);
             said["namespace"] = deploy.place.namespace.as_str().into();
@@ -129,12 +138,10 @@ impl Deploy<'_> {
     }
 
     /// To the cluster's registry, from where each node has it.
-    async fn push(&self, built: &Built) -> anyhow::Result<()> {
-        let name = built.tagged(&self.place.namespace, &self.project.manifest);
-        begin(&format!("pushing {name}"));
+    async fn push(&self, built: &Built, image: &ClusterImage) -> anyhow::Result<()> {
+        begin(&format!("pushing {}", image.name()));
         let wasm = std::fs::read(&built.file)
             .with_context(|| format!("{} can't be read", built.file.display()))?;
-        let image = ClusterImage::of(&name)?.context("the image has no name of the cluster's")?;
         let bar = Bar::new();
         let meter = bar.meter();
         let pushed =

@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use windlass_apiserver_server::{Asker, Mount};
 use windlass_runtime_image::{CLUSTER_REGISTRY, IMAGE_LIMIT_BYTES, ImageStore};
 use windlass_runtime_wasm::WasmRuntime;
+use windlass_sdk_client::Informer;
 use windlass_sdk_distribution::{
     Access, Action, Config, Limits, Registry, Repository, Verdict, router,
 };
-use windlass_sdk_meta::Rng;
+use windlass_sdk_meta::{Rng, Status};
+use windlass_sdk_types::{Kind, Pod};
 
 use crate::{cli::UpArgs, node};
 
@@ -60,9 +62,11 @@ impl ClusterRegistry {
     pub fn run(
         self,
         runtime: Arc<WasmRuntime>,
+        pods: Informer<Pod>,
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
     ) {
+        self.images.tell_users(Box::new(move || pods.is_synced().then(|| used(&pods))));
         tasks.spawn(self.registry.keep_tidy(shutdown.clone()));
         let (images, mut pushed, shutdown) = (self.images, self.pushed, shutdown.clone());
         tasks.spawn(async move {
@@ -75,6 +79,24 @@ impl ClusterRegistry {
             }
         });
     }
+}
+
+/// The images of the registry that pods of other namespaces than their own use.
+fn used(pods: &Informer<Pod>) -> Vec<String> {
+    let mut images = Vec::new();
+    for pod in pods.list() {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let Some(spec) =
+            pod.spec.as_ref().filter(|_| !matches!(phase, Some("Succeeded" | "Failed")))
+        else {
+            continue;
+        };
+        let own = format!("{CLUSTER_REGISTRY}/{}/", pod.namespace());
+        let first = spec.init_containers.iter().flatten();
+        let named = first.chain(&spec.containers).filter_map(|of| of.image.as_ref());
+        images.extend(named.filter(|image| !image.starts_with(&own)).cloned());
+    }
+    images
 }
 
 /// What is no wasm, such as a signature, needs nothing.
@@ -101,14 +123,32 @@ impl Access for ByTheCluster {
             Action::Update => "update",
             Action::Delete => "delete",
         };
-        match asker.may(verb, RESOURCE, at.namespace(), at.name()) {
-            Ok(()) => Verdict::Yes,
-            Err(_) if !asker.is_known() => Verdict::Unknown,
-            Err(status) => Verdict::No(status.message),
-        }
+        let may = asker.may(verb, RESOURCE, at.namespace(), at.name());
+        verdict(
+            asker,
+            match action {
+                Action::Create | Action::Update => {
+                    may.and_then(|()| asker.takes_content(at.namespace()))
+                }
+                Action::Pull | Action::Delete => may,
+            },
+        )
+    }
+
+    fn may_clear(&self, request: &Extensions, namespace: &str) -> Verdict {
+        let Some(asker) = request.get::<Asker>() else { return Verdict::Unknown };
+        verdict(asker, asker.may("deletecollection", RESOURCE, namespace, ""))
     }
 
     fn knows(&self, request: &Extensions) -> bool {
         request.get::<Asker>().is_some_and(Asker::is_known)
+    }
+}
+
+fn verdict(asker: &Asker, answer: Result<(), Status>) -> Verdict {
+    match answer {
+        Ok(()) => Verdict::Yes,
+        Err(_) if !asker.is_known() => Verdict::Unknown,
+        Err(status) => Verdict::No(status.message),
     }
 }

@@ -13,6 +13,7 @@ mod image;
 mod node;
 mod plane;
 mod project;
+mod prune;
 mod registry;
 mod reset;
 mod run;

@@ -104,7 +104,7 @@ impl NodeAgent {
                 rng: plane.rng.clone(),
             }),
         })?;
-        registry.run(runtime.clone(), tasks, shutdown);
+        registry.run(runtime.clone(), plane.informers().of(), tasks, shutdown);
         let own = authority.issue_server(&[
             "localhost".into(),
             Ipv4Addr::LOCALHOST.to_string(),

@@ -34,6 +34,9 @@ const WASMTIME_FEATURES: &str = "run,serve,component-model,component-model-async
 /// PyPI: a wasmtime that isn't ours, for what is pushed from here to run elsewhere.
 const PYTHON_WASMTIME: &str = "wasmtime==50.0.1";
 
+/// Go's module proxy: a client of registries that isn't ours.
+const ORAS: (&str, &str) = ("oras.land/oras/cmd/oras", "v1.3.6");
+
 /// Installs everything; returns the environment variables through which the tests find it.
 pub fn install_all(kubectls: Kubectls) -> anyhow::Result<Vec<(String, PathBuf)>> {
     apt(&["python3", "python3-pip"], has("python3") && has("pip"))?;
@@ -45,6 +48,7 @@ pub fn install_all(kubectls: Kubectls) -> anyhow::Result<Vec<(String, PathBuf)>>
     let mut tools = vec![
         ("WINDLASS_GO_CLIENT".to_owned(), go_client()?),
         ("WINDLASS_PYTHON_WASMTIME".to_owned(), languages::pip(PYTHON_WASMTIME)?),
+        ("WINDLASS_ORAS".to_owned(), oras()?),
     ];
     let minors: Vec<u32> = match kubectls {
         Kubectls::Few => FEW.to_vec(),
@@ -77,6 +81,19 @@ fn go_client() -> anyhow::Result<PathBuf> {
     eprintln!("xtask: building tests/clients/go (about two minutes the first time)");
     std::fs::create_dir_all(cache("tools"))?;
     run(command("go").current_dir(folder).args(["build", "-o"]).arg(&program).arg("."))?;
+    Ok(program)
+}
+
+fn oras() -> anyhow::Result<PathBuf> {
+    let (package, version) = ORAS;
+    let folder = cache("tools").join(format!("oras-{version}"));
+    let program = folder.join("oras");
+    if !program.is_file() {
+        ensure!(has("go"), "the tests need Go 1.26 for {package}: it isn't on the path");
+        eprintln!("xtask: building {package} {version} (about a minute)");
+        let package = format!("{package}@{version}");
+        run(command("go").args(["install", &package]).env("GOBIN", &folder))?;
+    }
     Ok(program)
 }
 

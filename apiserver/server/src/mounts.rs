@@ -8,8 +8,8 @@ use axum::{Router, body::Body};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION, request::Parts};
 use tower::ServiceExt;
-use windlass_apiserver_access::{Attributes, User};
-use windlass_sdk_meta::Status;
+use windlass_apiserver_access::{Attributes, Lookup, User};
+use windlass_sdk_meta::{GroupResource, Reason, Status};
 
 use crate::{ApiServer, chain, impersonation, limits::Class};
 
@@ -53,6 +53,26 @@ impl Asker {
         match decision.allowed() {
             true => Ok(()),
             false => Err(asked.forbidden(decision.reason())),
+        }
+    }
+
+    /// May something new come to a namespace? Not to one that isn't there or is on its way out, as
+    /// NamespaceLifecycle has it for objects.
+    ///
+    /// # Errors
+    /// 404 or 403, in upstream's words.
+    pub fn takes_content(&self, namespace: &str) -> Result<(), Status> {
+        let namespaces = GroupResource::new("", "namespaces");
+        match self.server.cache().get(&namespaces, "", namespace) {
+            None => Err(Status::not_found(&namespaces, namespace)),
+            Some(found) if found.deleting => {
+                let why = format!(
+                    "unable to create new content in namespace {namespace} because it is being \
+                     terminated"
+                );
+                Err(Status::new(Reason::Forbidden, why))
+            }
+            Some(_) => Ok(()),
         }
     }
 }

@@ -21,6 +21,9 @@ use crate::kit::{
 /// How many of what is left are looked at one by one; of more only the number is told.
 const PAGE: usize = 500;
 
+/// Where the cluster's registry has all of a namespace.
+const IMAGES: &str = "/v2/_windlass/namespaces/";
+
 /// Deletes what is in namespaces that are being deleted.
 pub struct Namespaces {
     api: Api,
@@ -58,7 +61,21 @@ impl Namespaces {
         for resource in others {
             self.clear(resource, namespace, &mut round).await;
         }
+        if let Err(error) = self.clear_images(namespace).await {
+            round.errors.push(format!("images: {error}"));
+        }
         round
+    }
+
+    /// Has the cluster's registry drop what it holds of the namespace, while the namespace is there
+    /// and takes nothing new: one of the same name begins empty. An API server without a registry
+    /// has no such path, or says that it isn't for us.
+    async fn clear_images(&self, namespace: &str) -> Result<(), Error> {
+        let path = format!("{IMAGES}{namespace}");
+        match self.api.request(Method::DELETE, &path, "", Vec::new()).await {
+            Err(error) if !error.is_not_found() && !is_of_a_path(&error) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     async fn clear(&self, resource: &Resource, namespace: &str, round: &mut Round) {
@@ -166,6 +183,11 @@ impl Controller for Namespaces {
 
 fn is_pods(resource: &Resource) -> bool {
     resource.gvr.group.is_empty() && resource.gvr.resource == "pods"
+}
+
+/// How API servers forbid what is none of their resources.
+fn is_of_a_path(error: &windlass_sdk_client::Error) -> bool {
+    error.is_forbidden() && error.to_string().contains("cannot delete path")
 }
 
 /// What a list of any kind has in common, and a pod's grace.

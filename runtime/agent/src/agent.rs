@@ -12,7 +12,6 @@ use std::{
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use windlass_runtime_api::{Runtime, RuntimeEvent};
@@ -34,6 +33,7 @@ use crate::{
     runtimes::{Listing, Runtimes, follow_engine},
     state::{Attempt, PodState, Record, SandboxState},
     stats::Meter,
+    status,
     statuses::{self, StatusText},
     volumes::{self, Volumes},
 };
@@ -354,7 +354,8 @@ impl Agent {
         if let Some(status) = plan.status
             && status != planned
         {
-            let delay = if only_waits(&status) { PENDING_TOLD_AFTER } else { Duration::ZERO };
+            let delay =
+                if status::only_waits(&status) { PENDING_TOLD_AFTER } else { Duration::ZERO };
             entry.planned = StatusText::of(&status);
             self.statuses.add_after(uid.to_owned(), delay);
         }
@@ -594,13 +595,4 @@ impl Agent {
         }
         self.resume(&listing);
     }
-}
-
-/// Nothing to tell but that containers are being created.
-fn only_waits(status: &Value) -> bool {
-    let of = |list: &str| status[list].as_array().map_or(&[][..], Vec::as_slice);
-    of("initContainerStatuses").iter().chain(of("containerStatuses")).all(|container| {
-        let reason = container["state"]["waiting"]["reason"].as_str();
-        matches!(reason, Some("ContainerCreating" | "PodInitializing"))
-    })
 }

@@ -150,7 +150,7 @@ impl Images for ImageStore {
     }
 
     fn was_pulled(&self, reference: &str) -> bool {
-        self.origin(reference) == Some(Origin::Pulled)
+        matches!(self.origin(reference), Some(Origin::Pulled | Origin::Left))
     }
 
     async fn pull(

@@ -390,3 +390,12 @@ fn terminated(ended: &Terminated, id: &dyn Fn(&str) -> Value) -> Value {
     }
     json!({ "terminated": inner })
 }
+
+/// Nothing to tell but that containers are being created.
+pub(crate) fn only_waits(status: &Value) -> bool {
+    let of = |list: &str| status[list].as_array().map_or(&[][..], Vec::as_slice);
+    of("initContainerStatuses").iter().chain(of("containerStatuses")).all(|container| {
+        let reason = container["state"]["waiting"]["reason"].as_str();
+        matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+    })
+}

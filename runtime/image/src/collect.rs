@@ -10,9 +10,10 @@ use serde::Serialize;
 use windlass_sdk_package::Document;
 
 use crate::{
+    distribution::CLUSTER_REGISTRY,
     error::ImageError,
     settle::Settled,
-    store::{ImageStore, Origin, parse},
+    store::{ImageStore, Origin, Users, parse},
 };
 
 /// Digests that one image can name.
@@ -68,14 +69,15 @@ impl ImageStore {
         self.collect(Duration::ZERO).map(drop)
     }
 
-    /// Drops content that no name leads to, unless it is newer than `grace`; returns how much of it
-    /// is left.
+    /// Drops images that were left for pods which are gone, and content that no name leads to, unless
+    /// it is newer than `grace`; returns how much of both is left.
     pub(crate) fn collect(&self, grace: Duration) -> Result<usize, ImageError> {
         let folder = self.0.dir.join("blobs/sha256");
         let _alone = self.0.gate.write();
+        let left = self.drop_left()?;
         let (used, now) = (self.used(), self.now()?);
         let blobs = fs::read_dir(&folder).map_err(|error| ImageError::io(&folder, error))?;
-        let mut young = 0;
+        let mut young = left;
         for blob in blobs.flatten() {
             let digest = format!("sha256:{}", blob.file_name().to_string_lossy());
             if used.contains(&digest) {
@@ -89,6 +91,74 @@ impl ImageStore {
             }
         }
         Ok(young)
+    }
+
+    /// Takes the names of a namespace away that the cluster's registry has, and drops what they led to
+    /// and what is `unnamed`, unless another name leads to it or it `is_wanted`. What pods use stays
+    /// on the node, as it would if it had been pulled from a registry.
+    pub(crate) fn clear_namespace(
+        &self,
+        namespace: &str,
+        unnamed: BTreeSet<String>,
+        is_wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<(), ImageError> {
+        let _alone = self.0.gate.write();
+        let below = format!("{CLUSTER_REGISTRY}/{namespace}/");
+        let in_use = self.in_use().unwrap_or_default();
+        let mut tops = BTreeSet::new();
+        self.change(|index| {
+            index.retain(|name, entry| {
+                if !name.starts_with(&below) {
+                    return true;
+                }
+                tops.insert(entry.digest.clone());
+                entry.origin = Origin::Left;
+                !entry.is_other && in_use.contains(name)
+            });
+        })?;
+        let mut content = unnamed;
+        content.extend(tops.iter().flat_map(|top| self.content_of(top)));
+        let used = self.used();
+        let goes = |digest: &&String| !is_wanted(digest) && self.blob(digest).is_file();
+        for digest in content.difference(&used).filter(goes) {
+            self.drop_content(digest);
+        }
+        Ok(())
+    }
+
+    /// Drops the names of images that were left for pods, and that none uses any more; returns how
+    /// many stay.
+    fn drop_left(&self) -> Result<usize, ImageError> {
+        let left = self.names_left();
+        if left.is_empty() {
+            return Ok(0);
+        }
+        let Some(in_use) = self.in_use() else { return Ok(left.len()) };
+        let (stay, go): (Vec<String>, Vec<String>) =
+            left.into_iter().partition(|name| in_use.contains(name));
+        if !go.is_empty() {
+            self.change(|index| index.retain(|name, _| !go.contains(name)))?;
+        }
+        Ok(stay.len())
+    }
+
+    fn names_left(&self) -> Vec<String> {
+        let state = self.0.state.lock();
+        let left = state.index.iter().filter(|(_, entry)| entry.origin == Origin::Left);
+        left.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The names that pods' images have here; None while it isn't known what pods use.
+    fn in_use(&self) -> Option<BTreeSet<String>> {
+        let images = self.0.users.get()?()?;
+        let wanted = images.iter().filter_map(|image| parse(image).ok());
+        Some(wanted.filter_map(|wanted| self.entry(&wanted)).map(|(name, _)| name).collect())
+    }
+
+    /// Tells the store who knows what pods use: a namespace's images that do stay when it goes.
+    pub fn tell_users(&self, users: Users) {
+        // Whoever told it first knows as much.
+        let _ = self.0.users.set(users);
     }
 
     /// The time of the disk, by which files have theirs.

@@ -2,7 +2,7 @@
 //! `windlass.local/NAMESPACE/NAME`, and what has such a name is nowhere else to be had. What is no wasm
 //! (images of containers, signatures, anything that OCI carries) is kept and served all the same.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use tempfile::NamedTempFile;
 use windlass_sdk_distribution::{
@@ -48,6 +48,9 @@ impl ImageStore {
     ) -> Result<Pulled, ImageError> {
         let store = self.clone();
         let find = move || {
+            if store.origin(&wanted.to_string()) == Some(Origin::Left) {
+                return Err(not_pushed(&wanted));
+            }
             let image = store.find_for(&wanted.to_string(), pod_says_wasm)?;
             let image = image.ok_or_else(|| not_pushed(&wanted))?;
             let size_bytes = image.wasm_path.metadata().map_or(0, |facts| facts.len());
@@ -102,7 +105,8 @@ impl Storage for ImageStore {
         let state = self.0.state.lock();
         let from = state.index.range(name.clone()..);
         let below = from.take_while(|(key, _)| key.starts_with(&name));
-        let of_it = below.filter_map(|(key, entry)| {
+        let there = below.filter(|(_, entry)| is_here(entry));
+        let of_it = there.filter_map(|(key, entry)| {
             let reference = key.parse::<Reference>().ok().filter(|of| of.name == name)?;
             let tag = Some(reference.tag).filter(|tag| !tag.is_empty());
             Some(Name { tag, digest: entry.digest.clone() })
@@ -141,21 +145,33 @@ impl Storage for ImageStore {
         Ok(self.change(|index| match target {
             Target::Tag(tag) => {
                 let Ok(reference) = parse(&format!("{name}:{tag}")) else { return false };
-                let removed = index.remove(&reference.to_string());
-                let is_there = removed.is_some();
-                if let Some(entry) = removed {
-                    keep_by_digest(index, &reference, entry);
-                }
-                is_there
+                let key = reference.to_string();
+                let Some(entry) = index.get(&key).filter(|of| is_here(of)).cloned() else {
+                    return false;
+                };
+                index.remove(&key);
+                keep_by_digest(index, &reference, entry);
+                true
             }
             Target::Digest(digest) => {
                 let before = index.len();
                 index.retain(|key, entry| {
-                    entry.digest != *digest || parse(key).is_ok_and(|of| of.name != name)
+                    entry.digest != *digest
+                        || !is_here(entry)
+                        || parse(key).is_ok_and(|of| of.name != name)
                 });
                 index.len() < before
             }
         })?)
+    }
+
+    fn clear(
+        &self,
+        namespace: &str,
+        unnamed: BTreeSet<String>,
+        is_wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<(), StorageError> {
+        Ok(self.clear_namespace(namespace, unnamed, is_wanted)?)
     }
 
     fn collect(&self, grace: Duration) -> Result<usize, StorageError> {
@@ -184,6 +200,11 @@ impl ImageStore {
             }
         }
     }
+}
+
+/// Whether the registry has it, and not only the node.
+fn is_here(entry: &Entry) -> bool {
+    entry.origin != Origin::Left
 }
 
 fn name_of(at: &Repository) -> String {

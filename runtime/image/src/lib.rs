@@ -37,5 +37,5 @@ pub use push::{Package, Packing, Pushed, push};
 pub use reference::{Reference, ReferenceError};
 pub use registries::{Registries, RegistriesError};
 pub use settle::Settled;
-pub use store::{Builtin, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Listed, Origin};
+pub use store::{Builtin, IMAGE_LIMIT_BYTES, ImageStore, Inspected, Listed, Origin, Users};
 pub use windlass_sdk_package::says_wasm;

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -35,6 +35,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const BUILTIN: &str = "windlass.dev/builtin";
 const PULLED: &str = "windlass.dev/pulled";
 const PUSHED: &str = "windlass.dev/pushed";
+const LEFT: &str = "windlass.dev/left";
 /// Nothing of it runs on a node by itself.
 const OTHER: &str = "windlass.dev/other";
 /// Bytes that are read from an import at a time.
@@ -54,7 +55,12 @@ pub(crate) struct Inner {
     pulls: Pulls,
     registries: Registries,
     pub pushed: Notify,
+    /// Images that pods use, where it is known which.
+    pub users: OnceLock<Users>,
 }
+
+/// Names of images that pods use now; None while that isn't known.
+pub type Users = Box<dyn Fn() -> Option<Vec<String>> + Send + Sync>;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -86,6 +92,8 @@ pub enum Origin {
     Pulled,
     /// A client of the cluster's registry brought it.
     Pushed,
+    /// The cluster's registry had it and has it no more; it stays on the node while pods use it.
+    Left,
 }
 
 /// An image that comes with the program. A later program's replaces it, a person's import stays.
@@ -165,6 +173,7 @@ impl ImageStore {
             pulls: Pulls::default(),
             registries,
             pushed: Notify::new(),
+            users: OnceLock::new(),
         }));
         store.write(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         for image in builtin {
@@ -470,6 +479,7 @@ impl ImageStore {
                 Origin::Builtin => Some(BUILTIN),
                 Origin::Pulled => Some(PULLED),
                 Origin::Pushed => Some(PUSHED),
+                Origin::Left => Some(LEFT),
                 Origin::Imported => None,
             };
             let marks = origin.into_iter().chain(entry.is_other.then_some(OTHER));
@@ -528,7 +538,9 @@ pub(crate) fn set(index: &mut Names, reference: &Reference, entry: Entry) {
 /// Gives a pushed image that lost a tag its digest as a name, unless it has another tag.
 pub(crate) fn keep_by_digest(index: &mut Names, of: &Reference, entry: Entry) {
     let same = |(name, known): (&String, &Entry)| {
-        known.digest == entry.digest && name.parse::<Reference>().is_ok_and(|r| r.name == of.name)
+        known.digest == entry.digest
+            && known.origin != Origin::Left
+            && name.parse::<Reference>().is_ok_and(|r| r.name == of.name)
     };
     if !index.iter().any(same) {
         index.insert(by_digest(of, &entry.digest).to_string(), entry);
@@ -554,6 +566,7 @@ fn read_index(dir: &Path) -> Result<Names, ImageError> {
             () if has(BUILTIN) => Origin::Builtin,
             () if has(PULLED) => Origin::Pulled,
             () if has(PUSHED) => Origin::Pushed,
+            () if has(LEFT) => Origin::Left,
             () => Origin::Imported,
         };
         let name = entry.annotations.get(REF_NAME)?.clone();

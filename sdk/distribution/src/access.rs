@@ -28,6 +28,9 @@ pub trait Access: Send + Sync + 'static {
     /// May the sender of a request with these extensions do that?
     fn may(&self, request: &Extensions, action: Action, at: &Repository) -> Verdict;
 
+    /// May the sender take away all that a namespace has?
+    fn may_clear(&self, request: &Extensions, namespace: &str) -> Verdict;
+
     /// Whether the sender is anybody at all.
     fn knows(&self, request: &Extensions) -> bool;
 }

@@ -11,6 +11,7 @@ mod blobs;
 mod error;
 mod manifest;
 mod manifests;
+mod namespaces;
 mod query;
 mod referrers;
 mod repository;
@@ -30,7 +31,7 @@ use axum::{
     routing::any,
 };
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, request::Parts};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use windlass_sdk_meta::Rng;
 
 pub use access::{Access, Action, Verdict};
@@ -97,6 +98,8 @@ pub struct Registry {
     uploads: Uploads,
     links: Links,
     manifests: Manifests,
+    /// Held by who brings something, and alone by who clears a namespace.
+    gate: Arc<RwLock<()>>,
     /// Something may have to go.
     untidy: Notify,
 }
@@ -105,8 +108,10 @@ impl Registry {
     pub fn new(config: Config) -> Arc<Self> {
         let Config { storage, access, limits, rng, pushed } = config;
         let (uploads, links) = (Uploads::new(rng), Links::default());
-        let (manifests, untidy) = (Manifests::default(), Notify::new());
-        Arc::new(Self { storage, access, limits, pushed, uploads, links, manifests, untidy })
+        let (manifests, gate, untidy) = (Manifests::default(), Arc::default(), Notify::new());
+        // What a process before this one left may have to go.
+        untidy.notify_one();
+        Arc::new(Self { storage, access, limits, pushed, uploads, links, manifests, gate, untidy })
     }
 
     /// Runs what reads and writes files off the async threads.
@@ -120,7 +125,11 @@ impl Registry {
     }
 
     fn authorize(&self, parts: &Parts, action: Action, at: &Repository) -> Result<(), Refused> {
-        match self.access.may(&parts.extensions, action, at) {
+        self.refuse_unless(self.access.may(&parts.extensions, action, at))
+    }
+
+    fn refuse_unless(&self, verdict: Verdict) -> Result<(), Refused> {
+        match verdict {
             Verdict::Yes => Ok(()),
             Verdict::Unknown => Err(Refused::unauthorized()),
             Verdict::No(why) => Err(Refused::new(StatusCode::FORBIDDEN, Code::Denied, why)),
@@ -153,8 +162,13 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request<Body>) -
 
 /// The whole table of endpoints (distribution-spec, "Endpoints"), and what each needs to be allowed.
 async fn serve(registry: &Arc<Registry>, parts: &Parts, body: Body) -> Result<Response, Refused> {
-    let Some(Route { repository, resource }) = Route::parse(parts.uri.path())? else {
-        return base(registry, parts);
+    let (repository, resource) = match Route::parse(parts.uri.path())? {
+        Route::Base => return base(registry, parts),
+        Route::Namespace(name) if parts.method == Method::DELETE => {
+            return namespaces::clear(registry, name, parts).await;
+        }
+        Route::Namespace(_) => return Err(Refused::method("DELETE")),
+        Route::Of(repository, resource) => (repository, resource),
     };
     let may = |action| registry.authorize(parts, action, &repository);
     let (at, method) = (&repository, &parts.method);

@@ -80,8 +80,10 @@ pub(crate) async fn put(
     if let Some(subject) = &facts.subject {
         answer = answer.header(SUBJECT, subject);
     }
+    let entered = registry.enter(parts, put_action(registry, at, &target), at).await?;
     let (at, of) = (at.clone(), digest.clone());
     let named = move |registry: &Registry| {
+        let _entered = entered;
         let needs = registry.needs(&at, &facts)?;
         let manifest = NewManifest { digest: of, bytes, needs, size_bytes: facts.total_bytes() };
         let tag = match &target {

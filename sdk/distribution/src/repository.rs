@@ -1,7 +1,7 @@
 //! What is in a repository: what its manifests lead to, and what was brought for the next one.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
     time::Duration,
@@ -35,19 +35,8 @@ pub struct Repository {
 impl Repository {
     pub(crate) fn parse(text: &str) -> Result<Self, Refused> {
         let fits = |(namespace, name): &(&str, &str)| {
-            let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            let edges = |text: &str| {
-                let ends = [text.bytes().next(), text.bytes().last()];
-                ends.iter().all(|end| end.is_some_and(label))
-            };
-            let inside = |text: &str, also: &[u8]| {
-                text.bytes().all(|byte| label(byte) || also.contains(&byte))
-            };
-            edges(namespace)
-                && inside(namespace, b"-")
-                && namespace.len() <= NAMESPACE_BYTES
-                && edges(name)
-                && inside(name, b"-_.")
+            Self::is_namespace(namespace)
+                && is_word(name, b"-_.")
                 && !name.contains("..")
                 && text.len() <= NAME_BYTES
         };
@@ -59,6 +48,11 @@ impl Repository {
             return Err(Refused::bad(Code::NameInvalid, why));
         };
         Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+
+    /// Whether a repository's first part can be this.
+    pub(crate) fn is_namespace(text: &str) -> bool {
+        is_word(text, b"-") && text.len() <= NAMESPACE_BYTES
     }
 
     pub fn namespace(&self) -> &str {
@@ -74,6 +68,14 @@ impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
+}
+
+/// Small letters and digits at both ends, and `also` between them.
+fn is_word(text: &str, also: &[u8]) -> bool {
+    let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().last()];
+    ends.iter().all(|end| end.is_some_and(label))
+        && text.bytes().all(|byte| label(byte) || also.contains(&byte))
 }
 
 /// Content that was uploaded or mounted to a repository, by repository and digest, and when.
@@ -98,6 +100,21 @@ impl Links {
 
     pub fn remove(&self, at: &Repository, digest: &str) -> bool {
         self.0.lock().remove(&(at.clone(), digest.to_owned())).is_some()
+    }
+
+    /// Whether any repository has it so.
+    pub fn has_any(&self, digest: &str) -> bool {
+        self.0.lock().keys().any(|(_, linked)| linked == digest)
+    }
+
+    /// Forgets those of a namespace; returns what they were.
+    pub fn clear(&self, namespace: &str) -> BTreeSet<String> {
+        let mut links = self.0.lock();
+        let all = std::mem::take(&mut *links).into_iter();
+        let (gone, left) = all.partition(|((at, _), _)| at.namespace == namespace);
+        *links = left;
+        let gone: BTreeMap<(Repository, String), Instant> = gone;
+        gone.into_keys().map(|(_, digest)| digest).collect()
     }
 
     /// Forgets those of before `age`; returns how many are left.

@@ -8,9 +8,12 @@ use crate::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    pub repository: Repository,
-    pub resource: Resource,
+pub(crate) enum Route {
+    /// `/v2/` itself.
+    Base,
+    /// All of a namespace: `_windlass/namespaces/NAME`, which no repository can be called.
+    Namespace(String),
+    Of(Repository, Resource),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +27,14 @@ pub(crate) enum Resource {
 }
 
 impl Route {
-    /// None: the path is `/v2/` itself.
-    pub fn parse(path: &str) -> Result<Option<Self>, Refused> {
+    pub fn parse(path: &str) -> Result<Self, Refused> {
         let rest = path.strip_prefix("/v2").unwrap_or(path);
         let parts: Vec<&str> = rest.split('/').skip(1).collect();
         let (name, resource) = match parts.as_slice() {
-            [] | [""] => return Ok(None),
+            [] | [""] => return Ok(Self::Base),
+            ["_windlass", "namespaces", name] if Repository::is_namespace(name) => {
+                return Ok(Self::Namespace((*name).to_owned()));
+            }
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
                 (name, Resource::Uploads)
             }
@@ -43,8 +48,7 @@ impl Route {
                 return Err(Refused::not_found(Code::Unsupported, why));
             }
         };
-        let repository = Repository::parse(&name.join("/"))?;
-        Ok(Some(Self { repository, resource }))
+        Ok(Self::Of(Repository::parse(&name.join("/"))?, resource))
     }
 }
 
@@ -85,8 +89,9 @@ mod tests {
 
     fn check(path: &str, expected: Expect) {
         let said = match Route::parse(path) {
-            Ok(None) => "base".to_owned(),
-            Ok(Some(route)) => format!("{} {:?}", route.repository, route.resource),
+            Ok(Route::Base) => "base".to_owned(),
+            Ok(Route::Namespace(name)) => format!("all of {name}"),
+            Ok(Route::Of(repository, resource)) => format!("{repository} {resource:?}"),
             Err(refused) => refused.to_string(),
         };
         expected.assert_eq(&said);
@@ -107,7 +112,7 @@ mod tests {
             "/v2/blobs/manifests/manifests/v1",
             expect![[r#"blobs/manifests Manifest(Tag("v1"))"#]],
         );
-        let short = |path: String| Route::parse(&path).map(|found| found.is_some());
+        let short = |path: String| Route::parse(&path).map(|found| found != Route::Base);
         assert!(short(format!("/v2/shop/cart/blobs/sha256:{hex}")).is_ok_and(|found| found));
         assert!(short(format!("/v2/shop/cart/manifests/sha256%3A{hex}")).is_ok_and(|found| found));
         check(
@@ -119,6 +124,11 @@ mod tests {
         check(
             "/v2/shop/cart/manifests/-x",
             expect![[r#"MANIFEST_INVALID: "-x" is neither a tag nor a digest"#]],
+        );
+        check("/v2/_windlass/namespaces/shop", expect!["all of shop"]);
+        check(
+            "/v2/_windlass/namespaces/Shop",
+            expect!["UNSUPPORTED: there is nothing at /v2/_windlass/namespaces/Shop"],
         );
         check("/v2/_catalog", expect!["UNSUPPORTED: there is nothing at /v2/_catalog"]);
         check(

@@ -1,7 +1,7 @@
 //! Where content and names are kept. A registry is one of the users of a store: others read the
 //! same content by the same digests.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
 
 use tempfile::NamedTempFile;
 
@@ -89,6 +89,15 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Takes a name away: a tag, or a manifest with all of its tags. False: there was none.
     fn remove(&self, at: &Repository, target: &Target) -> Result<bool, StorageError>;
+
+    /// Takes all names of a namespace away, and drops what they led to and what is `unnamed`, however
+    /// new it is, unless another name leads to it or it `is_wanted`.
+    fn clear(
+        &self,
+        namespace: &str,
+        unnamed: BTreeSet<String>,
+        is_wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<(), StorageError>;
 
     /// Drops content that no name leads to, and that isn't newer than `grace`; returns how much is
     /// left because it is.

@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::{Body, BodyDataStream, Bytes},
+    response::Response,
+};
 use futures::StreamExt;
 use http::{
     HeaderMap, HeaderName, StatusCode,
@@ -102,8 +105,14 @@ impl Uploads {
         })
     }
 
-    fn close(&self, id: &str) {
-        self.open.lock().remove(id);
+    /// False: it was closed before.
+    fn close(&self, id: &str) -> bool {
+        self.open.lock().remove(id).is_some()
+    }
+
+    /// Drops those to a namespace.
+    pub fn clear(&self, namespace: &str) {
+        self.open.lock().retain(|_, upload| upload.repository.namespace() != namespace);
     }
 }
 
@@ -147,8 +156,10 @@ async fn mount(
     if registry.access.may(&parts.extensions, Action::Pull, &from) != Verdict::Yes {
         return Ok(None);
     }
+    let entered = registry.enter(parts, Action::Create, at).await?;
     let (to, of) = (at.clone(), digest.clone());
     let mounted = registry.blocking(move |registry| {
+        let _entered = entered;
         let there = registry.has_blob(&from, &of) && registry.storage.content(&of).is_some();
         if there {
             registry.storage.renew(&of)?;
@@ -228,8 +239,7 @@ async fn write(
         match (taken, then) {
             (Ok(()), Then::GoOn) => progress(StatusCode::ACCEPTED, &at, &id, session.size_bytes),
             (Ok(()), Then::Keep(digest) | Then::KeepAll(digest)) => {
-                registry.uploads.close(&id);
-                keep(&registry, &at, session, digest).await
+                keep(&registry, &at, &id, session, digest).await
             }
             (Err(Broken::Off(refused)), Then::GoOn | Then::Keep(_)) => Err(refused),
             (Err(Broken::Off(refused) | Broken::Wrong(refused)), _) => {
@@ -245,9 +255,15 @@ async fn write(
 async fn keep(
     registry: &Arc<Registry>,
     at: &Repository,
+    id: &str,
     mut session: OwnedMutexGuard<Session>,
     digest: String,
 ) -> Result<Response, Refused> {
+    let entered = registry.gate.clone().read_owned().await;
+    // Its namespace may have been cleared while it came, or its client have cancelled it.
+    if !registry.uploads.close(id) {
+        return Err(over());
+    }
     let found = session.hasher.clone().finish();
     if found != digest {
         let why = format!("what was uploaded has the digest {found}, not {digest}");
@@ -256,6 +272,7 @@ async fn keep(
     let Some(file) = session.file.take() else { return Err(over()) };
     let (to, of) = (at.clone(), digest.clone());
     let kept = registry.blocking(move |registry| {
+        let _entered = entered;
         registry.storage.keep(&of, file)?;
         registry.link(&to, &of)
     });
@@ -279,17 +296,32 @@ impl Session {
         most_bytes: u64,
         announced: Option<u64>,
     ) -> Result<(), Broken> {
+        let mut pieces = body.into_data_stream();
+        let taken = self.add_all(&mut pieces, most_bytes, announced).await;
+        if let Err(Broken::Wrong(_)) = &taken {
+            // Its room is free at once, however long the client goes on.
+            self.file = None;
+            drain(&mut pieces, most_bytes.saturating_sub(self.size_bytes)).await;
+        }
+        taken
+    }
+
+    async fn add_all(
+        &mut self,
+        pieces: &mut BodyDataStream,
+        most_bytes: u64,
+        announced: Option<u64>,
+    ) -> Result<(), Broken> {
         let failed = |error| Broken::Wrong(StorageError::io("an upload", error).into());
         let Some(file) = &self.file else { return Err(Broken::Wrong(over())) };
         let file = file.as_file().try_clone().map_err(failed)?;
         let mut file = BufWriter::with_capacity(PIECE_BYTES, tokio::fs::File::from_std(file));
-        let (mut pieces, before) = (body.into_data_stream(), self.size_bytes);
+        let before = self.size_bytes;
         let broke_off = loop {
-            let piece = match tokio::time::timeout(SILENCE, pieces.next()).await {
-                Ok(Some(Ok(piece))) => piece,
+            let piece = match next(pieces).await {
+                Ok(Some(piece)) => piece,
                 Ok(None) => break None,
-                Ok(Some(Err(error))) => break Some(error.to_string()),
-                Err(_) => break Some(format!("nothing came for {} s", SILENCE.as_secs())),
+                Err(why) => break Some(why),
             };
             let size_bytes = self.size_bytes + piece.len() as u64;
             if size_bytes > most_bytes {
@@ -314,6 +346,27 @@ impl Session {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The next bytes of a body; None at its end.
+async fn next(pieces: &mut BodyDataStream) -> Result<Option<Bytes>, String> {
+    match tokio::time::timeout(SILENCE, pieces.next()).await {
+        Ok(Some(Ok(piece))) => Ok(Some(piece)),
+        Ok(None) => Ok(None),
+        Ok(Some(Err(error))) => Err(error.to_string()),
+        Err(_) => Err(format!("nothing came for {} s", SILENCE.as_secs())),
+    }
+}
+
+/// Takes what a client still sends, and leaves it: many read no answer before they have sent all, and
+/// see a broken connection instead of why.
+async fn drain(pieces: &mut BodyDataStream, mut most_bytes: u64) {
+    while let Ok(Some(piece)) = next(pieces).await {
+        most_bytes = match most_bytes.checked_sub(piece.len() as u64) {
+            Some(left) => left,
+            None => return,
+        };
     }
 }
 

@@ -45,10 +45,19 @@ impl Built {
 
     /// The name that it is pushed under.
     pub fn tagged(&self, namespace: &str, manifest: &Manifest) -> String {
-        let hex = self.digest.strip_prefix("sha256:").unwrap_or(&self.digest);
-        let tag = hex.get(..TAG_DIGITS).unwrap_or(hex);
-        format!("windlass.local/{namespace}/{}:{tag}", manifest.name)
+        format!("windlass.local/{namespace}/{}:{}", manifest.name, tag_of(&self.digest))
     }
+
+    /// Whether a build whose file has this digest would be pushed under this tag: what a person named
+    /// themselves is nothing to tidy up.
+    pub fn is_tag_of(tag: &str, digest: &str) -> bool {
+        tag.len() == TAG_DIGITS && tag_of(digest) == tag
+    }
+}
+
+fn tag_of(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.get(..TAG_DIGITS).unwrap_or(hex)
 }
 
 impl Project {

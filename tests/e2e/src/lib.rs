@@ -3,17 +3,19 @@
 #![allow(clippy::disallowed_methods, reason = "tests watch real processes on the machine's clock")]
 
 mod cluster;
+pub mod disk;
 pub mod docker;
 mod kubectl;
 pub mod proxy;
 pub mod registry;
 pub mod session;
+pub mod wire;
 
 pub use cluster::{Cluster, Options};
 pub use kubectl::{Kubectl, Output};
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -66,6 +68,35 @@ pub fn guest(name: &str) -> anyhow::Result<PathBuf> {
         bail!("the guest {name}.wasm is missing: run `cargo xtask guests`");
     }
     Ok(path)
+}
+
+/// A guest that nobody else has, with so many bytes in it that nobody compresses; another seed is
+/// another file of the folder.
+pub fn padded_guest(
+    name: &str,
+    folder: &Path,
+    seed: u64,
+    noise_bytes: usize,
+) -> anyhow::Result<PathBuf> {
+    let (mut state, mut noise) = (seed, Vec::with_capacity(noise_bytes));
+    while noise.len() < noise_bytes {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        noise.extend_from_slice(&state.to_be_bytes()[..4]);
+    }
+    let mut bytes = std::fs::read(guest(name)?)?;
+    // A custom section: its id, its length in LEB128, its name with that one's length.
+    bytes.push(0);
+    let mut length = noise.len() + 6;
+    while length >= 0x80 {
+        bytes.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes.extend_from_slice(b"\x05noise");
+    bytes.extend_from_slice(&noise);
+    let file = folder.join(format!("{name}-{seed}.wasm"));
+    std::fs::write(&file, bytes)?;
+    Ok(file)
 }
 
 /// A program that `cargo xtask` told through the environment.

@@ -96,6 +96,13 @@ impl Registry {
         self.folder.path().join("ca.pem")
     }
 
+    /// Has its disk hold something else under a digest.
+    pub fn damage(&self, digest: &str, how: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = "data/docker/registry/v2/blobs/sha256";
+        damage(&self.folder.path().join(blobs).join(&hex[..2]).join(hex).join("data"), how)
+    }
+
     /// `--docker-username` and so on, as `kubectl create secret docker-registry NAME` takes them.
     pub fn secret(&self) -> Vec<String> {
         let server = format!("--docker-server={}", self.address);
@@ -193,6 +200,13 @@ impl Registry {
         let status = head.split(' ').nth(1).context("a status")?.parse()?;
         Ok((status, head.to_owned(), body.to_owned()))
     }
+}
+
+/// Changes the bytes of a file.
+pub fn damage(file: &Path, how: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
+    let mut bytes = fs::read(file).with_context(|| file.display().to_string())?;
+    how(&mut bytes);
+    Ok(fs::write(file, bytes)?)
 }
 
 fn header(head: &str, wanted: &str) -> Option<String> {

@@ -5,6 +5,7 @@ mod access;
 mod blobs;
 mod lists;
 mod manifests;
+mod namespaces;
 mod tidy;
 mod uploads;
 
@@ -46,6 +47,14 @@ impl Access for Rules {
                 Verdict::Yes
             }
             Some(Sender(name)) => Verdict::No(format!("{name} may not {action:?} {at}")),
+        }
+    }
+
+    fn may_clear(&self, request: &Extensions, namespace: &str) -> Verdict {
+        match request.get::<Sender>() {
+            None => Verdict::Unknown,
+            Some(Sender("ada")) => Verdict::Yes,
+            Some(Sender(name)) => Verdict::No(format!("{name} may not clear {namespace}")),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Write,
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use windlass_tests_e2e::{
     Cluster, Kubectl,
     docker::{BUSYBOX, busybox, docker, docker_as, host},
-    first_answer, guest,
+    first_answer, guest, padded_guest,
     registry::digest,
     tool, wait_for,
 };
@@ -26,15 +26,20 @@ use crate::{
 };
 
 /// Somebody with a service account's token, and no kubeconfig.
-struct Guest {
+pub struct Guest {
     folder: tempfile::TempDir,
-    address: String,
-    token: String,
+    pub address: String,
+    pub token: String,
 }
 
 impl Guest {
     /// `role`: what the account may do, if anything.
-    fn new(cluster: &Cluster, kubectl: &Kubectl, name: &str, role: &str) -> anyhow::Result<Self> {
+    pub fn new(
+        cluster: &Cluster,
+        kubectl: &Kubectl,
+        name: &str,
+        role: &str,
+    ) -> anyhow::Result<Self> {
         kubectl.sh(&format!("create serviceaccount {name}"))?;
         if !role.is_empty() {
             let account = format!("{}:{name}", kubectl.namespace);
@@ -61,7 +66,7 @@ impl Guest {
         Ok(Self { folder, address, token })
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -78,7 +83,7 @@ impl Guest {
     }
 
     /// Status and body of one request by curl; the password is the token.
-    fn curl(&self, arguments: &[&str]) -> anyhow::Result<(u16, String)> {
+    pub fn curl(&self, arguments: &[&str]) -> anyhow::Result<(u16, String)> {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--cacert"])
             .arg(self.path().join("ca.pem"))
@@ -91,7 +96,7 @@ impl Guest {
         Ok((status.parse()?, body.to_owned()))
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.address)
     }
 }
@@ -331,6 +336,79 @@ fn what_is_pushed_is_compiled_before_a_pod_asks() -> anyhow::Result<()> {
         let files = engines.filter_map(|engine| fs::read_dir(engine.path()).ok()).flatten();
         let mut names = files.flatten().map(|file| file.file_name());
         names.find(|name| name.to_string_lossy().contains(hex))
+    });
+    Ok(())
+}
+
+#[test]
+fn a_namespace_takes_its_images_along() -> anyhow::Result<()> {
+    let cluster = shared();
+    let admin = cluster.kubectl(37)?;
+    let (kubectl, users) =
+        (admin.in_new_namespace("leaves")?, admin.in_new_namespace("leaves-users")?);
+    let folder = tempfile::tempdir()?;
+    let file = padded_guest("http-echo", folder.path(), 101, 64 << 10)?.display().to_string();
+    let used = padded_guest("http-echo", folder.path(), 102, 64 << 10)?.display().to_string();
+    let (name, used_name) = ("windlass.local/leaves/echo:v1", "windlass.local/leaves/used:v1");
+    cluster.windlass(&["push", name, &file])?;
+    cluster.windlass(&["push", used_name, &used])?;
+    let blob = |file: &str| -> anyhow::Result<PathBuf> {
+        let digest = digest(&fs::read(file)?)?;
+        let hex = digest.trim_start_matches("sha256:");
+        Ok(cluster.data_dir().join("node/images/blobs/sha256").join(hex))
+    };
+    ensure!(blob(&file)?.is_file() && blob(&used)?.is_file());
+    kubectl.apply(&pod("own", name, ""))?;
+    users.apply(&pod("user", used_name, ""))?;
+    ready(&kubectl, "own");
+    ready(&users, "user");
+
+    // Somebody's finalizer holds it up: it takes nothing new, and its images are gone by then.
+    kubectl.apply(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: held, finalizers: [example.com/hold]}}",
+    )?;
+    kubectl.sh("delete namespace leaves --wait=false")?;
+    let absent = |path: &str| {
+        let told = admin.output(&["get", "--raw", &format!("/v2/leaves/{path}")], "");
+        told.is_ok_and(|told| !told.success).then_some(())
+    };
+    wait_for("its images go", 60, || absent("echo/tags/list"));
+    let fails = |arguments: &[&str], why: &str| -> anyhow::Result<()> {
+        let failed = cluster.windlass(arguments).err().context("it is refused")?;
+        let said = format!("{failed:#}");
+        ensure!(said.contains(why), "{said}");
+        Ok(())
+    };
+    fails(&["push", name, &file], "namespace leaves because it is being terminated")?;
+    kubectl.sh("patch configmap held --type=merge -p {\"metadata\":{\"finalizers\":null}}")?;
+    admin.sh("wait --for=delete namespace/leaves --timeout=60s")?;
+    fails(&["push", name, &file], "namespaces \"leaves\" not found")?;
+    ensure!(!blob(&file)?.exists(), "its content is collected");
+
+    // The next one of this name begins empty.
+    let kubectl = admin.in_new_namespace("leaves")?;
+    let out = folder.path().join("out.wasm").display().to_string();
+    for name in [name, used_name] {
+        fails(&["pull", name, "--output", &out], "not found in the cluster's registry")?;
+    }
+    let digest = digest(&fs::read(&file)?)?;
+    absent(&format!("echo/blobs/{digest}")).context("a blob of the one before")?;
+    kubectl.apply(&pod("early", name, ""))?;
+    wait_for("it says what to do", 40, || {
+        events(&kubectl, "early").contains("windlass push windlass.local/leaves/echo").then_some(())
+    });
+    cluster.windlass(&["push", name, &file])?;
+    ready(&kubectl, "early");
+
+    // Who uses an image elsewhere goes on, and the node has it for others; the registry doesn't.
+    ready(&users, "user");
+    users.apply(&pod("anew", used_name, ""))?;
+    ready(&users, "anew");
+    let always = pod("always", used_name, "").replace("\"}", "\", imagePullPolicy: Always}");
+    users.apply(&always)?;
+    wait_for("the registry has it no more", 40, || {
+        let said = events(&users, "always");
+        said.contains("windlass push windlass.local/leaves/used").then_some(())
     });
     Ok(())
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use windlass_tests_e2e::{
-    Cluster, http_get,
+    Cluster, http_get, padded_guest,
     registry::{Access, Registry},
     root, tool,
 };
@@ -263,5 +263,49 @@ fn a_command_runs_to_completion() -> anyhow::Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello Ada, from greet\n", "{said}");
     assert!(output.status.success(), "{said}");
+    Ok(())
+}
+
+#[test]
+fn builds_that_no_revision_names_leave_the_registry() -> anyhow::Result<()> {
+    let desk = Desk::new("sdk-builds")?;
+    let kubectl = shared().kubectl(37)?.in_namespace(desk.namespace);
+    fs::create_dir(desk.path("till"))?;
+    fs::write(
+        desk.path("till/windlass.toml"),
+        "name = 'till'\nversion = '1.0.0'\nkind = 'http'\n\
+         build = {command = ['true'], file = 'till.wasm'}\n",
+    )?;
+    let tags = || -> anyhow::Result<Vec<String>> {
+        let listed = kubectl.sh("get --raw /v2/sdk-builds/till/tags/list")?;
+        let listed: Value = serde_json::from_str(&listed)?;
+        let tags = listed["tags"].as_array().context("tags")?;
+        Ok(tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect())
+    };
+    let deploy = |seed: u64| -> anyhow::Result<String> {
+        let file = padded_guest("http-echo", &desk.path("till"), seed, 1 << 10)?;
+        fs::rename(file, desk.path("till/till.wasm"))?;
+        desk.deploy("till")?;
+        kubectl.jsonpath("deployment till", "{.spec.template.spec.containers[0].image}")
+    };
+    let first = deploy(1)?;
+    // This one a person names, too.
+    desk.works(&["push", "windlass.local/sdk-builds/till:kept", "till"])?;
+    kubectl.sh("patch deployment till --type=merge -p {\"spec\":{\"revisionHistoryLimit\":1}}")?;
+    deploy(2)?;
+    let third = deploy(3)?;
+    let fourth = deploy(4)?;
+    // The ReplicaSet of a revision goes when the next is there: a deployment later its image does.
+    deploy(5)?;
+    let left = tags()?;
+    ensure!(left.contains(&"kept".to_owned()) && left.len() <= 4, "{left:?}");
+    desk.works(&["inspect", &first])?;
+    let said = String::from_utf8(desk.windlass(&["inspect", &third])?.stderr)?;
+    ensure!(said.contains("not found in the cluster's registry"), "{said}");
+    // What a Deployment may go back to is there.
+    kubectl.sh("rollout undo deployment/till")?;
+    kubectl.sh("rollout status deployment/till --timeout=60s")?;
+    let image = "{.spec.template.spec.containers[0].image}";
+    assert_eq!(kubectl.jsonpath("deployment till", image)?, fourth);
     Ok(())
 }

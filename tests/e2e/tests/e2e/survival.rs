@@ -1,9 +1,11 @@
 //! It survives: stops, SIGKILL, a full disk, a neighbour cluster.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Duration};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
-use windlass_tests_e2e::{Cluster, Kubectl, Options, first_answer, guest, http_get, wait_for};
+use windlass_tests_e2e::{
+    Cluster, Kubectl, Options, disk::SmallDisk, first_answer, guest, http_get, wait_for,
+};
 
 /// `nobody` on Debian.
 const NOBODY: u32 = 65534;
@@ -193,9 +195,7 @@ fn on_a_full_disk_writes_are_refused_and_pods_go_on() -> anyhow::Result<()> {
     kubectl.sh("rollout status deployment/hello --timeout=30s")?;
     let url = format!("http://{}:8080/", kubectl.jsonpath("service hello", "{.spec.clusterIP}")?);
     first_answer(&url);
-    let filler = disk.path.join("filler");
-    let free = disk.free_mib()?;
-    std::fs::write(&filler, vec![1u8; (free.saturating_sub(40) << 20) as usize])?;
+    let filler = disk.fill(40)?;
     let refused = kubectl.output(&["create", "configmap", "one-more", "--from-literal=a=b"], "")?;
     assert!(!refused.success && refused.stderr.contains("MiB"), "{refused:?}");
     assert_eq!(http_get(&url)?.0, 200);
@@ -203,40 +203,4 @@ fn on_a_full_disk_writes_are_refused_and_pods_go_on() -> anyhow::Result<()> {
     std::fs::remove_file(&filler)?;
     kubectl.sh("create configmap one-more --from-literal=a=b")?;
     Ok(())
-}
-
-/// A tmpfs of its own, unmounted at the end.
-struct SmallDisk {
-    path: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(mib: u32) -> anyhow::Result<Self> {
-        let folder = tempfile::TempDir::with_prefix("windlass-disk-")?;
-        let path = folder.path().to_owned();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
-            .arg(&path)
-            .output()?;
-        ensure!(
-            mount.status.success(),
-            "this test mounts a small tmpfs, which needs root: {}",
-            String::from_utf8_lossy(&mount.stderr)
-        );
-        Ok(Self { path, _folder: folder })
-    }
-
-    fn free_mib(&self) -> anyhow::Result<u64> {
-        let output = Command::new("df").args(["--output=avail", "-m"]).arg(&self.path).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(text.lines().nth(1).context("df prints a number")?.trim().parse()?)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the cluster that wrote here is dropped after us in some tests.
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-    }
 }
