@@ -202,13 +202,8 @@ fn resource_list(registry: &Rows, group: &str, version: &str) -> Option<Value> {
             list.push(entry);
         }
     }
-    let mut document = json!({"kind": "APIResourceList", "apiVersion": "v1",
-        "groupVersion": group_version, "resources": list});
-    // The oldest document is from before there were versions of it.
-    if group_version == "v1" {
-        document.as_object_mut()?.shift_remove("apiVersion");
-    }
-    Some(document)
+    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
+        "resources": list}))
 }
 
 /// Stands for the form in which a kind is stored: who migrates stored objects watches it change.

@@ -23,13 +23,10 @@ use kube::{
 use serde_json::{Value, json};
 use windlass_apiserver_access::pki::{Authority, kubeconfig};
 use windlass_sdk_meta::SystemClock;
-use windlass_tests_e2e::Cluster;
+use windlass_tests_e2e::{Cluster, resident_mib};
 use windlass_tests_oracle::upstream::{Durability, Upstream};
 
-use crate::{
-    report::{Figure, Report, percentile},
-    start::resident_mib,
-};
+use crate::report::{Figure, Report, percentile};
 
 /// Pods that are there in the end, made in `ROUNDS` rounds in turns.
 const PODS: usize = 10_000;

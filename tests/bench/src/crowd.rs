@@ -18,13 +18,12 @@ use kube::{Client, client::Body};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use windlass_tests_e2e::Cluster;
+use windlass_tests_e2e::{Cluster, resident_mib};
 
 use crate::{
     api::Ask as _,
     client::client,
     report::{Figure, Report},
-    start::resident_mib,
 };
 
 const WATCHERS: usize = 1000;

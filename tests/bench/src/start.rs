@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use windlass_tests_e2e::Cluster;
+use windlass_tests_e2e::{Cluster, resident_mib};
 
 use crate::report::{Figure, Report, percentile};
 
@@ -42,12 +42,4 @@ fn idle_memory(report: &mut Report) -> anyhow::Result<()> {
         peer: None,
         how: "VmRSS of the one process after `kubectl apply -f examples/hello`, its rollout and `kubectl explain deployment.spec` (kubectl 1.37)",
     })
-}
-
-/// Resident memory of a process, from the kernel.
-pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
-    Ok(kib / 1024.0)
 }

@@ -130,15 +130,12 @@ impl Pieces {
         to_json(&head, &mut prefix);
         // The head is an object with members: its closing brace moves behind the items.
         prefix.pop();
-        // As upstream, where nothing was put into the list.
-        let is_null = renderer.accepted.shape == Shape::Metadata && objects.is_empty();
-        let begin = if is_null { "null" } else { "[" };
-        prefix.extend_from_slice(format!(",{items:?}:{begin}").as_bytes());
+        prefix.extend_from_slice(format!(",{items:?}:[").as_bytes());
         Self {
             renderer,
             objects: objects.into_iter(),
             prefix: Some(prefix),
-            suffix: Some(if is_null { b"}" } else { b"]}" }),
+            suffix: Some(b"]}"),
             first: true,
         }
     }

@@ -85,7 +85,9 @@ async fn validations_see_the_request_and_yield_a_bool() {
         spec.validations[0].expression: Invalid value: "object.spec.replicas": must evaluate to bool but got dyn
         spec.validations[0].expression: Invalid value: "'text'": must evaluate to bool but got string
         spec.validations[0].expression: Invalid value: "size([1])": must evaluate to bool but got int
-        spec.validations[0].expression: Invalid value: "[1, 'a']": must evaluate to bool but got list(dyn)
+        spec.validations[0].expression: Invalid value: "[1, 'a']": compilation failed: ERROR: <input>:1:5: expected type 'int' but found 'string'
+         | [1, 'a']
+         | ....^
         spec.validations[0].expression: Invalid value: "timestamp('2026-01-01T00:00:00Z')": must evaluate to bool but got google.protobuf.Timestamp
         spec.validations[0].expression: Invalid value: "foo == 1": compilation failed: ERROR: <input>:1:1: undeclared reference to 'foo' (in container '')
          | foo == 1
@@ -125,7 +127,7 @@ async fn all_parts_of_a_policy_are_compiled() {
             "matchConditions": [{"name": "c", "expression": "params.data.a == 'b' && request.dryRun"}],
             "variables": [
                 {"name": "n", "expression": "object.spec.replicas"},
-                {"name": "list", "expression": "['a', params.data.b]"},
+                {"name": "list", "expression": "['a', string(params.data.b)]"},
                 {"name": "first", "expression": "variables.list[0]"},
                 {"name": "yes", "expression": "variables.n > 1"},
             ],

@@ -99,12 +99,12 @@ async fn an_autoscaler_takes_over_the_replicas() {
                 3 by hpa Apply apps/v1 scale, nothing else
             PATCH d/scale?fieldManager=other apply {"apiVersion":"autosc
                 200 Scale d
-                3 by other Apply apps/v1 scale, nothing else
                 3 by hpa Apply apps/v1 scale, nothing else
+                3 by other Apply apps/v1 scale, nothing else
             PATCH d/scale?fieldManager=hpa apply {"apiVersion":"autoscal
                 409 Conflict: Apply failed with 1 conflict: conflict with "other" with subresource "scale": .spec.replicas
-                3 by other Apply apps/v1 scale, nothing else
                 3 by hpa Apply apps/v1 scale, nothing else
+                3 by other Apply apps/v1 scale, nothing else
             PATCH d/scale?fieldManager=other&force=true apply {"apiVersi
                 200 Scale d
                 4 by other Apply apps/v1 scale, nothing else

@@ -11,12 +11,11 @@ use kube::{
 };
 use serde_json::json;
 use windlass_sdk_types::{Deployment, Pod};
-use windlass_tests_e2e::Cluster;
+use windlass_tests_e2e::{Cluster, resident_mib};
 
 use crate::{
     client,
     report::{Figure, Report},
-    start::resident_mib,
 };
 
 const PODS: usize = 10_000;

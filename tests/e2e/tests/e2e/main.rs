@@ -9,6 +9,7 @@ mod bad_input;
 mod clients;
 mod cluster_registry;
 mod containers;
+mod crowds;
 mod customs;
 mod engine;
 mod etcd;
