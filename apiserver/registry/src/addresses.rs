@@ -53,8 +53,7 @@ pub fn validate_range(range: &Value, path: Path<'_>, causes: &mut Causes) {
 pub fn warning(text: &str, path: Path<'_>) -> Option<String> {
     let address = sloppy(text)?.to_canonical();
     let usual = address.to_string();
-    let is_odd = text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
-    (usual != text).then(|| match is_odd && address.is_ipv6() {
+    (usual != text).then(|| match address.is_ipv6() {
         true => format!(
             "{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})"
         ),

@@ -19,8 +19,9 @@ const LABEL_VALUE_HELP: &str = "a valid label must be an empty string or consist
 pub enum NameRule {
     /// Up to 253 characters of lower-case labels joined by dots.
     Subdomain,
-    /// The same, counted in bytes; of `generateName` nothing is asked.
-    GeneratedSubdomain,
+    /// The same as upstream's generated rules have it: counted in bytes, and nothing is asked of
+    /// `generateName`.
+    SubdomainInBytes,
     /// One lower-case label of up to 63 characters.
     Label,
     /// Anything that can stand in a path (RBAC).
@@ -43,8 +44,8 @@ impl NameRule {
         };
         match self {
             Self::Subdomain => subdomain(&masked),
-            Self::GeneratedSubdomain if prefix => Vec::new(),
-            Self::GeneratedSubdomain => subdomain_in_bytes(name),
+            Self::SubdomainInBytes if prefix => Vec::new(),
+            Self::SubdomainInBytes => subdomain_in_bytes(name),
             Self::Label => label(&masked),
             Self::PathSegment => path_segment(&masked),
             Self::Address => address(name).into_iter().collect(),

@@ -199,10 +199,7 @@ pub(super) async fn update(
         .run(&mut |old| match old {
             None if upsert => {
                 call.may_create()?;
-                // Nobody asks a PUT that creates which version it is of.
-                let mut tree = identified(call, target, &mut source, Some(name))?;
-                tree["metadata"].as_object_mut().map(|own| own.shift_remove("resourceVersion"));
-                Ok(Proposal::Create(tree))
+                identified(call, target, &mut source, Some(name)).map(Proposal::Create)
             }
             // What the body says comes first.
             None => identified(call, target, &mut source, Some(name))

@@ -53,11 +53,11 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
     let RequestInfo { group, version, resource, .. } = &call.info;
     let kind = call.server.registry().resource(group, version, resource);
     let warning = kind.as_ref().and_then(|kind| kind.warning.clone());
-    let stored = kind.map(|kind| kind.group_resource());
-    let asked = GroupResource::new(group, resource);
+    let names = kind.filter(|kind| kind.storage().group != *group);
+    let names = names.map(|kind| (kind.group_resource(), GroupResource::new(group, resource)));
     let (accepted, of_body) = (Accepted::of_status(&call.parts), call.warnings.clone());
     let answer = answer_to(call, body).await;
-    let mut response = match answer.map_err(|status| as_asked(status, stored, &asked)) {
+    let mut response = match answer.map_err(|status| as_asked(status, names)) {
         Err(status) if status.code < 500 && (warning.is_some() || !of_body.lock().is_empty()) => {
             let mut response = content::respond_status(&status, &accepted);
             content::add_warnings(&mut response, &of_body.lock());
@@ -72,13 +72,14 @@ pub(crate) async fn serve(call: Call, body: Body) -> Result<Response<Body>, Stat
 }
 
 /// A kind that two groups serve is called by the one that was asked, also where it is refused.
-fn as_asked(mut status: Status, stored: Option<GroupResource>, asked: &GroupResource) -> Status {
-    let Some(stored) = stored.filter(|stored| stored.group != asked.group) else { return status };
+/// `names`: of the group that stores it and of that one, where these differ.
+fn as_asked(mut status: Status, names: Option<(GroupResource, GroupResource)>) -> Status {
+    let Some((stored, asked)) = names else { return status };
     status.message = status.message.replacen(&format!("{stored} \""), &format!("{asked} \""), 1);
     if let Some(details) = &mut status.details
         && (&details.kind, &details.group) == (&stored.resource, &stored.group)
     {
-        details.group.clone_from(&asked.group);
+        details.group = asked.group;
     }
     status
 }

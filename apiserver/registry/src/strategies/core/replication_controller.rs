@@ -38,7 +38,7 @@ impl Strategy for ReplicationController {
     }
 
     fn name_rule(&self) -> NameRule {
-        NameRule::GeneratedSubdomain
+        NameRule::SubdomainInBytes
     }
 
     fn prepare_for_create(&self, object: &mut Value, _cx: &Context<'_>) {
