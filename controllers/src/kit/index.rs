@@ -6,7 +6,10 @@
 //! before the index has got there. No memory of single objects is needed for that, and none that
 //! could be wrong after a missed event.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use windlass_sdk_client::{Change, Changes, Informer, Key};
@@ -16,14 +19,14 @@ use windlass_sdk_types::Kind;
 pub struct Index<K, S> {
     informer: Informer<K>,
     slots_of: SlotsOf<K, S>,
-    state: Mutex<State<K, S>>,
+    state: Mutex<State<S>>,
 }
 
 /// The slots in which an object is found.
 type SlotsOf<K, S> = Box<dyn Fn(&K) -> Vec<S> + Send + Sync>;
 
-struct State<K, S> {
-    slots: BTreeMap<S, BTreeMap<Key, Arc<K>>>,
+struct State<S> {
+    slots: BTreeMap<S, BTreeSet<Key>>,
     revision: u64,
 }
 
@@ -41,14 +44,16 @@ impl<K: Kind, S: Ord> Index<K, S> {
         &self.informer
     }
 
-    /// The objects of a slot, sorted by namespace and name.
+    /// The objects of a slot, sorted by namespace and name, as they are now: one may have left the
+    /// slot since `revision`.
     pub fn select(&self, slot: &S) -> Vec<Arc<K>> {
-        let state = self.state.lock();
-        state.slots.get(slot).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        let keys: Vec<Key> =
+            self.state.lock().slots.get(slot).into_iter().flatten().cloned().collect();
+        keys.iter().filter_map(|key| self.informer.find(key)).collect()
     }
 
     pub fn count(&self, slot: &S) -> usize {
-        self.state.lock().slots.get(slot).map_or(0, BTreeMap::len)
+        self.state.lock().slots.get(slot).map_or(0, BTreeSet::len)
     }
 
     /// Every change up to this revision is in the index.
@@ -87,8 +92,7 @@ impl<K: Kind, S: Ord> Index<K, S> {
         }
         if let Some(object) = &change.now {
             for slot in (self.slots_of)(object) {
-                let objects = state.slots.entry(slot).or_default();
-                objects.insert(change.key.clone(), object.clone());
+                state.slots.entry(slot).or_default().insert(change.key.clone());
             }
         }
     }

@@ -190,7 +190,8 @@ impl Agent {
         now: Timestamp,
     ) -> bool {
         let changed = entry.state.observe(seen, now);
-        let pod = self.pods.find(&entry.key).filter(|pod| changed && pod.uid() == uid);
+        let pod = changed.then(|| self.pods.find(&entry.key)).flatten();
+        let pod = pod.filter(|pod| pod.uid() == uid);
         for container in pod.iter().flat_map(|pod| order::every(pod)) {
             let Some(memory) = entry.state.containers.get_mut(&container.name) else { continue };
             let attempt = memory.attempt;

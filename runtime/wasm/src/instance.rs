@@ -1,7 +1,7 @@
 //! One live instance, and its end. To give the pages of a large one back takes the kernel a
 //! millisecond for each 10 MiB, in which it also holds up whoever maps memory. A thread for just
-//! that does one at a time, and large instances that grow wait for it without a thread of their own
-//! (`memory::Held`): so neither ends nor growth of large instances keep others from being polled.
+//! that does one at a time, and instances that grow wait for it without a thread of their own
+//! (`memory::Held`): so neither ends of large instances nor growth keep others from being polled.
 
 use std::{
     io,

@@ -27,7 +27,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// tenth where the node has less than ten times as much.
 const RESERVE_BYTES: u64 = 100 << 20;
 
-/// What ends or grows from this size on does so one at a time.
+/// What ends from this size on does so one at a time.
 pub const LARGE_BYTES: u64 = 4 << 20;
 
 /// Bytes of the host that one element of a table takes.
@@ -41,6 +41,8 @@ pub struct Account {
     limit: AtomicU64,
     /// Of one instance.
     instance_limit: Option<u64>,
+    /// One of its instances has grown beyond the size it began with.
+    grows: AtomicBool,
     freed: Notify,
     node: Arc<NodeMemory>,
 }
@@ -58,8 +60,10 @@ pub struct NodeMemory {
     freed: Notify,
     /// Instances that wait for `freed`.
     waiting: AtomicU64,
-    /// The kernel takes the pages of a large instance back. No lock: a guest whose client doesn't
-    /// read may be given one and not look at it for as long.
+    /// The kernel takes the pages of a large instance back: it reads the process's mappings, and
+    /// who wants to change them (growth, or a slot that others have grown) would hold up a thread,
+    /// and behind it all who read them. No lock: a guest whose client doesn't read may be given one
+    /// and not look at it for as long.
     ending: AtomicBool,
     ended: Notify,
 }
@@ -91,7 +95,7 @@ impl NodeMemory {
         }
     }
 
-    /// For the thread that ends large instances: no other large one begins to grow meanwhile.
+    /// For the thread that ends large instances: nothing begins to grow meanwhile.
     pub fn end_alone(&self) -> Alone<'_> {
         self.ending.store(true, SeqCst);
         Alone(self)
@@ -183,6 +187,7 @@ impl Account {
             used: AtomicU64::new(0),
             limit: AtomicU64::new(limits.memory_bytes.unwrap_or(u64::MAX)),
             instance_limit: limits.instance_memory_bytes,
+            grows: AtomicBool::new(false),
             freed: Notify::new(),
             node,
         })
@@ -269,8 +274,10 @@ impl Held {
                 .map_err(|_| MemoryError::Busy { used: self.account.used(), limit })?;
         }
         let node = &self.account.node;
-        if self.bytes >= LARGE_BYTES {
-            // The kernel would hold up the thread along with the guest.
+        if current != 0 {
+            self.account.grows.store(true, Relaxed);
+        }
+        if self.account.grows.load(Relaxed) {
             until(&node.ended, || !node.ending.load(SeqCst)).await;
         }
         if !node.take(wanted).await {
@@ -392,6 +399,27 @@ mod tests {
         assert_eq!(two.used(), 0);
         drop(first);
         assert_eq!(second.grow(0, 400).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_grows_waits_while_a_large_instance_ends() {
+        let node = NodeMemory::of(1 << 30);
+        let grows = Account::new(Limits::default(), node.clone());
+        let stays = Account::new(Limits::default(), node.clone());
+        let mut first = grows.instance();
+        first.grow(0, 10).await.expect("fits");
+        first.grow(10, 10).await.expect("fits");
+        let alone = node.end_alone();
+        stays.instance().grow(0, 10).await.expect("nothing of it ever grew");
+        let begins = |account: &Arc<Account>| {
+            let mut new = account.instance();
+            tokio::spawn(async move { new.grow(0, 10).await })
+        };
+        let waiting = begins(&grows);
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert!(!waiting.is_finished(), "its slot may have to be made smaller again");
+        drop(alone);
+        assert_eq!(waiting.await.expect("no panic"), Ok(()));
     }
 
     #[tokio::test]

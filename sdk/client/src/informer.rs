@@ -1,5 +1,6 @@
 //! A typed copy of what exists, one a kind and process. Readers look at the copy; a change only
-//! tells them which key to look at (level-triggered: what is observed decides).
+//! tells them which key to look at (level-triggered: what is observed decides). What nobody looks
+//! at is kept folded (see `held`).
 
 use std::{
     any::{Any, TypeId},
@@ -14,7 +15,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use windlass_sdk_meta::Rng;
 use windlass_sdk_types::Kind;
 
-use crate::{api::Api, watch};
+use crate::{
+    api::Api,
+    held::{FOLD_AFTER, Held},
+    watch,
+};
+
+/// Between these the runtime's other tasks have their turn: together about half a millisecond.
+const FOLDED_AT_ONCE: usize = 50;
 
 /// The informers of a process. Each kind is listed and watched once, from its first use on, until
 /// all handles are gone.
@@ -68,7 +76,7 @@ pub(crate) struct Store<K> {
 }
 
 struct State<K> {
-    objects: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<K>>>,
+    objects: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Held<K>>>>,
     resource_version: u64,
     synced: bool,
     subscribers: Vec<Weak<Subscriber<K>>>,
@@ -83,7 +91,7 @@ struct Subscriber<K> {
 /// Bounded by the number of keys.
 struct Pending<K> {
     order: VecDeque<Key>,
-    before: BTreeMap<Key, Option<Arc<K>>>,
+    before: BTreeMap<Key, Option<Arc<Held<K>>>>,
 }
 
 impl Key {
@@ -183,14 +191,12 @@ impl<K: Kind> Informer<K> {
 
     /// All objects, sorted by namespace and name.
     pub fn list(&self) -> Vec<Arc<K>> {
-        let state = self.store.state.lock();
-        state.objects.values().flat_map(BTreeMap::values).cloned().collect()
+        self.store.all().iter().filter_map(|held| held.get()).collect()
     }
 
     /// The objects of a namespace, sorted by name.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        let state = self.store.state.lock();
-        state.objects.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        self.store.in_namespace(namespace).iter().filter_map(|held| held.get()).collect()
     }
 
     /// Tells of changes from now on; every object that exists already counts as one.
@@ -246,6 +252,7 @@ impl<K: Kind> Changes<K> {
             let before = pending.before.remove(&key).flatten();
             (key, before)
         };
+        let before = before.and_then(|held| held.get());
         let now = self.subscriber.store.get(&key.namespace, &key.name);
         Some(Change { key, before, now })
     }
@@ -283,7 +290,31 @@ impl<K: Kind> Store<K> {
     }
 
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.held(namespace, name)?.get()
+    }
+
+    fn held(&self, namespace: &str, name: &str) -> Option<Arc<Held<K>>> {
         self.state.lock().objects.get(namespace)?.get(name).cloned()
+    }
+
+    fn in_namespace(&self, namespace: &str) -> Vec<Arc<Held<K>>> {
+        let state = self.state.lock();
+        state.objects.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Held<K>>> {
+        self.state.lock().objects.values().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Folds what nobody looks at, for ever.
+    pub(crate) async fn keep_folding(&self) {
+        loop {
+            tokio::time::sleep(FOLD_AFTER).await;
+            for some in self.all().chunks(FOLDED_AT_ONCE) {
+                some.iter().for_each(|held| held.fold());
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     fn subscribe(self: &Arc<Self>) -> Arc<Subscriber<K>> {
@@ -318,43 +349,42 @@ impl<K: Kind> Store<K> {
     }
 
     /// The object as another informer of the process already has it, so that both have the same.
-    pub(crate) fn one_copy(&self, object: K) -> Arc<K> {
-        let object = Arc::new(object);
+    pub(crate) fn one_copy(&self, object: K) -> Arc<Held<K>> {
+        let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
+        let held = Held::new(object);
         let known = self.stores.of::<K>().into_iter().find_map(|store| {
-            let known = store.upgrade()?.get(object.namespace(), object.name())?;
-            same_version(Some(&known), Some(&object)).then_some(known)
+            let known = store.upgrade()?.held(&namespace, &name)?;
+            known.is(&held).then_some(known)
         });
-        known.unwrap_or(object)
+        known.unwrap_or(held)
     }
 
     /// Takes one event of a watch: `now` is None where the object is deleted.
-    pub(crate) fn apply(&self, key: Key, now: Option<Arc<K>>, resource_version: u64) {
+    pub(crate) fn apply(&self, key: &Key, now: Option<Arc<Held<K>>>, resource_version: u64) {
         let mut state = self.state.lock();
         let before = match &now {
-            Some(object) => state.insert(&key, object.clone()),
-            None => state.remove(&key),
+            Some(object) => state.insert(key, object.clone()),
+            None => state.remove(key),
         };
         state.advance(resource_version);
-        if !same_version(before.as_ref(), now.as_ref()) {
-            state.tell(&key, before);
+        if !same(before.as_ref(), now.as_ref()) {
+            state.tell(key, before);
         }
         drop(state);
         self.progress.notify_waiters();
     }
 
     /// Takes a complete list: what isn't in it is gone.
-    pub(crate) fn replace(&self, list: Vec<Arc<K>>, resource_version: u64) {
-        let mut fresh: BTreeMap<Key, Arc<K>> =
-            list.into_iter().map(|object| (Key::of(&*object), object)).collect();
+    pub(crate) fn replace(&self, mut list: BTreeMap<Key, Arc<Held<K>>>, resource_version: u64) {
         let mut state = self.state.lock();
-        let gone: Vec<Key> = state.keys().filter(|key| !fresh.contains_key(key)).collect();
+        let gone: Vec<Key> = state.keys().filter(|key| !list.contains_key(key)).collect();
         for key in gone {
             let before = state.remove(&key);
             state.tell(&key, before);
         }
-        while let Some((key, object)) = fresh.pop_first() {
+        while let Some((key, object)) = list.pop_first() {
             let before = state.insert(&key, object.clone());
-            if !same_version(before.as_ref(), Some(&object)) {
+            if !same(before.as_ref(), Some(&object)) {
                 state.tell(&key, before);
             }
         }
@@ -378,11 +408,11 @@ impl<K: Kind> State<K> {
         })
     }
 
-    fn insert(&mut self, key: &Key, object: Arc<K>) -> Option<Arc<K>> {
+    fn insert(&mut self, key: &Key, object: Arc<Held<K>>) -> Option<Arc<Held<K>>> {
         self.objects.entry(key.namespace.clone()).or_default().insert(key.name.clone(), object)
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Arc<K>> {
+    fn remove(&mut self, key: &Key) -> Option<Arc<Held<K>>> {
         let names = self.objects.get_mut(&key.namespace)?;
         let removed = names.remove(&key.name);
         if names.is_empty() {
@@ -395,7 +425,7 @@ impl<K: Kind> State<K> {
         self.resource_version = self.resource_version.max(resource_version);
     }
 
-    fn tell(&mut self, key: &Key, before: Option<Arc<K>>) {
+    fn tell(&mut self, key: &Key, before: Option<Arc<Held<K>>>) {
         self.subscribers.retain(|subscriber| match subscriber.upgrade() {
             None => false,
             Some(subscriber) => {
@@ -408,7 +438,7 @@ impl<K: Kind> State<K> {
 }
 
 impl<K> Pending<K> {
-    fn note(&mut self, key: Key, before: Option<Arc<K>>) {
+    fn note(&mut self, key: Key, before: Option<Arc<Held<K>>>) {
         if let Entry::Vacant(vacant) = self.before.entry(key) {
             self.order.push_back(vacant.key().clone());
             vacant.insert(before);
@@ -416,12 +446,10 @@ impl<K> Pending<K> {
     }
 }
 
-fn same_version<K: Kind>(before: Option<&Arc<K>>, now: Option<&Arc<K>>) -> bool {
+fn same<K: Kind>(before: Option<&Arc<Held<K>>>, now: Option<&Arc<Held<K>>>) -> bool {
     match (before, now) {
         (None, None) => true,
-        (Some(before), Some(now)) => {
-            before.uid() == now.uid() && before.resource_version() == now.resource_version()
-        }
+        (Some(before), Some(now)) => before.is(now),
         _ => false,
     }
 }

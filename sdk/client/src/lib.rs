@@ -9,6 +9,7 @@
 mod api;
 mod correlate;
 mod error;
+mod held;
 mod informer;
 mod lines;
 mod queue;

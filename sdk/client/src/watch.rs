@@ -2,7 +2,7 @@
 //! watch, resumed from where it ended, listed anew where the server has forgotten that point.
 //! Servers that don't stream lists get a paged list and a watch from its version.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::Method;
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use windlass_sdk_types::{Kind, WatchEvent, decode_watch_event, path};
 use crate::{
     api::{Api, Select, query},
     error::Error,
+    held::Held,
     informer::{Key, Store},
     lines::Lines,
 };
@@ -48,9 +49,11 @@ impl<K: Kind> Watch<K> {
     }
 
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let store = self.store.clone();
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
+            () = store.keep_folding() => {}
             () = self.keep_on() => {}
         }
     }
@@ -90,7 +93,8 @@ impl<K: Kind> Watch<K> {
         if self.position.is_none() && !self.streams_lists {
             let select = Select { fields: self.field_selector.clone(), ..Select::default() };
             let (list, version) = self.api.list_pages::<K>(&self.namespace, &select).await?;
-            let list = list.into_iter().map(|object| self.shared(object)).collect();
+            let list =
+                list.into_iter().map(|object| (Key::of(&object), self.shared(object))).collect();
             self.store.replace(list, number(&version));
             self.position = Some(version);
         }
@@ -119,7 +123,7 @@ impl<K: Kind> Watch<K> {
         let mut lines = Lines::new(answer.into_body());
         // Until a streaming list is complete its objects are held back, so that readers never see
         // half a list.
-        let mut initial: Option<Vec<Arc<K>>> = self.position.is_none().then(Vec::new);
+        let mut initial = self.position.is_none().then(BTreeMap::new);
         while let Some(line) = lines.next().await? {
             match decode_watch_event::<K>(&line) {
                 Ok(event) => self.take(event, &mut initial)?,
@@ -134,7 +138,7 @@ impl<K: Kind> Watch<K> {
 
     /// The form in which readers share an object: nobody reads managedFields, and they can be half
     /// of it.
-    fn shared(&self, mut object: K) -> Arc<K> {
+    fn shared(&self, mut object: K) -> Arc<Held<K>> {
         object.metadata_mut().managed_fields = None;
         self.store.one_copy(object)
     }
@@ -142,16 +146,16 @@ impl<K: Kind> Watch<K> {
     fn take(
         &mut self,
         event: WatchEvent<K>,
-        initial: &mut Option<Vec<Arc<K>>>,
+        initial: &mut Option<BTreeMap<Key, Arc<Held<K>>>>,
     ) -> Result<(), Error> {
         match event {
             WatchEvent::Applied(object) => match initial {
-                Some(list) => list.push(self.shared(object)),
-                None => self.advance(self.shared(object), false),
+                Some(list) => {
+                    list.insert(Key::of(&object), self.shared(object));
+                }
+                None => self.advance(object, false),
             },
-            WatchEvent::Deleted(object) if initial.is_none() => {
-                self.advance(self.shared(object), true);
-            }
+            WatchEvent::Deleted(object) if initial.is_none() => self.advance(object, true),
             WatchEvent::Deleted(_) => {}
             WatchEvent::Bookmark { resource_version, initial_events_end } => {
                 if initial.is_some() && !initial_events_end {
@@ -172,10 +176,11 @@ impl<K: Kind> Watch<K> {
         Ok(())
     }
 
-    fn advance(&mut self, object: Arc<K>, deleted: bool) {
-        let key = Key::of(&*object);
+    fn advance(&mut self, object: K, deleted: bool) {
+        let key = Key::of(&object);
         let version = object.resource_version().to_owned();
-        self.store.apply(key, (!deleted).then_some(object), number(&version));
+        let now = (!deleted).then(|| self.shared(object));
+        self.store.apply(&key, now, number(&version));
         self.position = Some(version);
     }
 }

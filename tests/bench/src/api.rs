@@ -6,7 +6,10 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -21,6 +24,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use windlass_apiserver_access::pki::{Authority, kubeconfig};
 use windlass_sdk_meta::SystemClock;
 use windlass_tests_e2e::{Cluster, resident_mib};
@@ -369,7 +373,7 @@ async fn watched(side: &Side, measured: &mut Measured) -> anyhow::Result<()> {
     let (client, one) = (&side.clients[0], format!("{path}/watched?fieldManager=bench&force=true"));
     let media = "application/apply-patch+yaml";
     client.ask(Method::PATCH, &one, media, Some(&map(WRITES))).await?;
-    let (seen, news) = tokio::sync::watch::channel([0; WATCHERS]);
+    let seen = Seen::new();
     let uri = format!("{path}?watch=true&fieldSelector=metadata.name%3Dwatched");
     let tasks = (0..WATCHERS).map(|at| {
         let (client, uri, seen) = (side.clients[at % CLIENTS].clone(), uri.clone(), seen.clone());
@@ -378,20 +382,19 @@ async fn watched(side: &Side, measured: &mut Measured) -> anyhow::Result<()> {
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
                 let lines = frame?.into_data().unwrap_or_default();
-                let lines = lines.iter().filter(|byte| **byte == b'\n').count();
-                seen.send_modify(|counts| counts[at] += lines);
+                seen.add(at, lines.iter().filter(|byte| **byte == b'\n').count());
             }
             anyhow::Ok(())
         })
     });
     let tasks: Vec<_> = tasks.collect();
     // The object as it is comes first.
-    all_have(news.clone(), 1).await?;
+    seen.all_have(1).await?;
     let began = Instant::now();
     for n in 0..WRITES {
         let start = Instant::now();
         client.ask(Method::PATCH, &one, media, Some(&map(n))).await?;
-        all_have(news.clone(), n + 2).await?;
+        seen.all_have(n + 2).await?;
         measured.times.push(start.elapsed().as_secs_f64() * 1000.0);
     }
     measured.rates.push((WRITES * WATCHERS) as f64 / began.elapsed().as_secs_f64());
@@ -399,13 +402,41 @@ async fn watched(side: &Side, measured: &mut Measured) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn all_have(
-    mut news: tokio::sync::watch::Receiver<[usize; WATCHERS]>,
-    count: usize,
-) -> anyhow::Result<()> {
-    let have = news.wait_for(|counts| counts.iter().all(|seen| *seen >= count));
-    tokio::time::timeout(Duration::from_secs(30), have)
-        .await
-        .context("a watcher didn't see a change")??;
-    Ok(())
+/// Events that each watcher has read. Who waits for all is woken once and not by each of them: the
+/// client shares its cores with what it measures.
+struct Seen {
+    each: Vec<AtomicUsize>,
+    all: AtomicUsize,
+    awaited: AtomicUsize,
+    complete: Notify,
+}
+
+impl Seen {
+    fn new() -> Arc<Self> {
+        let each = (0..WATCHERS).map(|_| AtomicUsize::new(0)).collect();
+        let [all, awaited] = [0, 0].map(AtomicUsize::new);
+        Arc::new(Self { each, all, awaited, complete: Notify::new() })
+    }
+
+    fn add(&self, watcher: usize, events: usize) {
+        self.each[watcher].fetch_add(events, SeqCst);
+        if self.all.fetch_add(events, SeqCst) + events >= self.awaited.load(SeqCst) {
+            self.complete.notify_one();
+        }
+    }
+
+    /// Returns once every watcher has read so many, which are all that there are.
+    async fn all_have(&self, count: usize) -> anyhow::Result<()> {
+        self.awaited.store(count * WATCHERS, SeqCst);
+        let complete = async {
+            while self.all.load(SeqCst) < count * WATCHERS {
+                self.complete.notified().await;
+            }
+        };
+        let deadline = Duration::from_secs(30);
+        tokio::time::timeout(deadline, complete).await.context("a watcher didn't see a change")?;
+        let exact = self.each.iter().all(|seen| seen.load(SeqCst) == count);
+        ensure!(exact, "a watcher saw a change twice");
+        Ok(())
+    }
 }

@@ -1,6 +1,6 @@
 //! Reads the whole database into the index at start, and proves that nothing is missing. sled
 //! repairs a torn end of its log by dropping it, which is right for what was never acknowledged
-//! and silent loss for what was; three facts tell the two apart: the totals of the newest batch
+//! and silent loss for what was; three facts tell the two apart: the totals of the newest commit
 //! must match the records found, each record its checksum, and the newest revision must not be
 //! older than the one noted beside the database after each commit.
 

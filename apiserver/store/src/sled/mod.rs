@@ -8,8 +8,9 @@
 //! - A `snap.*.generating` left by a crash makes the next open fail, so it is removed first; a full
 //!   disk must never reach sled, because it keeps its first I/O error, so the free space is looked
 //!   at before each batch; a second process gets a clear refusal (files.rs).
-//! - `transaction`, `watch_prefix` and `flush_async` block or deadlock: one tree, one `Batch` a group
-//!   commit, one thread that writes. Several trees would need `transaction`; key prefixes do.
+//! - `transaction`, `watch_prefix` and `flush_async` block or deadlock: one tree, a `Batch` where
+//!   writes belong together, one thread that writes. Several trees would need `transaction`; key
+//!   prefixes do.
 //! - A damaged end of the log is dropped silently by sled as if it had never been acknowledged, so
 //!   we count and hash our records and note the newest revision beside the database (load.rs).
 //! - Segments are collected by sled's periodic flush, which therefore stays on; the page cache would

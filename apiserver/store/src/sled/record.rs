@@ -6,8 +6,8 @@
 //! - `c | revision | sub | n`: the n-th chunk of a long value;
 //! - `m | format`, `m | head`: what the database is, and where compaction stands.
 //!
-//! A checksum covers a record, its id and its chunks. Totals ride on the newest record of each
-//! batch instead of on a record of their own, which would rewrite a second page at each commit.
+//! A checksum covers a record, its id and its chunks. Totals ride on the last record of each
+//! commit instead of on a record of their own, which would rewrite a second page each time.
 
 use std::sync::Arc;
 
@@ -68,8 +68,11 @@ impl Totals {
     }
 }
 
+/// What a batch writes: keys with their values, None where they are removed.
+pub(super) type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 /// Adds a version to a batch.
-pub(super) fn put(batch: &mut ::sled::Batch, key: &str, version: &Version, totals: Option<Totals>) {
+pub(super) fn put(batch: &mut Writes, key: &str, version: &Version, totals: Option<Totals>) {
     let value = version.value.as_deref();
     let is_long = value.is_some_and(|value| value.len() > INLINE_BYTES);
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
@@ -93,7 +96,7 @@ pub(super) fn put(batch: &mut ::sled::Batch, key: &str, version: &Version, total
     if is_long {
         out.extend((value.len() as u64).to_le_bytes());
         for (n, chunk) in (0..).zip(value.chunks(CHUNK_BYTES)) {
-            batch.insert(&chunk_key(version.id, n), chunk);
+            batch.push((chunk_key(version.id, n).into(), Some(chunk.into())));
         }
     } else {
         out.extend(value);
@@ -101,15 +104,15 @@ pub(super) fn put(batch: &mut ::sled::Batch, key: &str, version: &Version, total
     let chunks = if is_long { value } else { &[] };
     let sum = checksum(version.id, &out[4..], chunks);
     out[..4].copy_from_slice(&sum.to_le_bytes());
-    batch.insert(&record_key(version.id), out);
+    batch.push((record_key(version.id).into(), Some(out)));
 }
 
 /// Takes a version and its chunks out.
-pub(super) fn remove(batch: &mut ::sled::Batch, gone: &Forgotten) {
-    batch.remove(&record_key(gone.id));
+pub(super) fn remove(batch: &mut Writes, gone: &Forgotten) {
+    batch.push((record_key(gone.id).into(), None));
     if gone.value_bytes > INLINE_BYTES {
         for n in 0..gone.value_bytes.div_ceil(CHUNK_BYTES) {
-            batch.remove(&chunk_key(gone.id, n as u32));
+            batch.push((chunk_key(gone.id, n as u32).into(), None));
         }
     }
 }

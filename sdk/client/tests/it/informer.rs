@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use expect_test::expect;
 use windlass_sdk_client::{Changes, Informer, Informers};
@@ -25,7 +25,7 @@ fn end_of_list(version: u64) -> String {
 
 /// All changes that are there once everything is quiet, as `key:before>now` versions.
 async fn drain(changes: &mut Changes<ConfigMap>) -> String {
-    let version = |object: Option<std::sync::Arc<ConfigMap>>| {
+    let version = |object: Option<Arc<ConfigMap>>| {
         object.map_or("-".into(), |object| object.resource_version().to_owned())
     };
     let mut all = Vec::new();
@@ -165,13 +165,42 @@ async fn what_two_identities_see_is_kept_once() {
     }
     some.synced().await;
     let one = |of: &Informer<ConfigMap>| of.get("n", "a").unwrap();
-    assert!(std::sync::Arc::ptr_eq(&one(&all), &one(&some)));
+    assert!(Arc::ptr_eq(&one(&all), &one(&some)));
     assert!(some.get("n", "b").is_none(), "it sees what it may see");
 
     second.unbounded_send(event("MODIFIED", "a", 6)).unwrap();
     some.reached(6).await;
-    assert!(!std::sync::Arc::ptr_eq(&one(&all), &one(&some)));
+    assert!(!Arc::ptr_eq(&one(&all), &one(&some)));
     first.unbounded_send(event("MODIFIED", "a", 6)).unwrap();
     all.reached(6).await;
-    assert!(std::sync::Arc::ptr_eq(&one(&all), &one(&some)));
+    assert!(Arc::ptr_eq(&one(&all), &one(&some)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_looks_at_is_folded_and_comes_back_as_it_was() {
+    let (stream, answer) = stream();
+    let maps = Informers::new(Fake::new([answer]).client(), Rng::seeded(1)).of::<ConfigMap>();
+    let mut changes = maps.changes();
+    for line in [event("ADDED", "a", 3), end_of_list(5)] {
+        stream.unbounded_send(line).unwrap();
+    }
+    maps.synced().await;
+    assert_eq!(drain(&mut changes).await, "n/a:->3");
+    let quiet = || tokio::time::sleep(Duration::from_secs(30));
+
+    let held = maps.get("n", "a").unwrap();
+    quiet().await;
+    assert!(Arc::ptr_eq(&held, &maps.get("n", "a").unwrap()), "somebody has it");
+    let (as_it_was, in_memory) = (ConfigMap::clone(&held), Arc::downgrade(&held));
+    drop(held);
+    quiet().await;
+    assert!(in_memory.upgrade().is_none());
+    let again = maps.get("n", "a").unwrap();
+    assert_eq!(*again, as_it_was);
+    assert!(Arc::ptr_eq(&again, &maps.list()[0]), "it is unfolded once");
+
+    drop(again);
+    quiet().await;
+    stream.unbounded_send(event("MODIFIED", "a", 6)).unwrap();
+    assert_eq!(drain(&mut changes).await, "n/a:3>6");
 }
