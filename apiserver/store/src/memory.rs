@@ -27,10 +27,14 @@ impl State {
         Self { index, watchers: Watchers::default() }
     }
 
-    /// Makes durable commits visible to readers and watchers.
+    /// Makes durable commits visible to readers and watchers, who are told by [`Self::wake`].
     pub fn apply(&mut self, commits: Vec<Commit>) {
         self.watchers.publish(&commits);
         commits.into_iter().for_each(|commit| self.index.apply(commit));
+    }
+
+    pub fn wake(&self) {
+        self.watchers.wake();
     }
 
     pub fn watch(&mut self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError> {
@@ -61,6 +65,7 @@ impl Store for MemoryStore {
         let outcome = plan.add(&txn)?;
         let commits = plan.commits;
         state.apply(commits);
+        state.wake();
         Ok(outcome)
     }
 

@@ -238,7 +238,10 @@ impl<'a> Plan<'a> {
             return Ok(TxnOutcome::Failed { revision: self.revision, current });
         }
         let revision = self.revision + 1;
-        let events: Vec<Event> = txn.ops.iter().filter_map(|op| self.event(op, revision)).collect();
+        let mut events: Vec<Event> =
+            txn.ops.iter().filter_map(|op| self.event(op, revision)).collect();
+        // The log keeps them for minutes, and most commits have one.
+        events.shrink_to_fit();
         if events.is_empty() {
             return Ok(TxnOutcome::Committed(self.revision));
         }

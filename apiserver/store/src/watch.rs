@@ -71,10 +71,15 @@ impl Watchers {
         Box::pin(Reader { queue, delivered: after, ended: false })
     }
 
-    /// Hands out commits, in the order in which the watchers came.
+    /// Puts commits where watchers find them; [`Self::wake`] tells them to look.
     pub fn publish(&mut self, commits: &[Commit]) {
         let Some(revision) = commits.last().map(|commit| commit.revision) else { return };
         self.0.retain(|watcher| watcher.deliver(commits, revision));
+    }
+
+    /// In the order in which they came.
+    pub fn wake(&self) {
+        self.0.iter().for_each(|watcher| watcher.queue.waker.wake());
     }
 
     /// Ends every watch; what is queued is still delivered.
@@ -106,7 +111,10 @@ impl Watcher {
         }
         let lagged = waiting.lagged;
         drop(waiting);
-        self.queue.waker.wake();
+        if lagged {
+            // It is no longer among those who are told to look.
+            self.queue.waker.wake();
+        }
         !lagged
     }
 }

@@ -1,6 +1,6 @@
 //! One object of an informer's copy: a type while somebody looks at it, its JSON when nobody has
-//! for a while. A typed Pod takes 10 to 25 KB, its JSON 1.5 to 3.5; of ten thousand pods that are
-//! left in peace, the types would be most of what a cluster needs.
+//! for a while. A typed Pod takes 10 to 25 KB, its JSON 1.5 to 3.5, and all else that a cluster keeps
+//! of one about 7.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +8,29 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use windlass_sdk_types::Kind;
 
-/// How long an object stays a type after the last look at it. To fold one and unfold it again
-/// costs about 50 us, so what changes more often than this is left as it is.
-pub(crate) const FOLD_AFTER: Duration = Duration::from_secs(2);
+/// How long an object stays a type after the last look at it, at first. Each time it is needed again
+/// after all it stays `PATIENCE` times as long, up to `LONGEST`: to fold one and unfold it costs about
+/// 50 us, and who looks at one pod of a set looks at all of them.
+pub(crate) const FOLD_AFTER: Duration = Duration::from_millis(500);
+const PATIENCE: u32 = 8;
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// An object that all informers of a process share.
 pub(crate) struct Held<K> {
     uid: Box<str>,
     resource_version: Box<str>,
-    form: Mutex<Form<K>>,
+    state: Mutex<State<K>>,
+}
+
+struct State<K> {
+    form: Form<K>,
+    looked_at: Instant,
+    fold_after: Duration,
 }
 
 enum Form<K> {
-    Typed { object: Arc<K>, looked_at: Instant },
+    Typed(Arc<K>),
+    /// JSON.
     Folded(Box<[u8]>),
 }
 
@@ -28,8 +38,9 @@ impl<K: Kind> Held<K> {
     pub(crate) fn new(object: K) -> Arc<Self> {
         let uid = object.uid().into();
         let resource_version = object.resource_version().into();
-        let form = Form::Typed { object: Arc::new(object), looked_at: Instant::now() };
-        Arc::new(Self { uid, resource_version, form: Mutex::new(form) })
+        let form = Form::Typed(Arc::new(object));
+        let state = State { form, looked_at: Instant::now(), fold_after: FOLD_AFTER };
+        Arc::new(Self { uid, resource_version, state: Mutex::new(state) })
     }
 
     /// Whether both are the same object in the same version.
@@ -40,33 +51,35 @@ impl<K: Kind> Held<K> {
     /// The object as a type, which it then stays for a while. None where its own JSON can't be
     /// read, which is logged.
     pub(crate) fn get(&self) -> Option<Arc<K>> {
-        let mut form = self.form.lock();
-        let object = match &mut *form {
-            Form::Typed { object, looked_at } => {
-                *looked_at = Instant::now();
-                return Some(object.clone());
-            }
-            Form::Folded(json) => match K::decode(json) {
-                Ok(object) => Arc::new(object),
-                Err(error) => {
-                    tracing::error!(kind = K::KIND, uid = &*self.uid, %error, "unreadable copy");
-                    return None;
-                }
-            },
+        let mut state = self.state.lock();
+        state.looked_at = Instant::now();
+        let json = match &state.form {
+            Form::Typed(object) => return Some(object.clone()),
+            Form::Folded(json) => json,
         };
-        *form = Form::Typed { object: object.clone(), looked_at: Instant::now() };
-        Some(object)
+        match K::decode(json) {
+            Ok(object) => {
+                let object = Arc::new(object);
+                state.form = Form::Typed(object.clone());
+                state.fold_after = (state.fold_after * PATIENCE).min(LONGEST);
+                Some(object)
+            }
+            Err(error) => {
+                tracing::error!(kind = K::KIND, uid = &*self.uid, %error, "unreadable copy");
+                None
+            }
+        }
     }
 
     /// Keeps only the JSON where nobody has the object or looked at it of late.
     pub(crate) fn fold(&self) {
-        let mut form = self.form.lock();
-        if let Form::Typed { object, looked_at } = &*form
+        let mut state = self.state.lock();
+        if let Form::Typed(object) = &state.form
             && Arc::strong_count(object) == 1
-            && looked_at.elapsed() >= FOLD_AFTER
+            && state.looked_at.elapsed() >= state.fold_after
             && let Ok(json) = object.encode()
         {
-            *form = Form::Folded(json.into_boxed_slice());
+            state.form = Form::Folded(json.into_boxed_slice());
         }
     }
 }

@@ -75,8 +75,11 @@ pub(crate) struct Store<K> {
     progress: Notify,
 }
 
+/// The objects of a namespace.
+type ByName<K> = BTreeMap<Arc<str>, Arc<Held<K>>>;
+
 struct State<K> {
-    objects: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Held<K>>>>,
+    objects: BTreeMap<Arc<str>, ByName<K>>,
     resource_version: u64,
     synced: bool,
     subscribers: Vec<Weak<Subscriber<K>>>,

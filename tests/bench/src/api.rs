@@ -24,7 +24,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 use windlass_apiserver_access::pki::{Authority, kubeconfig};
 use windlass_sdk_meta::SystemClock;
 use windlass_tests_e2e::{Cluster, resident_mib};
@@ -39,8 +39,9 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 const CLIENTS: usize = 32;
 const WATCHERS: usize = 100;
-/// Writes that all watchers see, one after the other.
-const WRITES: usize = 200;
+/// Clients whose writes all watchers see, at once; and writes one after the other.
+const WRITERS: usize = 8;
+const WRITES: usize = 100;
 const NAMESPACE: &str = "/api/v1/namespaces/bench";
 
 /// One of the two that are compared.
@@ -346,7 +347,7 @@ fn memory(report: &mut Report, sides: &[Side; 2], name: &str, when: &str) -> any
     })
 }
 
-/// One client changes a ConfigMap again and again; each change counts once all watchers have it.
+/// Clients change a ConfigMap each; all changes are seen by all watchers.
 async fn fan_out(report: &mut Report, sides: &[Side; 2]) -> anyhow::Result<()> {
     let mut all = [Measured::default(), Measured::default()];
     for _ in 0..ROUNDS {
@@ -359,24 +360,57 @@ async fn fan_out(report: &mut Report, sides: &[Side; 2]) -> anyhow::Result<()> {
         "watch_events",
         &all,
         &format!(
-            "events that {WATCHERS} watchers of one namespace's ConfigMaps have read while one client changes one of 500 bytes {WRITES} times; times: from the begin of a change until the last watcher has it"
+            "events that {WATCHERS} watchers have read while {WRITERS} clients change a ConfigMap of 500 bytes each as fast as they are answered, until the last watcher has the last; times: from the begin of a change by one client until the last watcher has it"
         ),
     )
 }
 
 async fn watched(side: &Side, measured: &mut Measured) -> anyhow::Result<()> {
     let path = format!("{NAMESPACE}/configmaps");
-    let map = |n: usize| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "watched"},
-            "data": {"turn": format!("turn {n} of {:?}", Instant::now()), "rest": "x".repeat(500)}})
+    let write = async |writer: usize, n: usize| {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": format!("watched-{writer}"), "labels": {"watched": "true"}},
+            "data": {"turn": format!("turn {n} of {:?}", Instant::now()), "rest": "x".repeat(500)}});
+        let one = format!("{path}/watched-{writer}?fieldManager=bench");
+        let media = "application/apply-patch+yaml";
+        side.clients[writer].ask(Method::PATCH, &one, media, Some(&map)).await
     };
-    let (client, one) = (&side.clients[0], format!("{path}/watched?fieldManager=bench&force=true"));
-    let media = "application/apply-patch+yaml";
-    client.ask(Method::PATCH, &one, media, Some(&map(WRITES))).await?;
+    for writer in 0..WRITERS {
+        write(writer, 0).await?;
+    }
+    let (seen, tasks) = watch(side, &format!("{path}?watch=true&labelSelector=watched%3Dtrue"));
+    // The objects as they are come first.
+    let mut expected = WRITERS;
+    seen.all_have(expected).await?;
+    let (began, writes) = (Instant::now(), AtomicUsize::new(0));
+    let (write, count) = (&write, &writes);
+    try_join_all((0..WRITERS).map(|writer| async move {
+        while began.elapsed() < ROUND {
+            write(writer, count.fetch_add(1, Relaxed)).await?;
+        }
+        anyhow::Ok(())
+    }))
+    .await?;
+    let writes = writes.into_inner();
+    expected += writes;
+    seen.all_have(expected).await?;
+    measured.rates.push((writes * WATCHERS) as f64 / began.elapsed().as_secs_f64());
+    for n in 0..WRITES {
+        let start = Instant::now();
+        write(0, n).await?;
+        expected += 1;
+        seen.all_have(expected).await?;
+        measured.times.push(start.elapsed().as_secs_f64() * 1000.0);
+    }
+    tasks.iter().for_each(JoinHandle::abort);
+    Ok(())
+}
+
+fn watch(side: &Side, uri: &str) -> (Arc<Seen>, Vec<JoinHandle<anyhow::Result<()>>>) {
     let seen = Seen::new();
-    let uri = format!("{path}?watch=true&fieldSelector=metadata.name%3Dwatched");
     let tasks = (0..WATCHERS).map(|at| {
-        let (client, uri, seen) = (side.clients[at % CLIENTS].clone(), uri.clone(), seen.clone());
+        let client = side.clients[at % CLIENTS].clone();
+        let (uri, seen) = (uri.to_owned(), seen.clone());
         tokio::spawn(async move {
             let response = client.send(Request::get(uri).body(Body::empty())?).await?;
             let mut body = response.into_body();
@@ -384,22 +418,11 @@ async fn watched(side: &Side, measured: &mut Measured) -> anyhow::Result<()> {
                 let lines = frame?.into_data().unwrap_or_default();
                 seen.add(at, lines.iter().filter(|byte| **byte == b'\n').count());
             }
-            anyhow::Ok(())
+            Ok(())
         })
     });
-    let tasks: Vec<_> = tasks.collect();
-    // The object as it is comes first.
-    seen.all_have(1).await?;
-    let began = Instant::now();
-    for n in 0..WRITES {
-        let start = Instant::now();
-        client.ask(Method::PATCH, &one, media, Some(&map(n))).await?;
-        seen.all_have(n + 2).await?;
-        measured.times.push(start.elapsed().as_secs_f64() * 1000.0);
-    }
-    measured.rates.push((WRITES * WATCHERS) as f64 / began.elapsed().as_secs_f64());
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    Ok(())
+    let tasks = tasks.collect();
+    (seen, tasks)
 }
 
 /// Events that each watcher has read. Who waits for all is woken once and not by each of them: the

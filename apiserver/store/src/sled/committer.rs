@@ -91,7 +91,9 @@ impl Committer {
         if written.is_ok() {
             self.publish(&mut group);
         }
+        // First those who wait for an answer: watchers are many, and share the processors with them.
         group.answer(&written);
+        self.shared.state.read().wake();
     }
 
     fn plan(&self, requests: Vec<Request>) -> Group {

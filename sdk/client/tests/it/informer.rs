@@ -199,8 +199,12 @@ async fn what_nobody_looks_at_is_folded_and_comes_back_as_it_was() {
     assert_eq!(*again, as_it_was);
     assert!(Arc::ptr_eq(&again, &maps.list()[0]), "it is unfolded once");
 
+    let in_memory = Arc::downgrade(&again);
     drop(again);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(in_memory.upgrade().is_some(), "what is needed again stays longer");
     quiet().await;
+    assert!(in_memory.upgrade().is_none());
     stream.unbounded_send(event("MODIFIED", "a", 6)).unwrap();
     assert_eq!(drain(&mut changes).await, "n/a:3>6");
 }
