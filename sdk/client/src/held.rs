@@ -71,8 +71,9 @@ impl<K: Kind> Held<K> {
         }
     }
 
-    /// Keeps only the JSON where nobody has the object or looked at it of late.
-    pub(crate) fn fold(&self) {
+    /// Keeps only the JSON where nobody has the object or looked at it of late. False where it is
+    /// still a type.
+    pub(crate) fn fold(&self) -> bool {
         let mut state = self.state.lock();
         if let Form::Typed(object) = &state.form
             && Arc::strong_count(object) == 1
@@ -81,5 +82,6 @@ impl<K: Kind> Held<K> {
         {
             state.form = Form::Folded(json.into_boxed_slice());
         }
+        matches!(state.form, Form::Folded(_))
     }
 }

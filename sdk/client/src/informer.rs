@@ -6,10 +6,13 @@ use std::{
     any::{Any, TypeId},
     collections::{BTreeMap, VecDeque, btree_map::Entry},
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use windlass_sdk_meta::Rng;
@@ -73,6 +76,8 @@ pub(crate) struct Store<K> {
     stores: Stores,
     state: Mutex<State<K>>,
     progress: Notify,
+    /// There may be something to fold: somebody looked, or something changed.
+    unfolded: AtomicBool,
 }
 
 /// The objects of a namespace.
@@ -194,7 +199,8 @@ impl<K: Kind> Informer<K> {
 
     /// All objects, sorted by namespace and name.
     pub fn list(&self) -> Vec<Arc<K>> {
-        self.store.all().iter().filter_map(|held| held.get()).collect()
+        let all = self.store.look().all();
+        all.iter().filter_map(|held| held.get()).collect()
     }
 
     /// The objects of a namespace, sorted by name.
@@ -289,7 +295,8 @@ impl<K: Kind> Store<K> {
             synced: false,
             subscribers: Vec::new(),
         };
-        Self { stores, state: Mutex::new(state), progress: Notify::new() }
+        let (state, progress) = (Mutex::new(state), Notify::new());
+        Self { stores, state, progress, unfolded: AtomicBool::new(false) }
     }
 
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
@@ -297,24 +304,33 @@ impl<K: Kind> Store<K> {
     }
 
     fn held(&self, namespace: &str, name: &str) -> Option<Arc<Held<K>>> {
-        self.state.lock().objects.get(namespace)?.get(name).cloned()
+        self.look().objects.get(namespace)?.get(name).cloned()
     }
 
     fn in_namespace(&self, namespace: &str) -> Vec<Arc<Held<K>>> {
-        let state = self.state.lock();
+        let state = self.look();
         state.objects.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
-    fn all(&self) -> Vec<Arc<Held<K>>> {
-        self.state.lock().objects.values().flat_map(BTreeMap::values).cloned().collect()
+    /// For those who may make types of what they find, or add some.
+    fn look(&self) -> MutexGuard<'_, State<K>> {
+        let state = self.state.lock();
+        self.unfolded.store(true, Relaxed);
+        state
     }
 
     /// Folds what nobody looks at, for ever.
     pub(crate) async fn keep_folding(&self) {
         loop {
             tokio::time::sleep(FOLD_AFTER).await;
-            for some in self.all().chunks(FOLDED_AT_ONCE) {
-                some.iter().for_each(|held| held.fold());
+            if !self.unfolded.swap(false, Relaxed) {
+                continue;
+            }
+            let all = self.state.lock().all();
+            for some in all.chunks(FOLDED_AT_ONCE) {
+                if some.iter().filter(|held| !held.fold()).count() > 0 {
+                    self.unfolded.store(true, Relaxed);
+                }
                 tokio::task::yield_now().await;
             }
         }
@@ -364,7 +380,7 @@ impl<K: Kind> Store<K> {
 
     /// Takes one event of a watch: `now` is None where the object is deleted.
     pub(crate) fn apply(&self, key: &Key, now: Option<Arc<Held<K>>>, resource_version: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.look();
         let before = match &now {
             Some(object) => state.insert(key, object.clone()),
             None => state.remove(key),
@@ -379,7 +395,7 @@ impl<K: Kind> Store<K> {
 
     /// Takes a complete list: what isn't in it is gone.
     pub(crate) fn replace(&self, mut list: BTreeMap<Key, Arc<Held<K>>>, resource_version: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.look();
         let gone: Vec<Key> = state.keys().filter(|key| !list.contains_key(key)).collect();
         for key in gone {
             let before = state.remove(&key);
@@ -405,6 +421,10 @@ impl<K: Kind> Store<K> {
 }
 
 impl<K: Kind> State<K> {
+    fn all(&self) -> Vec<Arc<Held<K>>> {
+        self.objects.values().flat_map(BTreeMap::values).cloned().collect()
+    }
+
     fn keys(&self) -> impl Iterator<Item = Key> {
         self.objects.iter().flat_map(|(namespace, names)| {
             names.keys().map(|name| Key { namespace: namespace.clone(), name: name.clone() })
