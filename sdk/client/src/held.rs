@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use windlass_sdk_types::Kind;
 
 /// How long an object stays a type after the last look at it, at first. Each time it is needed again
-/// after all it stays `PATIENCE` times as long, up to `LONGEST`: to fold one and unfold it costs about
-/// 50 us, and who looks at one pod of a set looks at all of them.
+/// after all it stays `PATIENCE` times as long, up to `LONGEST`: to unfold a Pod takes tens of
+/// microseconds, and who looks at one pod of a set looks at all of them.
 pub(crate) const FOLD_AFTER: Duration = Duration::from_millis(500);
 const PATIENCE: u32 = 8;
 const LONGEST: Duration = Duration::from_secs(300);

@@ -24,7 +24,7 @@ use crate::{
     watch,
 };
 
-/// Between these the runtime's other tasks have their turn: together about half a millisecond.
+/// Objects that are folded before the runtime's other tasks have their turn.
 const FOLDED_AT_ONCE: usize = 50;
 
 /// The informers of a process. Each kind is listed and watched once, from its first use on, until

@@ -19,8 +19,8 @@ use super::watcher::{Filter, Start, Subscription, Watchers};
 pub(crate) type Key = (Arc<str>, Arc<str>);
 pub(crate) type Root = OrdMap<Key, Arc<Object>>;
 
-/// A root of the map is saved after this many changes. To take one back costs about half a
-/// microsecond; each root of 10,000 objects that change at random is up to 600 KB.
+/// A root of the map is saved after this many changes. More often: where objects change at random,
+/// each root is a copy of most of the map's nodes. More seldom: an older state has more to put right.
 const CHANGES_A_ROOT: usize = 512;
 /// Fields whose values are indexed, for lists, watches and look-ups that ask for one value: a
 /// cluster has tens of thousands of pods and every agent asks for its own.
